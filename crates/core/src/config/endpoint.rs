@@ -1,0 +1,174 @@
+//! Endpoints: configured REST receivers.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DocName, Millis, SecretRef};
+
+/// A REST receiver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// The name by which profiles refer to it.
+    pub name: DocName,
+    /// An `http` or `https` address; templates are allowed only after the authority and are percent-encoded.
+    pub url: String,
+    /// The request's method.
+    #[serde(default)]
+    pub method: Method,
+    /// How the request proves who sends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// How the request is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<Sign>,
+    /// How the artifact is carried.
+    #[serde(default)]
+    pub body: BodyMode,
+    /// Further headers; values are bounded templates.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Addresses that are allowed although they are not public.
+    #[serde(default)]
+    pub addresses: Addresses,
+    /// Time for one attempt, from resolving the name to the last byte of the answer.
+    #[serde(default = "default_timeout")]
+    pub timeout: Millis,
+    /// When a failed delivery is tried again.
+    #[serde(default)]
+    pub retry: DeliveryRetry,
+    /// How fast requests may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Requests that may be under way at once.
+    #[serde(default = "default_concurrency")]
+    #[schemars(range(min = 1))]
+    pub concurrency: u32,
+}
+
+/// The methods that carry a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// Create or process.
+    #[default]
+    Post,
+    /// Create or replace at a known address.
+    Put,
+    /// Change.
+    Patch,
+}
+
+/// How a request proves who sends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer(SecretRef),
+    /// `Authorization: Basic …` (RFC 7617).
+    Basic(BasicAuth),
+    /// A header of the receiver's choosing.
+    Header(HeaderAuth),
+}
+
+/// User and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The user name; not a secret.
+    pub user: String,
+    /// The password.
+    pub password: SecretRef,
+}
+
+/// A header whose value is a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderAuth {
+    /// The header's name.
+    pub name: String,
+    /// Its value.
+    pub value: SecretRef,
+}
+
+/// How a request is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Standard Webhooks 1.0, symmetric: one signature per key, the first key being the newest.
+    StandardWebhooks(#[schemars(length(min = 1, max = 10))] Vec<SecretRef>),
+}
+
+/// How the artifact is carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyMode {
+    /// The artifact's bytes are the body.
+    #[default]
+    Raw,
+}
+
+/// Exceptions to the address guard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Addresses {
+    /// Networks in CIDR form that may be connected to although they are not public.
+    #[schemars(with = "Vec<String>")]
+    pub allow: Vec<ipnet::IpNet>,
+}
+
+/// When a failed delivery is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeliveryRetry {
+    /// Attempts in all, 1 to 20.
+    #[schemars(range(min = 1, max = 20))]
+    pub attempts: u32,
+    /// The wait after each failed attempt, ±20 %; the last one repeats.
+    #[schemars(length(min = 1, max = 20))]
+    pub schedule: Vec<Millis>,
+}
+
+/// A token bucket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Requests a second in the long run, greater than zero.
+    pub per_second: f64,
+    /// Requests that may be sent at once after a pause.
+    #[serde(default = "default_burst")]
+    #[schemars(range(min = 1))]
+    pub burst: u32,
+}
+
+const fn default_timeout() -> Millis {
+    Millis::seconds(30)
+}
+
+const fn default_concurrency() -> u32 {
+    4
+}
+
+const fn default_burst() -> u32 {
+    1
+}
+
+impl Default for DeliveryRetry {
+    /// Eight attempts over 27.6 hours, the schedule that Standard Webhooks recommends.
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            schedule: vec![
+                Millis::seconds(5),
+                Millis::minutes(5),
+                Millis::minutes(30),
+                Millis::hours(2),
+                Millis::hours(5),
+                Millis::hours(10),
+                Millis::hours(10),
+            ],
+        }
+    }
+}

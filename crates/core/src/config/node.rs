@@ -1,0 +1,129 @@
+//! `orbit.yaml` and `namespace.yaml`: what belongs to the node and to a namespace as a whole.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ByteSize, Millis};
+
+/// `orbit.yaml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Who this node is.
+    pub node: NodeIdentity,
+    /// Where rows are kept.
+    pub storage: Storage,
+    /// Where payloads are kept.
+    pub artifacts: Artifacts,
+    /// Where health and, later, the API are served.
+    pub listen: Listen,
+    /// What this node may do at once.
+    pub limits: NodeLimits,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeIdentity {
+    /// The node's name in records and status.
+    pub name: String,
+}
+
+/// Where rows are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// The database.
+    pub backend: StorageBackend,
+}
+
+/// The databases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageBackend {
+    /// One SQLite file a namespace, inside the home.
+    #[default]
+    Sqlite,
+}
+
+/// Where payloads are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Artifacts {
+    /// The object store.
+    pub backend: ArtifactBackend,
+}
+
+/// The object stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactBackend {
+    /// A content-addressed folder inside the home.
+    #[default]
+    Folder,
+}
+
+/// Where health is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Address and port; port 0 takes a free one, which `orbit status` names.
+    pub address: String,
+}
+
+/// What this node may do at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeLimits {
+    /// Runs that may work at once, over all namespaces.
+    #[schemars(range(min = 1, max = 1024))]
+    pub runs_concurrent: u32,
+    /// How long a soft stop waits for steps and requests under way.
+    pub drain: Millis,
+}
+
+/// `namespace.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamespaceConfig {
+    /// A name for people; the folder's name is the identity.
+    pub label: String,
+    /// Ceilings on what the namespace may do.
+    pub caps: Caps,
+    /// Below this much free space nothing new starts.
+    pub disk_floor: ByteSize,
+}
+
+/// Ceilings; an omitted one is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// Runs that may work at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub runs_concurrent: Option<u32>,
+}
+
+impl Default for NodeIdentity {
+    fn default() -> Self {
+        Self { name: "orbit".to_owned() }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:7878".to_owned() }
+    }
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self { runs_concurrent: 8, drain: Millis::seconds(30) }
+    }
+}
+
+impl Default for NamespaceConfig {
+    fn default() -> Self {
+        Self { label: String::new(), caps: Caps::default(), disk_floor: ByteSize::mib(256) }
+    }
+}

@@ -1,0 +1,64 @@
+//! A snapshot: one immutable, validated, content-addressed version of a namespace's configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DocName, Endpoint, NamespaceConfig, NamespaceName, Processor, Profile, RunProfile, Source};
+use crate::digest::Digest;
+
+/// Every document of a namespace with its defaults filled in, and the assets that its profiles bind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// `namespace.yaml`.
+    pub config: NamespaceConfig,
+    /// Sources by name.
+    pub sources: BTreeMap<DocName, Source>,
+    /// Processors by name.
+    pub processors: BTreeMap<DocName, Processor>,
+    /// Endpoints by name.
+    pub endpoints: BTreeMap<DocName, Endpoint>,
+    /// Profiles by label.
+    pub profiles: BTreeMap<DocName, Profile>,
+    /// Run profiles by label.
+    pub run_profiles: BTreeMap<DocName, RunProfile>,
+    /// Assets by their path below the namespace's folder.
+    pub assets: BTreeMap<String, Asset>,
+}
+
+/// An asset's content at the time of the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asset {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+impl Snapshot {
+    /// The identity: SHA-256 of the canonical JSON of all of it.
+    pub fn digest(&self) -> Digest {
+        settings_digest(self)
+    }
+
+    /// A profile by label or id.
+    pub fn profile(&self, reference: &str) -> Option<&Profile> {
+        self.profiles
+            .get(reference)
+            .or_else(|| self.profiles.values().find(|profile| profile.profile_id.to_string() == reference))
+    }
+
+    /// A run profile by label or id.
+    pub fn run_profile(&self, reference: &str) -> Option<&RunProfile> {
+        self.run_profiles.get(reference).or_else(|| {
+            self.run_profiles.values().find(|profile| profile.run_profile_id.to_string() == reference)
+        })
+    }
+}
+
+/// SHA-256 of a document's canonical JSON with every default filled in, so that spelling out a default changes nothing.
+pub fn settings_digest<T: Serialize>(document: &T) -> Digest {
+    Digest::of(crate::canonical::to_string(document).as_bytes())
+}

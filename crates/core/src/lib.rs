@@ -1,0 +1,10 @@
+//! `orbit-core` decides: everything that can be known from rows, a snapshot, an instant and a seed.
+//!
+//! Pure: no async, no I/O, no clock, no randomness. The stages stand in the order of the flow; what they share follows.
+
+/// What the operator writes.
+pub mod config;
+
+pub mod canonical;
+pub mod digest;
+pub mod limits;

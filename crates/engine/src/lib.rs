@@ -1,0 +1,1 @@
+//! `orbit-engine` acts: the only crate that starts programs or calls endpoints.

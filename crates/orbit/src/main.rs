@@ -1,0 +1,3 @@
+//! The `orbit` binary talks: command line, configuration files, environment, signals.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! `orbit-store` remembers: the only crate that speaks SQL or touches blobs.
