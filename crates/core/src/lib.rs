@@ -5,6 +5,13 @@
 /// What the operator writes.
 pub mod config;
 
+/// The gate.
+pub mod governance;
+/// The entries of the log.
+pub mod record;
+/// What every run is and what can happen to it.
+pub mod run;
+
 pub mod canonical;
 pub mod digest;
 pub mod limits;

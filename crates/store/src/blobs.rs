@@ -1,0 +1,1 @@
+//! Payloads: content-addressed, durable before they are named, never changed.

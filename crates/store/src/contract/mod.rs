@@ -1,0 +1,127 @@
+//! What every backend promises.
+
+pub mod config;
+pub mod dispatch;
+pub mod governance;
+pub mod record;
+pub mod schedule;
+pub mod selection;
+pub mod tiers;
+pub mod view;
+
+use jiff::Timestamp;
+
+/// Everything a namespace remembers.
+pub trait Store:
+    config::ConfigStore
+    + schedule::ScheduleStore
+    + selection::SelectionStore
+    + tiers::RunStore
+    + dispatch::DispatchStore
+    + governance::GovernanceStore
+    + record::RecordStore
+    + view::StoreView
+    + Send
+    + Sync
+{
+}
+
+/// Why a store could not do what was asked. Nothing of the transaction is true then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full; the same call may succeed once there is space.
+    #[error("the disk that holds `{place}` is full")]
+    Full {
+        /// The file.
+        place: String,
+    },
+    /// The file cannot be read or written.
+    #[error("the store `{place}` failed: {message}")]
+    Io {
+        /// The file.
+        place: String,
+        /// What the database said.
+        message: String,
+    },
+    /// A newer version of the program has written this store.
+    #[error("the store `{place}` has schema {found}, and this binary knows up to {known}")]
+    Newer {
+        /// The file.
+        place: String,
+        /// The schema found.
+        found: u32,
+        /// The newest schema known.
+        known: u32,
+    },
+    /// A row that contradicts the spine or cannot be read back: a defect, or a file that was changed.
+    #[error("the store `{place}` holds something that cannot be: {message}")]
+    Corrupt {
+        /// The file.
+        place: String,
+        /// What it is.
+        message: String,
+    },
+    /// The writer has stopped.
+    #[error("the store `{place}` is closed")]
+    Closed {
+        /// The file.
+        place: String,
+    },
+}
+
+/// A claim on a row: whoever commits with a token that is no longer the row's changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The row's id.
+    pub id: uuid::Uuid,
+    /// The fencing token.
+    pub token: i64,
+}
+
+/// An artifact as rows refer to it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Artifact {
+    /// SHA-256 of the bytes.
+    pub digest: orbit_core::digest::Digest,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// The declared media type.
+    pub media_type: String,
+}
+
+/// Salted evidence that goes with a commit; see [`orbit_core::record::Body::Evidence`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// 16 random bytes.
+    pub salt: [u8; 16],
+    /// What was seen.
+    pub value: serde_json::Value,
+}
+
+/// What recovery found when a node took the store over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    /// Steps that were under way.
+    pub steps_interrupted: u32,
+    /// Delivery attempts whose answer is not known.
+    pub attempts_unknown: u32,
+    /// Cycles that were being selected.
+    pub cycles_reclaimed: u32,
+}
+
+/// Which doors are open for a claim: a step's or delivery's first attempt, and any further one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenDoors {
+    /// First attempts may be claimed.
+    pub first: bool,
+    /// Further attempts may be claimed.
+    pub retry: bool,
+}
+
+/// The earliest of two optional instants.
+pub fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}

@@ -1,0 +1,123 @@
+//! A cycle gets its initiation, and then its runs.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Claim, StoreError};
+
+/// A cycle that this caller alone may select for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedCycle {
+    /// The claim; its id is the cycle's.
+    pub claim: Claim,
+    /// The run profile.
+    pub run_profile_id: Uuid,
+    /// `schedule`, `manual:<key>` or `backfill:<id>`.
+    pub trigger: String,
+    /// The instant it stands for.
+    pub nominal: Timestamp,
+    /// The snapshot it is pinned to.
+    pub snapshot: Digest,
+    /// Execution requests to run instead of selecting, as a JSON array; null to select.
+    pub preset: Value,
+    /// The initiation, if a crash came between taking it and admitting the runs.
+    pub initiation: Option<Initiation>,
+}
+
+/// What a cycle is about.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Initiation {
+    /// UUIDv5 of the cycle.
+    pub id: Uuid,
+    /// What it is called.
+    pub label: String,
+    /// How likely it was.
+    pub weight: f64,
+    /// Anything else.
+    pub metadata: Map<String, Value>,
+    /// SHA-256 of its compared parts.
+    pub hash: Digest,
+}
+
+/// What is to be true of an initiation that is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakeRule {
+    /// Where it must be new.
+    pub scope: String,
+    /// A holder that took it before this instant does not count; none if it counts for ever.
+    pub taken_since: Option<Timestamp>,
+    /// Outcomes of the cycle that free it again: `failed`, `partial`, `cancelled`.
+    pub release_on: Vec<String>,
+}
+
+/// What a pass over a source came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The best candidates, best first; each id is the one that the cycle's initiation will have.
+    pub candidates: Vec<Initiation>,
+    /// Where and for how long they must be new.
+    pub rule: TakeRule,
+    /// The pass report, for the record.
+    pub report: Value,
+}
+
+/// The answer to taking an initiation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// The first candidate that was new belongs to the cycle.
+    Initiation(Initiation),
+    /// None was new: the cycle is finished with the outcome `skipped`.
+    Exhausted,
+    /// The claim is no longer the caller's.
+    Lost,
+}
+
+/// A run to admit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    /// UUIDv5 of (cycle, profile).
+    pub run_id: Uuid,
+    /// The profile.
+    pub profile_id: Uuid,
+    /// Its label, for people.
+    pub profile: String,
+    /// Between 0 and 1; a higher one is claimed first.
+    pub priority: f64,
+    /// When it must have an artifact.
+    pub deadline_at: Timestamp,
+    /// The execution request.
+    pub request: Value,
+    /// The instruction or request could not be made; the run fails at once with this message.
+    pub rejected: Option<String>,
+}
+
+/// See the module.
+#[async_trait]
+pub trait SelectionStore {
+    /// The oldest cycle that waits for selection is the caller's, by a new token. A queued cycle waits until its run profile has no active one.
+    async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError>;
+
+    /// Whether a hash is held in the scope of the rule. Blocking, for the thread that streams a source.
+    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError>;
+
+    /// The first of the candidates that is still new in its scope is the cycle's, and an `initiation_selected` record holds the report. If none is, the
+    /// cycle is finished as `skipped` with a `selection_exhausted` record.
+    async fn take_initiation(
+        &self,
+        claim: Claim,
+        choice: Choice,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError>;
+
+    /// The runs exist, each with a `run_admitted` record, and the cycle is running. False if the claim was lost.
+    async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The cycle is finished as `failed` with a `selection_failed` record. False if the claim was lost.
+    async fn fail_selection(&self, claim: Claim, message: &str, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// The cycle waits again, as before its claim.
+    async fn unclaim_cycle(&self, claim: Claim) -> Result<(), StoreError>;
+}

@@ -1,0 +1,230 @@
+//! Reads for screens. They append no record.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// A page of a list, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; null if this is the last.
+    pub next: Option<String>,
+}
+
+/// Which page to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// `next` of the page before; an unknown text gives an empty page.
+    pub cursor: Option<String>,
+    /// Items a page, at most 1000.
+    pub limit: u32,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunView {
+    /// The run.
+    pub run_id: Uuid,
+    /// Its cycle.
+    pub cycle_id: Uuid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its profile.
+    pub profile_id: Uuid,
+    /// The profile's label.
+    pub profile: String,
+    /// Its run profile.
+    pub run_profile_id: Uuid,
+    /// The run profile's label.
+    pub run_profile: String,
+    /// The snapshot it is pinned to.
+    pub snapshot: Digest,
+    /// `ready`, `working`, `waiting`, `dispatching` or `finished`.
+    pub state: String,
+    /// Null until it is finished.
+    pub outcome: Option<String>,
+    /// Why, where the outcome alone does not say.
+    pub reason: Option<String>,
+    /// What the initiation is called.
+    pub initiation: String,
+    /// The instant that its cycle stands for.
+    pub nominal_time: Timestamp,
+    /// When it was admitted.
+    pub started_at: Timestamp,
+    /// When it was finished.
+    pub finished_at: Option<Timestamp>,
+    /// Its steps so far.
+    pub steps: Vec<StepView>,
+    /// What it owes.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// A step of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepView {
+    /// `tier1`, `tier2`, `tier3` or `normalize`.
+    pub step: String,
+    /// `working`, `succeeded`, `failed`, `interrupted` or `cancelled`: how the last attempt stands.
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When its first attempt started.
+    pub started_at: Timestamp,
+    /// When its last attempt ended.
+    pub finished_at: Option<Timestamp>,
+    /// The output's length.
+    pub bytes: Option<u64>,
+    /// The output's digest.
+    pub digest: Option<Digest>,
+    /// The output's declared media type.
+    pub media_type: Option<String>,
+    /// The last failure, for people.
+    pub failure: Option<String>,
+}
+
+/// A delivery.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeliveryView {
+    /// The delivery.
+    pub delivery_id: Uuid,
+    /// Its run.
+    pub run_id: Uuid,
+    /// Its endpoint.
+    pub endpoint: String,
+    /// Where it goes.
+    pub url: String,
+    /// `waiting`, `sending`, `accepted`, `dead` or `cancelled`.
+    pub state: String,
+    /// Why it is dead.
+    pub reason: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub due_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was accepted or given up.
+    pub settled_at: Option<Timestamp>,
+    /// The artifact's digest.
+    pub digest: Digest,
+    /// The artifact's length.
+    pub bytes: u64,
+    /// One receipt an attempt, oldest first; the one under way has none.
+    pub receipts: Vec<ReceiptView>,
+}
+
+/// The answer to one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReceiptView {
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// When the attempt's record was made.
+    pub started_at: Timestamp,
+    /// When the answer was known.
+    pub at: Timestamp,
+    /// The receipt as recorded.
+    pub receipt: Value,
+}
+
+/// A cycle.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CycleView {
+    /// The cycle.
+    pub cycle_id: Uuid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its run profile.
+    pub run_profile_id: Uuid,
+    /// The run profile's label.
+    pub run_profile: String,
+    /// `schedule`, `manual:<key>` or `backfill:<id>`.
+    pub trigger: String,
+    /// The instant it stands for.
+    pub nominal_time: Timestamp,
+    /// The snapshot it is pinned to.
+    pub snapshot: Digest,
+    /// `queued`, `waiting`, `selecting`, `running` or `finished`.
+    pub state: String,
+    /// Null until it is finished.
+    pub outcome: Option<String>,
+    /// Why, where the outcome alone does not say.
+    pub reason: Option<String>,
+    /// What it is about; null until it is selected.
+    pub initiation: Option<String>,
+    /// When it was fired.
+    pub fired_at: Timestamp,
+    /// When it was finished.
+    pub finished_at: Option<Timestamp>,
+    /// Its runs.
+    pub runs: Vec<Uuid>,
+}
+
+/// An initiation in the history.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InitiationView {
+    /// The initiation.
+    pub id: Uuid,
+    /// The cycle that took it.
+    pub cycle_id: Uuid,
+    /// What it is called.
+    pub label: String,
+    /// How likely it was.
+    pub weight: f64,
+    /// Anything else.
+    pub metadata: Map<String, Value>,
+    /// SHA-256 of its compared parts.
+    pub hash: Digest,
+    /// Where it must be new.
+    pub scope: String,
+    /// When it was taken.
+    pub selected_at: Timestamp,
+    /// When it was freed again.
+    pub released_at: Option<Timestamp>,
+}
+
+/// How much of everything there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Cycles by state.
+    pub cycles: std::collections::BTreeMap<String, u64>,
+    /// Runs by state.
+    pub runs: std::collections::BTreeMap<String, u64>,
+    /// Deliveries by state.
+    pub deliveries: std::collections::BTreeMap<String, u64>,
+    /// Records in the log.
+    pub records: u64,
+    /// Endpoints that are disabled, with the reason.
+    pub endpoints_disabled: std::collections::BTreeMap<String, String>,
+}
+
+/// See the module.
+#[async_trait]
+pub trait StoreView {
+    /// Cycles.
+    async fn cycles(&self, page: PageRequest) -> Result<Page<CycleView>, StoreError>;
+    /// A cycle.
+    async fn cycle(&self, cycle_id: Uuid) -> Result<Option<CycleView>, StoreError>;
+    /// Runs, of one cycle if it is given.
+    async fn runs(&self, cycle_id: Option<Uuid>, page: PageRequest) -> Result<Page<RunView>, StoreError>;
+    /// A run.
+    async fn run(&self, run_id: Uuid) -> Result<Option<RunView>, StoreError>;
+    /// Deliveries, in one state if it is given.
+    async fn deliveries(
+        &self,
+        state: Option<String>,
+        page: PageRequest,
+    ) -> Result<Page<DeliveryView>, StoreError>;
+    /// A delivery.
+    async fn delivery(&self, delivery_id: Uuid) -> Result<Option<DeliveryView>, StoreError>;
+    /// The history of initiations.
+    async fn initiations(&self, page: PageRequest) -> Result<Page<InitiationView>, StoreError>;
+    /// How much of everything there is.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+}
