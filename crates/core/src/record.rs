@@ -104,7 +104,6 @@ impl Kind {
         self.words().1
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table of one line a kind")]
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NodeStarted => {
