@@ -5,6 +5,9 @@
 /// What the operator writes.
 pub mod config;
 
+/// From an initiation to an execution request.
+pub mod synthesis;
+
 /// The gate.
 pub mod governance;
 /// The entries of the log.
@@ -14,4 +17,6 @@ pub mod run;
 
 pub mod canonical;
 pub mod digest;
+pub mod id;
 pub mod limits;
+pub mod template;

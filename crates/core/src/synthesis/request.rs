@@ -1,0 +1,289 @@
+//! The execution request: all that the execution of a run needs besides its pinned snapshot and current secrets.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::config::{
+    DocName, Endpoint, Millis, NamespaceName, Processor, Snapshot, ValueTag, settings_digest,
+};
+use crate::digest::Digest;
+use crate::run::Step;
+
+/// What a run executes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutionRequest {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// The snapshot that every name below refers to.
+    pub snapshot: Digest,
+    /// The cycle.
+    pub cycle: CycleIdentity,
+    /// The run.
+    pub run: RunIdentity,
+    /// The run profile.
+    pub run_profile: RunProfileIdentity,
+    /// The profile.
+    pub profile: ProfileIdentity,
+    /// What the cycle is about.
+    pub initiation: InitiationView,
+    /// What the run is told to do.
+    pub instruction: Instruction,
+    /// The steps in order: the three tiers, then normalize if the profile has it.
+    pub steps: Vec<StepRequest>,
+    /// Every asset the run may use, by name.
+    pub assets: BTreeMap<DocName, AssetReference>,
+    /// Endpoints that the artifact is owed to, without repeats.
+    pub targets: Vec<Reference>,
+    /// Tags under which value is accounted.
+    pub value_tags: Vec<ValueTag>,
+    /// From admission to the last artifact.
+    pub deadline: Millis,
+}
+
+/// A document by name and by what it said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Its name.
+    pub name: DocName,
+    /// The digest of its settings in the snapshot.
+    pub settings: Digest,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepRequest {
+    /// Which.
+    pub step: Step,
+    /// What does it.
+    pub processor: Reference,
+    /// The name of the asset it is given as reference, one of the request's assets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<DocName>,
+}
+
+/// An asset as the snapshot holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssetReference {
+    /// Its path below the namespace's folder.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Which cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CycleIdentity {
+    /// Its id.
+    pub id: Uuid,
+    /// `schedule`, `manual:<key>` or `backfill:<id>`.
+    pub trigger: String,
+    /// The instant it stands for.
+    pub nominal: Timestamp,
+}
+
+/// Which run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunIdentity {
+    /// Its id.
+    pub run_id: Uuid,
+}
+
+/// Which run profile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunProfileIdentity {
+    /// Its id.
+    pub id: Uuid,
+    /// Its label.
+    pub label: DocName,
+}
+
+/// Which profile, and what processors may know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileIdentity {
+    /// Its id.
+    pub id: Uuid,
+    /// Its label.
+    pub label: DocName,
+    /// Its style.
+    pub style_vector: Map<String, Value>,
+}
+
+/// What the cycle is about, as templates and processors see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitiationView {
+    /// Its id.
+    pub id: Uuid,
+    /// What it is called.
+    pub label: String,
+    /// How likely it was.
+    pub weight: f64,
+    /// Anything else.
+    pub metadata: Map<String, Value>,
+}
+
+/// What a run is told to do. Stateless: equal content has an equal id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instruction {
+    /// UUIDv5 of the content.
+    pub instruction_id: Uuid,
+    /// What the profile's template made.
+    pub context_blob: String,
+    /// Passed on as the profile has them.
+    pub constraints: Map<String, Value>,
+    /// Between 0 and 1; a higher one is served first.
+    pub priority: f64,
+}
+
+/// A request that does not fit its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It names another snapshot or namespace.
+    #[error("the request belongs to {found}, not to {expected}")]
+    Foreign {
+        /// What it names.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// It names something that the snapshot does not have.
+    #[error("the snapshot has no {kind} `{name}`")]
+    Unknown {
+        /// `processor`, `endpoint` or `asset`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The snapshot's settings are not those that the request names.
+    #[error("the settings of {kind} `{name}` are not those that the request names")]
+    Changed {
+        /// `processor`, `endpoint` or `asset`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The steps are not three tiers and at most one normalize, in order.
+    #[error("the steps are not tier1, tier2, tier3 and, if wanted, normalize")]
+    Steps,
+}
+
+impl ExecutionRequest {
+    /// The step, if the run has it.
+    pub fn step(&self, step: Step) -> Option<&StepRequest> {
+        self.steps.iter().find(|one| one.step == step)
+    }
+
+    /// The step after this one, if there is one.
+    pub fn step_after(&self, step: Step) -> Option<Step> {
+        self.steps.iter().map(|one| one.step).find(|one| *one > step)
+    }
+
+    /// The processor of a step as the snapshot has it.
+    pub fn processor<'a>(&self, step: Step, snapshot: &'a Snapshot) -> Result<&'a Processor, RequestError> {
+        let reference = &self.step(step).ok_or(RequestError::Steps)?.processor;
+        let found = snapshot.processors.get(&reference.name);
+        same("processor", reference, found.map(settings_digest)).and(found.ok_or(RequestError::Steps))
+    }
+
+    /// An endpoint that the artifact is owed to, as the snapshot has it.
+    pub fn endpoint<'a>(&self, name: &str, snapshot: &'a Snapshot) -> Result<&'a Endpoint, RequestError> {
+        let unknown = || RequestError::Unknown { kind: "endpoint", name: name.to_owned() };
+        let reference = self.targets.iter().find(|one| one.name.as_str() == name).ok_or_else(unknown)?;
+        let found = snapshot.endpoints.get(name);
+        same("endpoint", reference, found.map(settings_digest)).and(found.ok_or_else(unknown))
+    }
+
+    /// Whether everything that the request names is in the snapshot as it names it.
+    pub fn check(&self, snapshot: &Snapshot) -> Result<(), RequestError> {
+        let ours = (snapshot.namespace.clone(), snapshot.digest());
+        if (&self.namespace, self.snapshot) != (&ours.0, ours.1) {
+            let name = |namespace: &NamespaceName, digest: Digest| format!("`{namespace}` at {digest}");
+            return Err(RequestError::Foreign {
+                found: name(&self.namespace, self.snapshot),
+                expected: name(&ours.0, ours.1),
+            });
+        }
+        let steps: Vec<_> = self.steps.iter().map(|one| one.step).collect();
+        let tiers = [Step::Tier1, Step::Tier2, Step::Tier3];
+        if steps != tiers && steps != [tiers.as_slice(), &[Step::Normalize]].concat() {
+            return Err(RequestError::Steps);
+        }
+        for step in &self.steps {
+            self.processor(step.step, snapshot)?;
+            if let Some(name) = step.reference.as_ref().filter(|name| !self.assets.contains_key(*name)) {
+                return Err(RequestError::Unknown { kind: "asset", name: name.to_string() });
+            }
+        }
+        for target in &self.targets {
+            self.endpoint(target.name.as_str(), snapshot)?;
+        }
+        for asset in self.assets.values() {
+            let found = snapshot.assets.get(&asset.path).map(|found| (found.digest, found.bytes));
+            match found {
+                Some(found) if found == (asset.digest, asset.bytes) => {}
+                Some(_) => return Err(RequestError::Changed { kind: "asset", name: asset.path.clone() }),
+                None => return Err(RequestError::Unknown { kind: "asset", name: asset.path.clone() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same request for another cycle: what `orbit run --request` executes.
+    #[must_use]
+    pub fn rebound(mut self, cycle: CycleIdentity) -> Self {
+        self.run = RunIdentity { run_id: crate::id::run_id(cycle.id, self.profile.id) };
+        self.initiation.id = crate::id::initiation_id(cycle.id);
+        self.cycle = cycle;
+        self
+    }
+
+    /// What templates see: `initiation`, `instruction`, `style`, `assets` (digests by name), `run`, `cycle`, `profile`.
+    pub fn template_values(&self) -> Value {
+        let assets: Map<_, _> =
+            self.assets.iter().map(|(name, asset)| (name.to_string(), json!(asset.digest))).collect();
+        json!({
+            "initiation": self.initiation,
+            "instruction": self.instruction,
+            "style": self.profile.style_vector,
+            "assets": assets,
+            "run": self.run,
+            "cycle": self.cycle,
+            "profile": { "id": self.profile.id, "label": self.profile.label },
+        })
+    }
+
+    /// What tier 1 receives and every program may read: one line of canonical JSON, without a line end.
+    pub fn context_line(&self) -> String {
+        crate::canonical::to_string(&json!({
+            "cycle": self.cycle,
+            "initiation": self.initiation,
+            "instruction": self.instruction,
+            "profile": self.profile,
+            "run": self.run,
+        }))
+    }
+}
+
+fn same(kind: &'static str, reference: &Reference, found: Option<Digest>) -> Result<(), RequestError> {
+    let name = || reference.name.to_string();
+    match found {
+        Some(found) if found == reference.settings => Ok(()),
+        Some(_) => Err(RequestError::Changed { kind, name: name() }),
+        None => Err(RequestError::Unknown { kind, name: name() }),
+    }
+}
