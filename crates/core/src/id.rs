@@ -81,7 +81,7 @@ pub fn instruction_id(canonical: &str) -> Uuid {
 
 /// Parts are joined with their lengths, so that no two lists give the same text.
 fn derive(parts: &[&str]) -> Uuid {
-    let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    let text = parts.iter().fold(String::new(), |text, part| text + &part.len().to_string() + ":" + part);
     Uuid::new_v5(&ROOT, text.as_bytes())
 }
 

@@ -5,8 +5,20 @@
 /// What the operator writes.
 pub mod config;
 
+/// When a run profile fires.
+pub mod schedule;
+
+/// Which candidate a cycle is about.
+pub mod selection;
+
 /// From an initiation to an execution request.
 pub mod synthesis;
+
+/// What an attempt of a processor can come to.
+pub mod tiers;
+
+/// Where deliveries go, and what follows from an attempt.
+pub mod dispatch;
 
 /// The gate.
 pub mod governance;

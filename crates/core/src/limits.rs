@@ -1,9 +1,31 @@
 //! Every bound of the pure core and of what the other crates hold, named once, with units.
 
+use crate::config::Millis;
+
+/// Longest duration that a document may state: sums of a few stay far inside every clock.
+pub const DURATION_MAX: Millis = Millis(3650 * 86_400_000);
+/// Largest file of documents, in bytes.
+pub const DOCUMENT_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Files of documents in one folder.
+pub const DOCUMENT_FILES_MAX: usize = 4096;
+/// Namespaces of a home.
+pub const NAMESPACES_MAX: usize = 256;
+/// Largest asset, in bytes.
+pub const ASSET_BYTES_MAX: u64 = 1 << 30;
+/// Assets of a namespace.
+pub const ASSETS_MAX: usize = 1024;
+/// Problems that one reading of a home reports.
+pub const PROBLEMS_MAX: usize = 1000;
 /// Candidates that one selection pass keeps.
 pub const SELECTION_KEPT_MAX: usize = 16;
 /// Longest line that a source may have, in bytes; a longer one is skipped and counted.
 pub const SOURCE_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Malformed lines that one pass describes; further ones are only counted.
+pub const SELECTION_MALFORMED_SHOWN_MAX: usize = 8;
+/// Longest reason that a pass keeps of a malformed line, in bytes: a parser may repeat what it read.
+pub const SELECTION_REASON_BYTES_MAX: usize = 200;
+/// Columns that a CSV source may have; a record with more is skipped and counted.
+pub const SOURCE_COLUMNS_MAX: usize = 256;
 /// Longest label of an initiation, in bytes.
 pub const LABEL_BYTES_MAX: usize = 4096;
 /// Longest template source, in bytes.
@@ -28,7 +50,45 @@ pub const STDERR_TAIL_BYTES_MAX: usize = 16 * 1024;
 pub const OVERLAP_QUEUE_MAX: u32 = 1000;
 /// Missed firings that one catch-up may fire.
 pub const CATCH_UP_MAX: usize = 1000;
+/// Firings that one turn of the scheduler decides for one run profile; the next turn goes on from there.
+pub const FIRINGS_PER_TURN_MAX: usize = 4096;
+/// How late a firing may be decided and still be on time.
+pub const FIRING_LATE_MAX: Millis = Millis::minutes(1);
+/// How long a run of equal schedule decisions waits for more before it is recorded.
+pub const DECISIONS_OPEN_MAX: Millis = Millis::hours(1);
+/// Entries of one schedule.
+pub const SCHEDULE_ENTRIES_MAX: usize = 32;
+/// Exclusions of one schedule entry.
+pub const EXCLUSIONS_MAX: usize = 256;
+/// Longest repeated blackout.
+pub const EXCLUSION_MAX: Millis = Millis::hours(366 * 24);
+/// Blackouts that the search for a firing passes before it finds none.
+pub const EXCLUSIONS_PASSED_MAX: usize = 2000;
+/// Longest cron expression, in bytes.
+pub const CRON_BYTES_MAX: usize = 256;
+/// Days that the search for a cron match looks at before it finds none: fifty years, longer than any day of the calendar keeps away.
+pub const CRON_DAYS_MAX: usize = 50 * 366;
+/// Changes of a zone's offset that the search for a cron match passes before it finds none: centuries.
+pub const ZONE_CHANGES_MAX: usize = 1000;
+/// Shortest interval of a schedule.
+pub const INTERVAL_MIN: Millis = Millis::seconds(1);
+/// Longest interval of a schedule.
+pub const INTERVAL_MAX: Millis = Millis::hours(366 * 24);
+/// Largest jitter of a schedule.
+pub const JITTER_MAX: Millis = Millis::hours(24);
+/// Rows of a schedule preview.
+pub const PREVIEW_MAX: usize = 1000;
 /// Surfaces of one cycle.
 pub const SURFACES_MAX: usize = 64;
 /// Endpoints of one run.
 pub const TARGETS_MAX: usize = 64;
+/// Longest address of a delivery, in bytes.
+pub const URL_BYTES_MAX: usize = 8 * 1024;
+/// Longest value of one request header, in bytes.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Bytes that the head of an answer may have; a longer one is a failure.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest wait that an endpoint's `Retry-After` may ask for, in seconds; a longer one counts as this.
+pub const RETRY_AFTER_SECONDS_MAX: u32 = 86_400;
+/// Addresses of one name that one attempt dials.
+pub const ADDRESSES_DIALED_MAX: usize = 4;

@@ -2,6 +2,7 @@
 //!
 //! MiniJinja is the engine. Nothing can be included, imported or called that reaches outside the values given.
 
+use std::fmt::Write as _;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
@@ -109,7 +110,8 @@ fn percent_encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            // Writing to a string cannot fail.
+            _ = write!(encoded, "%{byte:02X}");
         }
     }
     // `.` and `..` alone are steps in a path, not data.

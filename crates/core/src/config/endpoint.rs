@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{DocName, Millis, SecretRef};
 
@@ -98,8 +98,12 @@ pub struct HeaderAuth {
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
     /// Standard Webhooks 1.0, symmetric: one signature per key, the first key being the newest.
-    StandardWebhooks(#[schemars(length(min = 1, max = 10))] Vec<SecretRef>),
+    #[serde(deserialize_with = "one_or_many")]
+    StandardWebhooks(#[schemars(with = "OneOrMany")] Vec<SecretRef>),
 }
+
+/// The schema of one secret reference or a list of them.
+struct OneOrMany;
 
 /// How the artifact is carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -115,9 +119,15 @@ pub enum BodyMode {
 #[serde(deny_unknown_fields, default)]
 pub struct Addresses {
     /// Networks in CIDR form that may be connected to although they are not public.
-    #[schemars(with = "Vec<String>")]
-    pub allow: Vec<ipnet::IpNet>,
+    #[schemars(with = "Vec<NetworkSchema>")]
+    pub allow: Vec<Network>,
 }
+
+/// An address and the length of its prefix (CIDR).
+pub type Network = ipnet::IpNet;
+
+/// The schema of a [`Network`].
+struct NetworkSchema;
 
 /// When a failed delivery is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -136,6 +146,7 @@ pub struct DeliveryRetry {
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Requests a second in the long run, greater than zero.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub per_second: f64,
     /// Requests that may be sent at once after a pause.
     #[serde(default = "default_burst")]
@@ -153,6 +164,49 @@ const fn default_concurrency() -> u32 {
 
 const fn default_burst() -> u32 {
     1
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretRef>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(SecretRef),
+        Many(Vec<SecretRef>),
+    }
+    // The message of an untagged enum holds nothing of what was written.
+    Ok(match Either::deserialize(deserializer)? {
+        Either::One(secret) => vec![secret],
+        Either::Many(secrets) => secrets,
+    })
+}
+
+impl JsonSchema for OneOrMany {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretRefs".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let secret = generator.subschema_for::<SecretRef>();
+        json_schema!({ "anyOf": [secret, { "type": "array", "items": secret, "minItems": 1, "maxItems": 10 }] })
+    }
+}
+
+impl JsonSchema for NetworkSchema {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
+            "description": "An address and the length of its prefix, such as `127.0.0.0/8`.",
+        })
+    }
 }
 
 impl Default for DeliveryRetry {

@@ -3,6 +3,7 @@
 //! Owns the shapes, defaults and units of design section 8 and the checks that need several documents at once. Never reads a
 //! file: text and places belong to the `orbit` crate's loader.
 
+pub mod check;
 mod endpoint;
 mod names;
 mod node;
@@ -16,7 +17,7 @@ mod source;
 mod units;
 
 pub use endpoint::{
-    Addresses, Auth, BasicAuth, BodyMode, DeliveryRetry, Endpoint, HeaderAuth, Method, Rate, Sign,
+    Addresses, Auth, BasicAuth, BodyMode, DeliveryRetry, Endpoint, HeaderAuth, Method, Network, Rate, Sign,
 };
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{

@@ -97,7 +97,8 @@ pub struct DistributionTarget {
 pub struct ValueTag {
     /// The tag.
     pub tag: DocName,
-    /// Its share.
+    /// Its share, greater than zero.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default = "default_weight")]
     pub weight: f64,
 }

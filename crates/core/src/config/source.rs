@@ -66,7 +66,7 @@ pub struct CandidateItem {
     pub label: String,
     /// How likely a weighted choice takes it, greater than zero.
     #[serde(default = "default_weight")]
-    #[schemars(range(min = 0.0))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub weight: f64,
     /// Anything else the templates and processors should know.
     #[serde(default)]

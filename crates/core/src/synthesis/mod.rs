@@ -3,8 +3,12 @@
 //! Owns the instruction and the request, which is the bridge to execution: it names everything by name and settings digest of one snapshot
 //! and never carries an argv, an address or a secret.
 
+mod build;
 mod request;
+#[cfg(test)]
+mod sample;
 
+pub use build::{SynthesisError, synthesize};
 pub use request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
     RequestError, RunIdentity, RunProfileIdentity, StepRequest,

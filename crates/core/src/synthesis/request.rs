@@ -182,6 +182,16 @@ pub enum RequestError {
     Steps,
 }
 
+impl Instruction {
+    /// An instruction whose id is that of its content.
+    pub fn new(context_blob: String, constraints: Map<String, Value>, priority: f64) -> Self {
+        let content =
+            json!({ "context_blob": context_blob, "constraints": constraints, "priority": priority });
+        let instruction_id = crate::id::instruction_id(&crate::canonical::to_string(&content));
+        Self { instruction_id, context_blob, constraints, priority }
+    }
+}
+
 impl ExecutionRequest {
     /// The step, if the run has it.
     pub fn step(&self, step: Step) -> Option<&StepRequest> {
@@ -243,9 +253,11 @@ impl ExecutionRequest {
         Ok(())
     }
 
-    /// The same request for another cycle: what `orbit run --request` executes.
+    /// The same request for another cycle: what `orbit run --request` executes. Ids follow the cycle and the content, whatever the request said.
     #[must_use]
     pub fn rebound(mut self, cycle: CycleIdentity) -> Self {
+        let Instruction { context_blob, constraints, priority, .. } = self.instruction;
+        self.instruction = Instruction::new(context_blob, constraints, priority);
         self.run = RunIdentity { run_id: crate::id::run_id(cycle.id, self.profile.id) };
         self.initiation.id = crate::id::initiation_id(cycle.id);
         self.cycle = cycle;
@@ -285,5 +297,102 @@ fn same(kind: &'static str, reference: &Reference, found: Option<Digest>) -> Res
         Some(found) if found == reference.settings => Ok(()),
         Some(_) => Err(RequestError::Changed { kind, name: name() }),
         None => Err(RequestError::Unknown { kind, name: name() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthesis::sample;
+
+    #[test]
+    fn a_request_fits_the_snapshot_it_was_made_of_and_no_other() {
+        let snapshot = sample::snapshot();
+        let request = sample::build(&snapshot, "one").unwrap();
+        assert_eq!(request.check(&snapshot), Ok(()));
+        let read: ExecutionRequest = serde_json::from_str(&json!(request).to_string()).unwrap();
+        assert_eq!(read, request);
+
+        let check_snapshot = |change: fn(&mut Snapshot), expected: &str| {
+            let mut changed = sample::snapshot();
+            change(&mut changed);
+            // As if the request had been rewritten to claim the other snapshot.
+            let claimed = ExecutionRequest { snapshot: changed.digest(), ..request.clone() };
+            assert_eq!(claimed.check(&changed).unwrap_err().to_string(), expected);
+            assert!(matches!(request.check(&changed), Err(RequestError::Foreign { .. })));
+        };
+        check_snapshot(
+            |snapshot| _ = snapshot.processors.insert(name("second"), snapshot.processors["first"].clone()),
+            "the settings of processor `second` are not those that the request names",
+        );
+        check_snapshot(
+            |snapshot| _ = snapshot.processors.remove("first"),
+            "the snapshot has no processor `first`",
+        );
+        check_snapshot(
+            |snapshot| snapshot.endpoints.get_mut("mirror").unwrap().concurrency += 1,
+            "the settings of endpoint `mirror` are not those that the request names",
+        );
+        check_snapshot(
+            |snapshot| _ = snapshot.endpoints.remove("archive"),
+            "the snapshot has no endpoint `archive`",
+        );
+        check_snapshot(
+            |snapshot| snapshot.assets.get_mut("a/own").unwrap().bytes += 1,
+            "the settings of asset `a/own` are not those that the request names",
+        );
+        check_snapshot(
+            |snapshot| _ = snapshot.assets.remove("a/shared"),
+            "the snapshot has no asset `a/shared`",
+        );
+    }
+
+    #[test]
+    fn a_request_that_was_edited_is_refused() {
+        let snapshot = sample::snapshot();
+        let check = |change: fn(&mut ExecutionRequest), expected: &str| {
+            let mut request = sample::build(&snapshot, "one").unwrap();
+            change(&mut request);
+            let error = request.check(&snapshot).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(|request| request.namespace = NamespaceName::system(), "belongs to `system`");
+        check(|request| request.snapshot = Digest::of(b""), "the request belongs to");
+        check(|request| request.steps.swap(0, 1), "the steps are not");
+        check(|request| _ = request.steps.remove(2), "the steps are not");
+        check(|request| request.steps.clear(), "the steps are not");
+        check(|request| request.steps[3].processor.name = name("first"), "settings of processor `first`");
+        check(|request| request.steps[2].reference = Some(name("absent")), "no asset `absent`");
+        check(|request| request.targets[0].name = name("absent"), "no endpoint `absent`");
+        check(|request| request.targets[0].settings = Digest::of(b""), "settings of endpoint `archive`");
+    }
+
+    #[test]
+    fn rebound_to_another_cycle_every_id_follows() {
+        let request = sample::build(&sample::snapshot(), "one").unwrap();
+        let cycle = CycleIdentity { id: Uuid::from_u128(9), ..request.cycle.clone() };
+        let mut edited = request.clone();
+        edited.instruction.context_blob.push('!');
+        let rebound = edited.clone().rebound(cycle.clone());
+        assert_eq!(rebound.cycle, cycle);
+        assert_eq!(rebound.run.run_id, crate::id::run_id(cycle.id, request.profile.id));
+        assert_eq!(rebound.initiation.id, crate::id::initiation_id(cycle.id));
+        assert_ne!(rebound.instruction.instruction_id, request.instruction.instruction_id);
+        assert_eq!(rebound.instruction.context_blob, edited.instruction.context_blob);
+        assert_eq!(request.clone().rebound(request.cycle.clone()), request);
+    }
+
+    #[test]
+    fn the_context_is_one_canonical_line() {
+        let line = sample::build(&sample::snapshot(), "two\nlines").unwrap().context_line();
+        assert!(!line.contains('\n'));
+        let value: Value = serde_json::from_str(&line).unwrap();
+        let keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["cycle", "initiation", "instruction", "profile", "run"]);
+        assert_eq!(crate::canonical::to_string(&value), line);
+    }
+
+    fn name(text: &str) -> DocName {
+        DocName::parse(text).unwrap()
     }
 }

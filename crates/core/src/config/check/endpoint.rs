@@ -1,0 +1,105 @@
+//! Endpoints.
+
+use std::collections::BTreeSet;
+
+use super::{Report, below, deep, key, name, path, text};
+use crate::config::{Auth, Endpoint, Millis};
+
+/// Headers that the engine, the connection or the artifact gives.
+const RESERVED_HEADERS: [&str; 15] = [
+    "connection",
+    "content-digest",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+/// Headers that carry credentials, which belong in `auth`.
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+pub(super) fn check(endpoint: &Endpoint, report: &mut Report<'_>) {
+    url(endpoint, report);
+    headers(endpoint, report);
+    match &endpoint.auth {
+        Some(Auth::Header(header)) => {
+            let at = path(&["auth", "header", "name"]);
+            if !text::is_token(&header.name) {
+                report.error(at, "expected a header's name (not shown)");
+            } else if RESERVED_HEADERS.contains(&header.name.to_ascii_lowercase().as_str()) {
+                report.error(at, "this header is set by the engine");
+            }
+        }
+        Some(Auth::Basic(basic)) => {
+            if basic.user.is_empty() || basic.user.contains(':') || basic.user.chars().any(char::is_control) {
+                report
+                    .error(path(&["auth", "basic", "user"]), "expected a user name without `:` (not shown)");
+            }
+        }
+        Some(Auth::Bearer(_)) | None => {}
+    }
+    if endpoint.timeout == Millis(0) {
+        report.error(path(&["timeout"]), "expected more than no time");
+    }
+}
+
+fn url(endpoint: &Endpoint, report: &mut Report<'_>) {
+    let authority = authority(&endpoint.url);
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        report
+            .error(path(&["url"]), "an address holds no user or password (not shown)")
+            .hint("write `auth: { basic: { user: …, password: \"${NAME}\" } }`");
+        return;
+    }
+    report.result(path(&["url"]), deep::url(&endpoint.url));
+    let has_credentials = endpoint.auth.is_some() || endpoint.sign.is_some();
+    let leaves = endpoint.url.starts_with("http://") && !authority.is_some_and(is_loopback);
+    if leaves && has_credentials {
+        report
+            .warning(path(&["url"]), "credentials would leave this machine in plain text")
+            .hint("use `https://`");
+    }
+}
+
+fn authority(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default())
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn headers(endpoint: &Endpoint, report: &mut Report<'_>) {
+    let mut seen = BTreeSet::new();
+    for (header, value) in &endpoint.headers {
+        let at_name = below(path(&["headers"]), [name(header)]);
+        let at_value = || below(path(&["headers"]), [key(header)]);
+        let lower = header.to_ascii_lowercase();
+        if !text::is_token(header) {
+            report.error(at_name, "expected a header's name");
+        } else if CREDENTIAL_HEADERS.contains(&lower.as_str()) {
+            report.error(at_name, format!("`{header}` carries a credential (not shown)")).hint("use `auth`");
+            continue;
+        } else if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("webhook-") {
+            report.error(at_name, format!("`{header}` is set by the engine"));
+        } else if !seen.insert(lower) {
+            report.error(at_name, format!("`{header}` is there twice: case does not matter"));
+        }
+        if value.chars().any(char::is_control) {
+            report.error(at_value(), "a header's value is one line");
+        }
+        report.result(at_value(), text::template(value));
+    }
+}

@@ -1,0 +1,13 @@
+//! Dispatch: what is decided about a delivery before and after anything is sent.
+//!
+//! Owns which addresses and headers an endpoint may have, which network addresses may be dialed, what a signature covers, and what follows
+//! from an attempt. Never sends: the engine's `dispatch` and `http` do.
+
+pub mod guard;
+pub mod header;
+pub mod outcome;
+pub mod retry;
+pub mod signature;
+mod target;
+
+pub use target::{TargetError, check_url, target_url};
