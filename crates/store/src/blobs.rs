@@ -1,1 +1,313 @@
 //! Payloads: content-addressed, durable before they are named, never changed.
+//!
+//! A blob lies in `ab/cdef…`, the hex digits of its SHA-256. It is written under another name in `incoming`, made durable, and only then
+//! renamed, so that a name that exists is whole. Every function blocks; callers use a thread that may.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use orbit_core::digest::{Digest, Hasher};
+
+/// Bytes that are read, hashed and written at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Where blobs are written before they have a name.
+const INCOMING: &str = "incoming";
+
+/// A stored payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// Why a blob could not be written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// The bytes are not what the name says.
+    #[error("the blob {digest} is damaged: its bytes have another digest")]
+    Corrupt {
+        /// The name.
+        digest: Digest,
+    },
+    /// There is no such blob.
+    #[error("there is no blob {digest}")]
+    Missing {
+        /// The name.
+        digest: Digest,
+    },
+    /// The disk is full; nothing half-written has a name.
+    #[error("the disk that holds `{path}` is full")]
+    Full {
+        /// What was written.
+        path: String,
+    },
+    /// A file cannot be read or written.
+    #[error("`{path}`: {message}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        message: String,
+    },
+}
+
+/// The payloads of a namespace in a folder. One process at a time opens it.
+#[derive(Debug)]
+pub struct FolderBlobs {
+    folder: PathBuf,
+}
+
+impl FolderBlobs {
+    /// Opens the folder, or makes it owner-only. What a crash left half-written is removed.
+    pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        let incoming = folder.join(INCOMING);
+        make_folder(&incoming).map_err(at(&incoming))?;
+        for entry in fs::read_dir(&incoming).map_err(at(&incoming))? {
+            let path = entry.map_err(at(&incoming))?.path();
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+        sync_folder(folder).map_err(at(folder))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// A copy of the file's bytes is a durable blob. The file must be a regular one.
+    pub fn put_file(&self, path: &Path) -> Result<Blob, BlobError> {
+        // A pipe without a writer would hold the thread for ever.
+        if !fs::metadata(path).map_err(at(path))?.is_file() {
+            return Err(BlobError::Io {
+                path: path.display().to_string(),
+                message: "not a regular file".to_owned(),
+            });
+        }
+        let mut source = File::open(path).map_err(at(path))?;
+        self.put(&mut source, path)
+    }
+
+    /// The bytes are a durable blob.
+    pub fn put_bytes(&self, mut bytes: &[u8]) -> Result<Blob, BlobError> {
+        self.put(&mut bytes, &self.folder)
+    }
+
+    /// Where a blob lies. The file is read-only and must not be given to a program; see [`Self::copy_to`].
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        let (shard, rest) = hex.split_at(2);
+        self.folder.join(shard).join(rest)
+    }
+
+    /// Whether there is such a blob; its bytes are not looked at.
+    pub fn contains(&self, digest: Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// The file holds a copy of the blob, which was compared with its name on the way; its length. A damaged copy is removed again.
+    pub fn copy_to(&self, digest: Digest, target: &Path) -> Result<u64, BlobError> {
+        let mut source = self.source(digest)?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(target).map_err(at(target))?;
+        let copied = transfer(&mut source, &mut file, (&self.path(digest), target));
+        let answer = copied.and_then(|copy| same(digest, copy));
+        if answer.is_err() {
+            let _ = fs::remove_file(target);
+        }
+        answer
+    }
+
+    /// Reads the whole blob and compares it with its name; its length.
+    pub fn verify(&self, digest: Digest) -> Result<u64, BlobError> {
+        let path = self.path(digest);
+        transfer(&mut self.source(digest)?, &mut io::sink(), (&path, &path))
+            .and_then(|blob| same(digest, blob))
+    }
+
+    fn source(&self, digest: Digest) -> Result<File, BlobError> {
+        let path = self.path(digest);
+        File::open(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                BlobError::Missing { digest }
+            } else {
+                at(&path)(error)
+            }
+        })
+    }
+
+    fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
+        let (path, mut file) = self.incoming()?;
+        let put = transfer(source, &mut file, (from, &path)).and_then(|blob| {
+            file.set_permissions(Permissions::from_mode(0o400)).map_err(at(&path))?;
+            file.sync_all().map_err(at(&path))?;
+            self.name(&path, blob).map_err(at(&path))?;
+            Ok(blob)
+        });
+        if put.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        put
+    }
+
+    /// A new file that has no name yet.
+    fn incoming(&self) -> Result<(PathBuf, File), BlobError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(INCOMING).join(format!("{}-{number}", std::process::id()));
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(at(&path))?;
+        Ok((path, file))
+    }
+
+    /// Gives the durable file its name, durably. A blob that is there already stays, unless its length shows that it is damaged.
+    fn name(&self, path: &Path, blob: Blob) -> io::Result<()> {
+        let target = self.path(blob.digest);
+        let shard = target.parent().unwrap_or(&self.folder);
+        if !shard.is_dir() {
+            make_folder(shard)?;
+            sync_folder(&self.folder)?;
+        }
+        match fs::metadata(&target) {
+            Ok(found) if found.len() == blob.bytes => fs::remove_file(path)?,
+            Ok(_) | Err(_) => fs::rename(path, &target)?,
+        }
+        // Also where it was there already: whoever put it may not have come this far.
+        sync_folder(shard)
+    }
+}
+
+fn same(digest: Digest, found: Blob) -> Result<u64, BlobError> {
+    if found.digest == digest { Ok(found.bytes) } else { Err(BlobError::Corrupt { digest }) }
+}
+
+/// Copies everything, hashing on the way.
+fn transfer(
+    source: &mut dyn Read,
+    target: &mut dyn Write,
+    (from, to): (&Path, &Path),
+) -> Result<Blob, BlobError> {
+    let mut hasher = Hasher::default();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut bytes = 0;
+    loop {
+        let read = match source.read(&mut chunk) {
+            Ok(0) => return Ok(Blob { digest: hasher.finish(), bytes }),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(at(from)(error)),
+        };
+        hasher.update(&chunk[..read]);
+        target.write_all(&chunk[..read]).map_err(at(to))?;
+        bytes += read as u64;
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
+    let path = path.display().to_string();
+    move |error| {
+        let path = path.clone();
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            BlobError::Full { path }
+        } else {
+            BlobError::Io { path, message: error.to_string() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, FolderBlobs) {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(&folder.path().join("blobs")).unwrap();
+        (folder, blobs)
+    }
+
+    fn incoming(blobs: &FolderBlobs) -> usize {
+        fs::read_dir(blobs.folder.join(INCOMING)).unwrap().count()
+    }
+
+    #[test]
+    fn put_again_and_read_back() {
+        let (folder, blobs) = blobs();
+        let check = |bytes: &[u8]| {
+            let source = folder.path().join("source");
+            fs::write(&source, bytes).unwrap();
+            let blob = blobs.put_file(&source).unwrap();
+            assert_eq!(blob, Blob { digest: Digest::of(bytes), bytes: bytes.len() as u64 });
+            assert_eq!(blobs.put_bytes(bytes).unwrap(), blob);
+            let path = blobs.path(blob.digest);
+            assert!(path.ends_with(format!("{}/{}", &blob.digest.hex()[..2], &blob.digest.hex()[2..])));
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
+            assert!(blobs.contains(blob.digest));
+            assert_eq!(blobs.verify(blob.digest), Ok(blob.bytes));
+            let copy = folder.path().join("copy");
+            assert_eq!(blobs.copy_to(blob.digest, &copy), Ok(blob.bytes));
+            assert_eq!(fs::read(&copy).unwrap(), bytes);
+            assert_eq!(incoming(&blobs), 0);
+        };
+        check(b"");
+        check(b"abc");
+        check(&vec![7; CHUNK_BYTES * 2 + 1]);
+    }
+
+    #[test]
+    fn damage_is_noticed_and_nothing_damaged_is_handed_out() {
+        let (folder, blobs) = blobs();
+        let digest = blobs.put_bytes(b"whole").unwrap().digest;
+        let path = blobs.path(digest);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, b"whOle").unwrap();
+        let copy = folder.path().join("copy");
+        assert_eq!(blobs.copy_to(digest, &copy), Err(BlobError::Corrupt { digest }));
+        assert!(!copy.exists());
+        assert_eq!(blobs.verify(digest), Err(BlobError::Corrupt { digest }));
+        fs::write(&path, b"wh").unwrap();
+        blobs.put_bytes(b"whole").unwrap();
+        assert_eq!(blobs.verify(digest), Ok(5));
+    }
+
+    #[test]
+    fn what_is_not_there_or_not_a_file_is_named() {
+        let (folder, blobs) = blobs();
+        let digest = Digest::of(b"nothing");
+        assert_eq!(blobs.verify(digest), Err(BlobError::Missing { digest }));
+        assert_eq!(blobs.copy_to(digest, &folder.path().join("x")), Err(BlobError::Missing { digest }));
+        assert!(!blobs.contains(digest));
+        let check = |path: &Path, expected: &str| {
+            let error = blobs.put_file(path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&*path.to_string_lossy()), "{error}");
+        };
+        check(folder.path(), "not a regular file");
+        check(&folder.path().join("nowhere"), "No such file");
+        assert_eq!(incoming(&blobs), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_and_blobs_stay() {
+        let (_folder, blobs) = blobs();
+        let digest = blobs.put_bytes(b"stays").unwrap().digest;
+        fs::write(blobs.folder.join(INCOMING).join("1-1"), b"half").unwrap();
+        let again = FolderBlobs::open(&blobs.folder).unwrap();
+        assert_eq!(incoming(&again), 0);
+        assert_eq!(again.verify(digest), Ok(5));
+        assert_eq!(fs::metadata(&again.folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_full_disk_has_a_word_of_its_own() {
+        let error = at(Path::new("/x"))(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error, BlobError::Full { path: "/x".to_owned() });
+    }
+}

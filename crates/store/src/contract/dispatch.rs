@@ -83,7 +83,7 @@ pub struct RedriveFilter {
     pub delivery_id: Option<Uuid>,
     /// Those of a run.
     pub run_id: Option<Uuid>,
-    /// Those of an endpoint; it is enabled again.
+    /// Those of an endpoint; it is enabled even if it has none.
     pub endpoint: Option<String>,
 }
 
@@ -100,7 +100,8 @@ pub trait DispatchStore {
     ) -> Result<Vec<ClaimedDelivery>, StoreError>;
 
     /// The attempt ended so: receipt, delivery, run and cycle in one transaction. False if the claim was lost. When the endpoint is disabled, its
-    /// other waiting deliveries become dead letters.
+    /// other waiting deliveries become dead letters, and so does what is owed to it later. Of a delivery that was cancelled meanwhile only the
+    /// receipt is taken, and the answer is false.
     async fn commit_attempt(
         &self,
         claim: Claim,
@@ -114,6 +115,7 @@ pub trait DispatchStore {
     /// When the next delivery is due; none if none waits.
     async fn next_delivery_due(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// The dead letters that match wait again, from the first attempt of their schedule; their ids. A `partial` run is dispatching again.
+    /// The dead letters that match wait again, from the first attempt of their schedule; their ids. A `partial` run is
+    /// dispatching again, and so its cycle is running; a cancelled one stays cancelled. Every endpoint that is tried again is enabled.
     async fn redrive(&self, filter: RedriveFilter, now: Timestamp) -> Result<Vec<Uuid>, StoreError>;
 }

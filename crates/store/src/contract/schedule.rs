@@ -16,7 +16,7 @@ use super::StoreError;
 pub struct ScheduleCursor {
     /// Every nominal instant up to and including this one is decided.
     pub decided_through: Timestamp,
-    /// A run of equal decisions that is not recorded yet, as the schedule keeps it; null if there is none.
+    /// What the schedule remembers between decisions, such as a run of equal ones that is not recorded yet; kept as it is.
     pub open_decisions: Value,
 }
 
@@ -86,7 +86,8 @@ pub trait ScheduleStore {
     /// How many cycles of a run profile are under way.
     async fn cycle_load(&self, run_profile_id: Uuid) -> Result<CycleLoad, StoreError>;
 
-    /// Ends every cycle of the run profile that is queued, selecting, or has runs without an artifact (`cancelled` with this reason); the ids of the
+    /// Ends every cycle of the run profile that is queued, selecting, or has runs without an artifact (`cancelled` with this reason). Of a cycle
+    /// with runs that have one only the others end: what is owed is still delivered, and the cycle ends with it. The ids of the
     /// runs that were working are the answer, so that the caller can end their programs.
     async fn cancel_cycles(
         &self,

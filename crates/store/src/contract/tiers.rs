@@ -73,7 +73,7 @@ pub trait RunStore {
     /// answer has the receipt `unknown`, a cycle that was being selected waits again. A `node_started` record with `detail` tells what was found.
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError>;
 
-    /// Up to `limit` steps that may start now are the caller's: highest priority first, then the oldest. Each has a `step_started` record.
+    /// Up to `limit` steps that may start now and whose run has not passed its deadline are the caller's: highest priority first, then the oldest. Each has a `step_started` record.
     async fn claim_steps(
         &self,
         limit: u32,
@@ -81,7 +81,8 @@ pub trait RunStore {
         now: Timestamp,
     ) -> Result<Vec<ClaimedStep>, StoreError>;
 
-    /// The step ended so: the run's state, the record, the artifact, the deliveries and what follows for the cycle are one transaction.
+    /// The step ended so: the run's state, the record, the artifact, the deliveries and what follows for the cycle are one transaction. An
+    /// event that succeeds without an artifact, or counts other deliveries than are given, is refused as [`StoreError::Corrupt`].
     async fn commit_step(
         &self,
         claim: Claim,

@@ -1,1 +1,164 @@
-//! The SQLite backend: one file a namespace.
+//! The SQLite backend: one file a namespace, one writer, a few readers.
+//!
+//! Every method of the contract is one closure over a connection: those that change something go through `writer`, the others
+//! through `reader`. `transition` is the only place where a run changes. A file a stage follows, with the names of the contract.
+
+mod columns;
+mod fault;
+mod migrate;
+mod reader;
+mod writer;
+
+mod config;
+mod cycle;
+mod dispatch;
+mod governance;
+mod record;
+mod schedule;
+mod selection;
+mod settle;
+mod tiers;
+mod token;
+mod transition;
+mod view;
+mod view_delivery;
+mod view_run;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use orbit_core::config::NamespaceName;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{Store, StoreError};
+use fault::{Attempt, Fault};
+use reader::{Location, Readers};
+use writer::{Rules, Writer};
+
+/// How long a connection waits for another process that holds the file, such as a shell that looks into it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Statements that a connection keeps prepared.
+const STATEMENTS_KEPT: usize = 128;
+/// The write-ahead log is cut down to this when it is reset.
+const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
+/// The store of one namespace.
+pub struct SqliteStore {
+    namespace: NamespaceName,
+    // Fields are dropped in this order: the writer closes last, so that it is the one that tidies the write-ahead log away.
+    readers: Readers,
+    writer: Writer,
+}
+
+impl Store for SqliteStore {}
+
+impl SqliteStore {
+    /// Opens the file, or makes it: owner-only, in folders that are owner-only where they are made. Afterwards its schema is the newest.
+    pub fn open(path: &Path, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        let place: Arc<str> = path.display().to_string().into();
+        let failed =
+            |error: io::Error| StoreError::Io { place: place.to_string(), message: error.to_string() };
+        make_file(path).map_err(failed)?;
+        let location = Location {
+            name: path.to_owned(),
+            flags: OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        };
+        let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
+        Self::start(connection, location, namespace, &place)
+    }
+
+    /// A store that is gone when it is dropped, for tests.
+    pub fn in_memory(namespace: &NamespaceName) -> Result<Self, StoreError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // A name that begins with `/` is one database for every connection of this process.
+        let name = PathBuf::from(format!("file:/orbit-{number}?vfs=memdb"));
+        let place: Arc<str> = format!("memory {number}").into();
+        let flags = OpenFlags::SQLITE_OPEN_URI;
+        let connection = open_for_writing(&name, flags | OpenFlags::SQLITE_OPEN_CREATE)
+            .map_err(|fault| fault.at(&place))?;
+        let location = Location {
+            name,
+            flags: flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        };
+        Self::start(connection, location, namespace, &place)
+    }
+
+    fn start(
+        connection: Connection,
+        location: Location,
+        namespace: &NamespaceName,
+        place: &Arc<str>,
+    ) -> Result<Self, StoreError> {
+        migrate::migrate(&connection, place)?;
+        belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
+        let writer = Writer::start(connection, place, Rules::default())
+            .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
+        Ok(Self { namespace: namespace.clone(), readers: Readers::new(location, place), writer })
+    }
+
+    /// A transaction that changes something; true and durable when the answer is there.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnMut(&Connection) -> Attempt<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.writer.write(work).await
+    }
+
+    /// A transaction that changes nothing.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Connection) -> Attempt<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.readers.read(work).await
+    }
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            file.sync_all()?;
+            File::open(folder)?.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn open_for_writing(name: &Path, flags: OpenFlags) -> Attempt<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(name, flags)?;
+    prepare_connection(&connection)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    Ok(connection)
+}
+
+/// What every connection has in common.
+fn prepare_connection(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(())
+}
+
+/// A file that was moved to another namespace would give its log another name.
+fn belongs_to(connection: &Connection, namespace: &NamespaceName) -> Attempt<()> {
+    let mine = "INSERT INTO store (one, namespace) VALUES (1, ?1) ON CONFLICT (one) DO NOTHING";
+    connection.execute(mine, [namespace.as_str()])?;
+    let found: String = connection.query_row("SELECT namespace FROM store", (), |row| row.get(0))?;
+    if found != namespace.as_str() {
+        return Err(Fault::contradiction(format!("it belongs to namespace `{found}`, not to `{namespace}`")));
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Cursors, and cycles that fire.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::run::{Outcome, RunEvent};
+use rusqlite::{Connection, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::SqliteStore;
+use super::columns::{self, Json, Micros, Text};
+use super::cycle;
+use super::fault::Attempt;
+use super::record::{Facts, append};
+use super::transition;
+use crate::StoreError;
+use crate::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
+
+#[async_trait]
+impl ScheduleStore for SqliteStore {
+    async fn cursors(&self) -> Result<BTreeMap<Uuid, ScheduleCursor>, StoreError> {
+        self.read(cursors).await
+    }
+
+    async fn commit_schedule(
+        &self,
+        commit: ScheduleCommit,
+        now: Timestamp,
+    ) -> Result<Option<Vec<Uuid>>, StoreError> {
+        self.write(move |tx| commit_schedule(tx, &commit, now)).await
+    }
+
+    async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(move |tx| cycle::fire(tx, &cycle, now)).await
+    }
+
+    async fn cycle_load(&self, run_profile_id: Uuid) -> Result<CycleLoad, StoreError> {
+        self.read(move |tx| load(tx, run_profile_id)).await
+    }
+
+    async fn cancel_cycles(
+        &self,
+        run_profile_id: Uuid,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let reason = reason.to_owned();
+        self.write(move |tx| cancel(tx, run_profile_id, &reason, now)).await
+    }
+}
+
+fn cursors(tx: &Connection) -> Attempt<BTreeMap<Uuid, ScheduleCursor>> {
+    let sql = "SELECT run_profile_id, decided_through, open_decisions FROM schedule_cursors";
+    let mut statement = tx.prepare_cached(sql)?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let cursor = ScheduleCursor {
+            decided_through: columns::instant(row, "decided_through")?,
+            open_decisions: columns::json(row, "open_decisions")?,
+        };
+        Ok((columns::id(row, "run_profile_id")?, cursor))
+    };
+    Ok(statement.query_map((), read)?.collect::<Result<_, _>>()?)
+}
+
+fn commit_schedule(tx: &Connection, commit: &ScheduleCommit, now: Timestamp) -> Attempt<Option<Vec<Uuid>>> {
+    let found = tx
+        .prepare_cached("SELECT decided_through FROM schedule_cursors WHERE run_profile_id = ?1")?
+        .query_row([Text(commit.run_profile_id)], |row| row.get::<_, i64>(0))
+        .optional()?;
+    if found != commit.base.map(Timestamp::as_microsecond) {
+        return Ok(None);
+    }
+    let upsert =
+        "INSERT INTO schedule_cursors (run_profile_id, decided_through, open_decisions) VALUES (?1, ?2, ?3)
+        ON CONFLICT (run_profile_id) DO UPDATE
+        SET decided_through = excluded.decided_through, open_decisions = excluded.open_decisions";
+    let cursor = &commit.cursor;
+    tx.prepare_cached(upsert)?.execute(params![
+        Text(commit.run_profile_id),
+        Micros(cursor.decided_through),
+        Json(&cursor.open_decisions)
+    ])?;
+    commit.records.iter().try_for_each(|record| append(tx, record))?;
+    let mut new = Vec::new();
+    for cycle in &commit.fire {
+        if cycle::fire(tx, cycle, now)? {
+            new.push(cycle.cycle_id);
+        }
+    }
+    Ok(Some(new))
+}
+
+fn load(tx: &Connection, run_profile_id: Uuid) -> Attempt<CycleLoad> {
+    let sql = format!(
+        "SELECT coalesce(sum({active}), 0) AS active, coalesce(sum(c.state = 'queued'), 0) AS queued
+        FROM cycles c WHERE c.run_profile_id = ?1 AND c.state <> 'finished'",
+        active = cycle::IS_ACTIVE
+    );
+    let read =
+        |row: &rusqlite::Row<'_>| Ok(CycleLoad { active: row.get("active")?, queued: row.get("queued")? });
+    Ok(tx.prepare_cached(&sql)?.query_row([Text(run_profile_id)], read)?)
+}
+
+fn cancel(tx: &Connection, run_profile_id: Uuid, reason: &str, now: Timestamp) -> Attempt<Vec<Uuid>> {
+    let sql = format!(
+        "SELECT cycle_id, state FROM cycles c WHERE c.run_profile_id = ?1 AND c.state <> 'finished'
+            AND (c.state = 'queued' OR {active}) ORDER BY ordinal",
+        active = cycle::IS_ACTIVE
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    let read = |row: &rusqlite::Row<'_>| Ok((columns::id(row, "cycle_id")?, row.get::<_, String>("state")?));
+    let cycles = statement.query_map([Text(run_profile_id)], read)?.collect::<Result<Vec<_>, _>>()?;
+    let mut working = Vec::new();
+    for (cycle_id, state) in cycles {
+        if state == "running" {
+            cancel_runs(tx, cycle_id, reason, now, &mut working)?;
+        } else {
+            cycle::finish(tx, cycle_id, (Outcome::Cancelled, Some(reason)), now)?;
+        }
+    }
+    Ok(working)
+}
+
+/// Ends the runs that have no artifact; what is owed of finished artifacts is still delivered.
+fn cancel_runs(
+    tx: &Connection,
+    cycle_id: Uuid,
+    reason: &str,
+    now: Timestamp,
+    working: &mut Vec<Uuid>,
+) -> Attempt<()> {
+    let mut statement = tx.prepare_cached(
+        "SELECT run_id, state FROM runs WHERE cycle_id = ?1 AND state IN ('ready', 'working', 'waiting') ORDER BY ordinal",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| Ok((columns::id(row, "run_id")?, row.get::<_, String>("state")?));
+    let runs = statement.query_map([Text(cycle_id)], read)?.collect::<Result<Vec<_>, _>>()?;
+    for (run_id, state) in runs {
+        let mut run = transition::load_known(tx, run_id)?;
+        let event = RunEvent::Cancelled { reason: reason.to_owned() };
+        transition::apply(tx, &mut run, &event, Facts::new(), now)?;
+        if state == "working" {
+            working.push(run_id);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Cycles are claimed, get their initiation, and then their runs.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{Outcome, RunEvent, RunState};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Text};
+use super::fault::Attempt;
+use super::record::{Facts, fact, facts};
+use super::transition::{self, Run};
+use super::{SqliteStore, cycle, token};
+use crate::StoreError;
+use crate::contract::Claim;
+use crate::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken};
+
+#[async_trait]
+impl SelectionStore for SqliteStore {
+    async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError> {
+        // Nothing is timed: the instant belongs to the contract, for stores with leases.
+        let _ = now;
+        self.write(claim).await
+    }
+
+    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
+        self.readers.read_blocking(|tx| is_taken(tx, rule, hash))
+    }
+
+    async fn take_initiation(
+        &self,
+        claim: Claim,
+        choice: Choice,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        self.write(move |tx| take(tx, claim, &choice, now)).await
+    }
+
+    async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError> {
+        self.write(move |tx| admit(tx, claim, &runs, now)).await
+    }
+
+    async fn fail_selection(&self, claim: Claim, message: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let message = message.to_owned();
+        self.write(move |tx| fail(tx, claim, &message, now)).await
+    }
+
+    async fn unclaim_cycle(&self, claim: Claim) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let sql = format!("{} AND cycle_id = ?1 AND token = ?2", cycle::WAIT_AGAIN);
+            tx.prepare_cached(&sql)?.execute(params![Text(claim.id), claim.token])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
+    let sql = format!(
+        "SELECT cycle_id FROM cycles q INDEXED BY cycles_by_state WHERE q.state IN ('waiting', 'queued')
+            AND (q.state = 'waiting' OR NOT EXISTS (
+                SELECT 1 FROM cycles c WHERE c.run_profile_id = q.run_profile_id AND c.state <> 'finished' AND {active}))
+        ORDER BY ordinal LIMIT 1",
+        active = cycle::IS_ACTIVE
+    );
+    let found = tx.prepare_cached(&sql)?.query_row((), |row| columns::id(row, "cycle_id")).optional()?;
+    let Some(cycle_id) = found else { return Ok(None) };
+    let claim = Claim { id: cycle_id, token: token::next(tx)? };
+    let update = "UPDATE cycles SET state = 'selecting', token = ?2 WHERE cycle_id = ?1
+        RETURNING run_profile_id, trigger, nominal, snapshot, preset";
+    let mut claimed = tx.prepare_cached(update)?.query_row(params![Text(cycle_id), claim.token], |row| {
+        Ok(ClaimedCycle {
+            claim,
+            run_profile_id: columns::id(row, "run_profile_id")?,
+            trigger: row.get("trigger")?,
+            nominal: columns::instant(row, "nominal")?,
+            snapshot: columns::digest(row, "snapshot")?,
+            preset: columns::json(row, "preset")?,
+            initiation: None,
+        })
+    })?;
+    claimed.initiation = initiation_of(tx, cycle_id)?;
+    Ok(Some(claimed))
+}
+
+fn initiation_of(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Initiation>> {
+    let sql = "SELECT initiation_id, label, weight, metadata, hash FROM initiations WHERE cycle_id = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Initiation {
+            id: columns::id(row, "initiation_id")?,
+            label: row.get("label")?,
+            weight: row.get("weight")?,
+            metadata: columns::json(row, "metadata")?,
+            hash: columns::digest(row, "hash")?,
+        })
+    };
+    Ok(tx.prepare_cached(sql)?.query_row([Text(cycle_id)], read).optional()?)
+}
+
+fn is_taken(tx: &Connection, rule: &TakeRule, hash: Digest) -> Attempt<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM initiation_holds WHERE scope = ?1 AND hash = ?2
+        AND (?3 IS NULL OR taken_at >= ?3))";
+    let since = rule.taken_since.map(Micros);
+    Ok(tx.prepare_cached(sql)?.query_row(params![rule.scope, Text(hash), since], |row| row.get(0))?)
+}
+
+fn take(tx: &Connection, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<Taken> {
+    if !cycle::is_held(tx, claim)? {
+        return Ok(Taken::Lost);
+    }
+    if let Some(initiation) = initiation_of(tx, claim.id)? {
+        // A cycle has exactly one; a repeated call is given the one it has.
+        return Ok(Taken::Initiation(initiation));
+    }
+    let subject = cycle::about(claim.id, cycle::snapshot(tx, claim.id)?);
+    for initiation in &choice.candidates {
+        if hold(tx, initiation, &choice.rule, now)? {
+            keep(tx, claim.id, initiation, &choice.rule, now)?;
+            let body = json!({
+                "initiation": initiation,
+                "scope": choice.rule.scope,
+                "report": choice.report,
+            });
+            fact(tx, now, Kind::InitiationSelected, subject, facts(body))?;
+            return Ok(Taken::Initiation(initiation.clone()));
+        }
+    }
+    let body = json!({ "report": choice.report, "scope": choice.rule.scope });
+    fact(tx, now, Kind::SelectionExhausted, subject, facts(body))?;
+    cycle::finish(tx, claim.id, (Outcome::Skipped, Some("no candidate was new")), now)?;
+    Ok(Taken::Exhausted)
+}
+
+/// The conditional upsert: the hash is this initiation's unless another holds it.
+fn hold(tx: &Connection, initiation: &Initiation, rule: &TakeRule, now: Timestamp) -> Attempt<bool> {
+    let upsert = "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (scope, hash) DO UPDATE SET initiation_id = excluded.initiation_id, taken_at = excluded.taken_at
+        WHERE taken_at < ?5";
+    let since = rule.taken_since.map(Micros);
+    let changed = tx.prepare_cached(upsert)?.execute(params![
+        rule.scope,
+        Text(initiation.hash),
+        Text(initiation.id),
+        Micros(now),
+        since
+    ])?;
+    Ok(changed == 1)
+}
+
+fn keep(
+    tx: &Connection,
+    cycle_id: Uuid,
+    initiation: &Initiation,
+    rule: &TakeRule,
+    now: Timestamp,
+) -> Attempt<()> {
+    let insert =
+        "INSERT INTO initiations (initiation_id, cycle_id, label, weight, metadata, hash, scope, release_on,
+        selected_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    tx.prepare_cached(insert)?.execute(params![
+        Text(initiation.id),
+        Text(cycle_id),
+        initiation.label,
+        initiation.weight,
+        Json(&initiation.metadata),
+        Text(initiation.hash),
+        rule.scope,
+        Json(&rule.release_on),
+        Micros(now),
+    ])?;
+    Ok(())
+}
+
+fn admit(tx: &Connection, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<bool> {
+    if !cycle::is_held(tx, claim)? {
+        return Ok(false);
+    }
+    tx.prepare_cached("UPDATE cycles SET state = 'running' WHERE cycle_id = ?1")?
+        .execute([Text(claim.id)])?;
+    let snapshot = cycle::snapshot(tx, claim.id)?;
+    let initiation = initiation_of(tx, claim.id)?.map(|initiation| initiation.label);
+    let mut admitted = Vec::new();
+    for new in runs {
+        let run = Run {
+            id: new.run_id,
+            cycle_id: claim.id,
+            profile_id: new.profile_id,
+            snapshot,
+            state: RunState::admitted(),
+            token: 0,
+            deadline_at: new.deadline_at,
+        };
+        insert(tx, &run, new, initiation.as_deref(), now)?;
+        admitted.push(run);
+    }
+    // Only now, so that a first run that is rejected does not end the cycle before the second exists.
+    for (run, new) in admitted.iter_mut().zip(runs) {
+        if let Some(message) = &new.rejected {
+            let event = RunEvent::SynthesisFailed { message: message.clone() };
+            transition::apply(tx, run, &event, Facts::new(), now)?;
+        }
+    }
+    if runs.is_empty() {
+        cycle::end_if_done(tx, claim.id, now)?;
+    }
+    Ok(true)
+}
+
+fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, now: Timestamp) -> Attempt<()> {
+    let about = new.request["initiation"]["label"].as_str().or(initiation).unwrap_or_default();
+    let state = transition::columns_of(&run.state);
+    let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, priority,
+        deadline_at, started_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    tx.prepare_cached(sql)?.execute(params![
+        Text(run.id),
+        Text(run.cycle_id),
+        Text(run.profile_id),
+        new.profile,
+        about,
+        state.name,
+        Json(&run.state),
+        state.attempt,
+        new.priority,
+        Micros(run.deadline_at),
+        Micros(now),
+    ])?;
+    tx.prepare_cached("INSERT INTO run_requests (run_id, request) VALUES (?1, ?2)")?
+        .execute(params![Text(run.id), Json(&new.request)])?;
+    let body = json!({
+        "profile": new.profile,
+        "priority": new.priority,
+        "deadline_at": new.deadline_at,
+        "request": new.request,
+    });
+    fact(tx, now, Kind::RunAdmitted, run.subject(), facts(body))
+}
+
+fn fail(tx: &Connection, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {
+    if !cycle::is_held(tx, claim)? {
+        return Ok(false);
+    }
+    let subject: Subject = cycle::about(claim.id, cycle::snapshot(tx, claim.id)?);
+    fact(tx, now, Kind::SelectionFailed, subject, facts(json!({ "message": message })))?;
+    cycle::finish(tx, claim.id, (Outcome::Failed, Some(message)), now)?;
+    Ok(true)
+}

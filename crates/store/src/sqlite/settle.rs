@@ -1,0 +1,200 @@
+//! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
+
+use jiff::Timestamp;
+use orbit_core::record::Kind;
+use orbit_core::run::{RunEvent, RunState};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Text};
+use super::fault::Attempt;
+use super::record::{Facts, fact, facts};
+use super::transition::{self, Run};
+use crate::contract::dispatch::NewDelivery;
+
+/// A delivery as its transitions see it.
+pub(super) struct Delivery {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Its run.
+    pub(super) run_id: Uuid,
+    /// Its endpoint.
+    pub(super) endpoint: String,
+    /// Its state's word.
+    pub(super) state: String,
+    /// Attempts over all redrives; the number of the current or last one.
+    pub(super) attempts: u32,
+}
+
+impl Delivery {
+    /// Names it and its current attempt, for records.
+    pub(super) fn facts(&self) -> Facts {
+        facts(json!({
+            "delivery_id": self.id,
+            "endpoint": self.endpoint,
+            "attempt": self.attempts,
+            "idempotency_key": self.id,
+        }))
+    }
+}
+
+/// The columns of a [`Delivery`].
+pub(super) const COLUMNS: &str = "delivery_id, run_id, endpoint, state, attempts";
+
+/// Reads [`COLUMNS`].
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+    Ok(Delivery {
+        id: columns::id(row, "delivery_id")?,
+        run_id: columns::id(row, "run_id")?,
+        endpoint: row.get("endpoint")?,
+        state: row.get("state")?,
+        attempts: row.get("attempts")?,
+    })
+}
+
+/// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
+pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
+    let insert = "INSERT INTO deliveries (delivery_id, run_id, endpoint, url, state, due_at, created_at)
+        VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?5)";
+    for new in deliveries {
+        let (id, run_id) = (Text(new.delivery_id), Text(run.id));
+        tx.prepare_cached(insert)?.execute(params![id, run_id, new.endpoint, new.url, Micros(now)])?;
+        let body = json!({
+            "delivery_id": new.delivery_id,
+            "endpoint": new.endpoint,
+            "url": new.url,
+            "idempotency_key": new.delivery_id,
+        });
+        fact(tx, now, Kind::DeliveryCreated, run.subject(), facts(body))?;
+    }
+    for new in deliveries {
+        if let Some(reason) = disabled(tx, &new.endpoint)? {
+            let delivery = Delivery {
+                id: new.delivery_id,
+                run_id: run.id,
+                endpoint: new.endpoint.clone(),
+                state: "waiting".to_owned(),
+                attempts: 0,
+            };
+            settle(tx, run, &delivery, Some(&reason), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Why an endpoint takes nothing, if it is disabled; in the words of a dead letter.
+pub(super) fn disabled(tx: &Connection, endpoint: &str) -> Attempt<Option<String>> {
+    let mut statement = tx.prepare_cached("SELECT reason FROM endpoints_disabled WHERE endpoint = ?1")?;
+    let reason = statement.query_row([endpoint], |row| row.get::<_, String>(0)).optional()?;
+    Ok(reason.map(|reason| format!("the endpoint is disabled: {reason}")))
+}
+
+/// The delivery was accepted, or it is a dead letter for this reason.
+pub(super) fn settle(
+    tx: &Connection,
+    run: &mut Run,
+    delivery: &Delivery,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    let state = if dead.is_some() { "dead" } else { "accepted" };
+    let update = "UPDATE deliveries SET state = ?2, reason = ?3, due_at = NULL, settled_at = ?4 WHERE delivery_id = ?1";
+    tx.prepare_cached(update)?.execute(params![Text(delivery.id), state, dead, Micros(now)])?;
+    let mut body = facts(json!({
+        "delivery_id": delivery.id,
+        "endpoint": delivery.endpoint,
+        "attempts": delivery.attempts,
+    }));
+    if let Some(reason) = dead {
+        body.insert("reason".to_owned(), reason.into());
+    }
+    transition::apply(tx, run, &RunEvent::DeliverySettled { accepted: dead.is_none() }, body, now)
+}
+
+/// The delivery waits for its next attempt.
+pub(super) fn wait(tx: &Connection, delivery_id: Uuid, until: Timestamp) -> Attempt<()> {
+    let update = "UPDATE deliveries SET state = 'waiting', due_at = ?2 WHERE delivery_id = ?1";
+    tx.prepare_cached(update)?.execute(params![Text(delivery_id), Micros(until)])?;
+    Ok(())
+}
+
+/// The endpoint takes nothing more, and what waited for it is dead. True if it was not disabled before.
+pub(super) fn disable(
+    tx: &Connection,
+    run: &Run,
+    delivery: &Delivery,
+    reason: &str,
+    now: Timestamp,
+) -> Attempt<()> {
+    let endpoint = &delivery.endpoint;
+    let insert = "INSERT INTO endpoints_disabled (endpoint, reason, disabled_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    if tx.prepare_cached(insert)?.execute(params![endpoint, reason, Micros(now)])? == 0 {
+        return Ok(());
+    }
+    let mut body = delivery.facts();
+    body.insert("reason".to_owned(), reason.into());
+    fact(tx, now, Kind::EndpointDisabled, run.subject(), body)
+}
+
+/// Everything that still waits for a disabled endpoint is a dead letter.
+pub(super) fn give_up_waiting(tx: &Connection, endpoint: &str, now: Timestamp) -> Attempt<()> {
+    let Some(reason) = disabled(tx, endpoint)? else { return Ok(()) };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deliveries WHERE endpoint = ?1 AND state = 'waiting' ORDER BY ordinal"
+    );
+    let waiting = tx.prepare_cached(&sql)?.query_map([endpoint], read)?.collect::<Result<Vec<_>, _>>()?;
+    for delivery in waiting {
+        let mut run = transition::load_known(tx, delivery.run_id)?;
+        settle(tx, &mut run, &delivery, Some(&reason), now)?;
+    }
+    Ok(())
+}
+
+/// The attempt has this receipt; false if it has one already.
+pub(super) fn receive(
+    tx: &Connection,
+    run: &Run,
+    delivery: &Delivery,
+    receipt: &Value,
+    now: Timestamp,
+) -> Attempt<bool> {
+    let update = "UPDATE attempts SET receipt = ?3, answered_at = ?4
+        WHERE delivery_id = ?1 AND attempt = ?2 AND receipt IS NULL";
+    let received = tx.prepare_cached(update)?.execute(params![
+        Text(delivery.id),
+        delivery.attempts,
+        Json(receipt),
+        Micros(now)
+    ])?;
+    if received == 0 {
+        return Ok(false);
+    }
+    let mut body = delivery.facts();
+    body.insert("receipt".to_owned(), receipt.clone());
+    fact(tx, now, Kind::ReceiptCaptured, run.subject(), body)?;
+    Ok(true)
+}
+
+/// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
+pub(super) fn answers_lost(tx: &Connection, now: Timestamp) -> Attempt<u32> {
+    let sql = "SELECT a.delivery_id, run_id, endpoint, state, a.attempt AS attempts
+        FROM attempts a INDEXED BY attempts_open JOIN deliveries d ON d.delivery_id = a.delivery_id
+        WHERE a.receipt IS NULL ORDER BY d.ordinal";
+    let open = tx.prepare_cached(sql)?.query_map((), read)?.collect::<Result<Vec<_>, _>>()?;
+    let receipt = json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" });
+    let mut lost = 0;
+    for delivery in open {
+        let mut run = transition::load_known(tx, delivery.run_id)?;
+        receive(tx, &run, &delivery, &receipt, now)?;
+        lost += 1;
+        if delivery.state != "sending" || !matches!(run.state, RunState::Dispatching { .. }) {
+            continue;
+        }
+        match disabled(tx, &delivery.endpoint)? {
+            Some(reason) => settle(tx, &mut run, &delivery, Some(&reason), now)?,
+            None => wait(tx, delivery.id, now)?,
+        }
+    }
+    Ok(lost)
+}

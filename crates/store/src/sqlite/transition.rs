@@ -1,0 +1,213 @@
+//! The one place where a run changes: its state goes through [`RunState::next`], and the row, the record and what follows for its steps,
+//! deliveries and cycle are written together.
+
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{Ending, RunEvent, RunState, Step};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Text};
+use super::cycle;
+use super::fault::{Attempt, Fault};
+use super::record::{Facts, fact};
+
+/// A run as its transitions see it.
+pub(super) struct Run {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Its cycle.
+    pub(super) cycle_id: Uuid,
+    /// Its profile.
+    pub(super) profile_id: Uuid,
+    /// The snapshot it is pinned to.
+    pub(super) snapshot: Digest,
+    /// Where it stands.
+    pub(super) state: RunState,
+    /// The token of its last claim.
+    pub(super) token: i64,
+    /// When it must have an artifact.
+    pub(super) deadline_at: Timestamp,
+}
+
+impl Run {
+    /// What its records are about.
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            cycle_id: Some(self.cycle_id),
+            run_id: Some(self.id),
+            profile_id: Some(self.profile_id),
+            snapshot: Some(self.snapshot),
+        }
+    }
+}
+
+/// A run by id.
+pub(super) fn load(tx: &Connection, run_id: Uuid) -> Attempt<Option<Run>> {
+    let sql = "SELECT run_id, cycle_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
+        FROM runs JOIN cycles USING (cycle_id) WHERE run_id = ?1";
+    Ok(tx.prepare_cached(sql)?.query_row([Text(run_id)], read).optional()?)
+}
+
+/// A run that a row refers to.
+pub(super) fn load_known(tx: &Connection, run_id: Uuid) -> Attempt<Run> {
+    load(tx, run_id)?.ok_or_else(|| Fault::contradiction(format!("run `{run_id}` is gone")))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
+    Ok(Run {
+        id: columns::id(row, "run_id")?,
+        cycle_id: columns::id(row, "cycle_id")?,
+        profile_id: columns::id(row, "profile_id")?,
+        snapshot: columns::digest(row, "snapshot")?,
+        state: columns::json(row, "state_json")?,
+        token: row.get("token")?,
+        deadline_at: columns::instant(row, "deadline_at")?,
+    })
+}
+
+/// The event has happened: row, step, record with these facts, and if the run has ended its deliveries and its cycle.
+pub(super) fn apply(
+    tx: &Connection,
+    run: &mut Run,
+    event: &RunEvent,
+    mut facts: Facts,
+    now: Timestamp,
+) -> Attempt<()> {
+    let next = run.state.next(event)?;
+    let before = std::mem::replace(&mut run.state, next);
+    write(tx, run, now)?;
+    note_step(tx, run.id, &before, event, now)?;
+    facts.insert("event".to_owned(), json!(event));
+    facts.insert("state".to_owned(), run.state.name().into());
+    fact(tx, now, Kind::from(event), run.subject(), facts)?;
+    match (before.ending(), run.state.ending()) {
+        (None, Some(ending)) => {
+            if let Ending::Cancelled { reason } = ending {
+                cancel_deliveries(tx, run.id, reason, now)?;
+            }
+            cycle::end_if_done(tx, run.cycle_id, now)
+        }
+        (Some(_), None) => cycle::reopen(tx, run.cycle_id),
+        (None, None) | (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// The columns that a state has.
+pub(super) struct StateColumns {
+    /// Its word.
+    pub(super) name: &'static str,
+    /// Attempts of the current step that were started.
+    pub(super) attempt: u32,
+    /// When a waiting step may start again.
+    pub(super) due_at: Option<Micros>,
+}
+
+/// See [`StateColumns`].
+pub(super) fn columns_of(state: &RunState) -> StateColumns {
+    let (attempt, due_at) = match state {
+        RunState::Ready { progress } | RunState::Working { progress } => (progress.started, None),
+        RunState::Waiting { progress, until } => (progress.started, Some(Micros(*until))),
+        RunState::Dispatching { .. } | RunState::Finished { .. } => (0, None),
+    };
+    StateColumns { name: state.name(), attempt, due_at }
+}
+
+fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
+    let StateColumns { name, attempt, due_at } = columns_of(&run.state);
+    let finished_at = run.state.ending().map(|_| Micros(now));
+    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6
+        WHERE run_id = ?1";
+    tx.prepare_cached(update)?.execute(params![
+        Text(run.id),
+        name,
+        Json(&run.state),
+        attempt,
+        due_at,
+        finished_at
+    ])?;
+    Ok(())
+}
+
+/// Keeps the row of the step for screens.
+fn note_step(
+    tx: &Connection,
+    run_id: Uuid,
+    before: &RunState,
+    event: &RunEvent,
+    now: Timestamp,
+) -> Attempt<()> {
+    let (step, state, failure) = match event {
+        RunEvent::StepStarted { step, attempt } => return start_step(tx, run_id, (*step, *attempt), now),
+        RunEvent::StepSucceeded { step, .. } => (*step, "succeeded", None),
+        RunEvent::StepFailed { step, failure, .. } => (*step, "failed", Some(failure.as_str())),
+        RunEvent::StepInterrupted { step, .. } => (*step, "interrupted", None),
+        RunEvent::Cancelled { reason } => match before {
+            RunState::Working { progress } => (progress.step, "cancelled", Some(reason.as_str())),
+            RunState::Ready { .. }
+            | RunState::Waiting { .. }
+            | RunState::Dispatching { .. }
+            | RunState::Finished { .. } => return Ok(()),
+        },
+        RunEvent::DeadlinePassed { step } => match before {
+            RunState::Working { .. } => (*step, "cancelled", Some("the deadline passed")),
+            RunState::Ready { .. }
+            | RunState::Waiting { .. }
+            | RunState::Dispatching { .. }
+            | RunState::Finished { .. } => return Ok(()),
+        },
+        RunEvent::SynthesisFailed { .. } | RunEvent::DeliverySettled { .. } | RunEvent::Redriven { .. } => {
+            return Ok(());
+        }
+    };
+    let update = "UPDATE steps SET state = ?3, finished_at = ?4, failure = coalesce(?5, failure)
+        WHERE run_id = ?1 AND place = ?2";
+    tx.prepare_cached(update)?.execute(params![
+        Text(run_id),
+        step_place(step),
+        state,
+        Micros(now),
+        failure
+    ])?;
+    Ok(())
+}
+
+fn start_step(tx: &Connection, run_id: Uuid, (step, attempt): (Step, u32), now: Timestamp) -> Attempt<()> {
+    let upsert = "INSERT INTO steps (run_id, place, step, state, attempts, started_at)
+        VALUES (?1, ?2, ?3, 'working', ?4, ?5) ON CONFLICT (run_id, place)
+        DO UPDATE SET state = 'working', attempts = excluded.attempts, finished_at = NULL";
+    tx.prepare_cached(upsert)?.execute(params![
+        Text(run_id),
+        step_place(step),
+        step.name(),
+        attempt,
+        Micros(now)
+    ])?;
+    Ok(())
+}
+
+/// The place of a step in its run.
+pub(super) fn step_place(step: Step) -> u8 {
+    match step {
+        Step::Tier1 => 0,
+        Step::Tier2 => 1,
+        Step::Tier3 => 2,
+        Step::Normalize => 3,
+    }
+}
+
+/// What a cancelled run owes is no longer owed. An attempt under way keeps its token, so that its receipt is still taken.
+fn cancel_deliveries(tx: &Connection, run_id: Uuid, reason: &str, now: Timestamp) -> Attempt<()> {
+    let update = "UPDATE deliveries SET state = 'cancelled', reason = ?2, due_at = NULL, settled_at = ?3
+        WHERE run_id = ?1 AND state IN ('waiting', 'sending')";
+    tx.prepare_cached(update)?.execute(params![Text(run_id), reason, Micros(now)])?;
+    Ok(())
+}
+
+/// The idempotency key and the number of an attempt, for its records.
+pub(super) fn attempt_facts(run_id: Uuid, step: Step, attempt: u32) -> Facts {
+    let key = orbit_core::id::step_key(run_id, step);
+    super::record::facts(json!({ "step": step, "attempt": attempt, "idempotency_key": key }))
+}

@@ -1,0 +1,72 @@
+//! Deliveries for screens, with one receipt an attempt.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use uuid::Uuid;
+
+use super::columns::{self, Length, Text};
+use super::fault::Attempt;
+use super::view::List;
+use crate::contract::view::{DeliveryView, Page, PageRequest, ReceiptView};
+
+const DELIVERIES: &str =
+    "SELECT d.*, artifact_digest, artifact_bytes FROM deliveries d JOIN runs ON runs.run_id = d.run_id";
+
+/// A page of deliveries, in one state if it is given.
+pub(super) fn page(
+    tx: &Connection,
+    state: Option<String>,
+    request: &PageRequest,
+) -> Attempt<Page<DeliveryView>> {
+    let conditions = state.map(|state| ("d.state", state)).into_iter().collect();
+    let list = List { sql: DELIVERIES, key: "d.ordinal", conditions };
+    list.page(tx, request, read)?.map(|delivery| with_receipts(tx, delivery))
+}
+
+/// A delivery.
+pub(super) fn find(tx: &Connection, delivery_id: Uuid) -> Attempt<Option<DeliveryView>> {
+    let sql = format!("{DELIVERIES} WHERE delivery_id = ?1");
+    let found = tx.prepare_cached(&sql)?.query_row([Text(delivery_id)], read).optional()?;
+    found.map(|delivery| with_receipts(tx, delivery)).transpose()
+}
+
+/// What a run owes, in the order of its targets.
+pub(super) fn of_run(tx: &Connection, run_id: Uuid) -> Attempt<Vec<DeliveryView>> {
+    let sql = format!("{DELIVERIES} WHERE d.run_id = ?1 ORDER BY d.ordinal");
+    let deliveries =
+        tx.prepare_cached(&sql)?.query_map([Text(run_id)], read)?.collect::<Result<Vec<_>, _>>()?;
+    deliveries.into_iter().map(|delivery| with_receipts(tx, delivery)).collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+    Ok(DeliveryView {
+        delivery_id: columns::id(row, "delivery_id")?,
+        run_id: columns::id(row, "run_id")?,
+        endpoint: row.get("endpoint")?,
+        url: row.get("url")?,
+        state: row.get("state")?,
+        reason: row.get("reason")?,
+        attempts: row.get("attempts")?,
+        due_at: columns::instant_or_null(row, "due_at")?,
+        created_at: columns::instant(row, "created_at")?,
+        settled_at: columns::instant_or_null(row, "settled_at")?,
+        digest: columns::digest(row, "artifact_digest")?,
+        bytes: row.get::<_, Length>("artifact_bytes")?.0,
+        receipts: Vec::new(),
+    })
+}
+
+fn with_receipts(tx: &Connection, mut delivery: DeliveryView) -> Attempt<DeliveryView> {
+    let sql = "SELECT attempt, started_at, answered_at, receipt FROM attempts
+        WHERE delivery_id = ?1 AND receipt IS NOT NULL ORDER BY attempt";
+    let read = |row: &Row<'_>| {
+        Ok(ReceiptView {
+            attempt: row.get("attempt")?,
+            started_at: columns::instant(row, "started_at")?,
+            at: columns::instant(row, "answered_at")?,
+            receipt: columns::json(row, "receipt")?,
+        })
+    };
+    let mut statement = tx.prepare_cached(sql)?;
+    delivery.receipts = statement.query_map([Text(delivery.delivery_id)], read)?.collect::<Result<_, _>>()?;
+    Ok(delivery)
+}

@@ -1,0 +1,61 @@
+//! The conformance suite: what the contract promises, asked of any store. A backend runs it with `conformance!`.
+
+pub(crate) mod config;
+pub(crate) mod dispatch;
+pub(crate) mod endpoints;
+pub(crate) mod recovery;
+pub(crate) mod schedule;
+pub(crate) mod selection;
+pub(crate) mod tiers;
+pub(crate) mod view;
+pub(crate) mod world;
+
+/// Runs every case on a store of its own; `$open` makes one and may keep something alive beside it.
+macro_rules! conformance {
+    ($open:expr; $($area:ident :: { $($case:ident),+ $(,)? })+) => {
+        $($(
+            #[tokio::test]
+            async fn $case() {
+                let (store, _kept) = $open;
+                let world = crate::conformance::world::World::new(&store);
+                crate::conformance::$area::$case(&world).await;
+                crate::conformance::world::log_is_whole(&store).await;
+            }
+        )+)+
+    };
+    ($open:expr) => {
+        crate::conformance::conformance! { $open;
+            config::{
+                a_snapshot_is_activated_once_and_kept, a_halt_is_in_force_until_it_is_lifted,
+                records_are_read_in_order_and_by_subject, evidence_is_salted_and_merged,
+            }
+            schedule::{
+                a_cycle_fires_once, a_cursor_that_moved_refuses_the_commit, a_queued_cycle_waits_for_the_active_one,
+                only_runs_without_an_artifact_count, cycles_are_cancelled_with_their_runs,
+            }
+            selection::{
+                the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, the_first_new_candidate_is_taken,
+                scopes_and_windows, an_outcome_in_release_on_frees_the_candidate, a_crash_between_taking_and_admitting,
+                a_failed_selection_ends_the_cycle, a_rejected_run_fails_at_once, a_preset_needs_no_initiation,
+            }
+            tiers::{
+                a_run_goes_through_its_steps, claims_follow_priority_and_doors, a_failed_step_waits_and_gives_up,
+                a_stale_token_is_lost, a_commit_that_contradicts_itself_is_refused, a_deadline_ends_what_waits,
+                a_run_is_cancelled_once,
+            }
+            dispatch::{
+                a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
+                a_cancelled_run_owes_nothing_and_keeps_the_receipt, deliveries_are_claimed_oldest_first,
+            }
+            endpoints::{
+                a_disabled_endpoint_gives_up_what_waits, a_disabled_endpoint_takes_nothing_new,
+                a_redrive_enables_the_endpoint, a_retry_at_a_disabled_endpoint_is_dead,
+            }
+            recovery::{
+                work_under_way_is_taken_over, a_step_may_be_interrupted_so_often, a_finished_world_recovers_nothing,
+            }
+            view::{ pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story }
+        }
+    };
+}
+pub(crate) use conformance;
