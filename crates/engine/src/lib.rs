@@ -1,1 +1,32 @@
 //! `orbit-engine` acts: the only crate that starts programs or calls endpoints.
+//!
+//! A stage is a module of the same name as in `orbit-core`; each is a service that claims, decides, acts and commits. `node` holds the namespaces
+//! and their services together.
+
+/// From due firings to cycles.
+pub mod schedule;
+
+/// From a cycle to its initiation and its runs.
+pub mod selection;
+
+/// From an execution request to an artifact.
+pub mod tiers;
+
+/// From an artifact to receipts.
+pub mod dispatch;
+
+/// What ends runs that are overdue, and tells of the gate.
+pub mod keeper;
+
+/// What is shared: the node and its namespaces first.
+pub mod node;
+
+pub mod clock;
+pub mod gate;
+pub mod http;
+pub mod layout;
+pub mod namespace;
+pub mod running;
+pub mod secrets;
+pub mod service;
+pub mod supervisor;

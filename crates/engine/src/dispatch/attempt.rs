@@ -1,0 +1,227 @@
+//! One attempt at one delivery, from the claim to the commit of its receipt.
+//!
+//! The claim's record is durable before this begins. Whatever happens here, a panic included, ends in exactly one commit, which a lost claim
+//! turns into nothing. Nothing is read but the request, the pinned snapshot and the secrets as they are now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use orbit_core::config::{DeliveryRetry, Endpoint, Method};
+use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
+use orbit_core::dispatch::retry::{Next, next};
+use orbit_core::governance::Door;
+use orbit_core::synthesis::ExecutionRequest;
+use orbit_store::StoreError;
+use orbit_store::contract::Evidence;
+use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
+use tokio_util::sync::CancellationToken;
+
+use super::compose::{Composed, Parts, add_signatures};
+use super::receipt::Ended;
+use super::sign::{Signing, verify_and_sign};
+use crate::clock::{random_number, salt};
+use crate::http::{FileBody, Request};
+use crate::namespace::Namespace;
+use crate::running::{Act, Cut};
+use crate::service::panic_message;
+
+/// Commits that are tried before the attempt is left to the recovery of the next start.
+const COMMITS_MAX: u32 = 60;
+/// The pause after the first commit that failed; it doubles up to [`COMMIT_PAUSE_MAX`].
+const COMMIT_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two commits.
+const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// An attempt that ended, and the retry settings of its endpoint as far as they could be read.
+struct Attempted {
+    ended: Ended,
+    retry: DeliveryRetry,
+}
+
+/// Makes the attempt and commits what came of it.
+pub async fn deliver(namespace: &Arc<Namespace>, delivery: ClaimedDelivery) {
+    let act = namespace.running.begin(delivery.claim.id);
+    let attempted = if let Err(closed) = door(namespace, &delivery) {
+        // Closed since the claim, perhaps by a halt that did not see this act yet.
+        Attempted::unsent(AttemptFailure::Cut { by: closed })
+    } else {
+        let (worker, work, token) = (Arc::clone(namespace), delivery.clone(), act.token.clone());
+        // A task of its own, so that a panic ends the attempt and not the commit.
+        match tokio::spawn(async move { attempt(&worker, &work, &token).await }).await {
+            Ok(attempted) => attempted,
+            Err(error) => Attempted::unsent(AttemptFailure::Panicked { message: panic_message(error) }),
+        }
+    };
+    let commit = decide(namespace, &delivery, attempted, act.cut());
+    commit_receipt(namespace, &delivery, commit, &act).await;
+    drop(act);
+    // A settled delivery may have finished its run, its cycle, and what waited for the cycle.
+    let nudges = &namespace.nudges;
+    for nudge in [&nudges.dispatch, &nudges.keeper, &nudges.selection, &nudges.schedule] {
+        nudge.notify_one();
+    }
+}
+
+fn door(namespace: &Namespace, delivery: &ClaimedDelivery) -> Result<(), String> {
+    let door = if delivery.attempt_in_round > 1 { Door::Retry } else { Door::Dispatch };
+    namespace.ask(door, &[]).map_err(|closed| closed.to_string())
+}
+
+async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &CancellationToken) -> Attempted {
+    let request: ExecutionRequest = match serde_json::from_value(delivery.request.clone()) {
+        Ok(request) => request,
+        Err(error) => return Attempted::unsendable(format!("the execution request cannot be read: {error}")),
+    };
+    let snapshot = match namespace.snapshot(delivery.snapshot).await {
+        Ok(Some(snapshot)) => snapshot,
+        Ok(None) => {
+            return Attempted::unsendable(format!("the snapshot {} is not stored", delivery.snapshot));
+        }
+        Err(error) => return Attempted::unsent(AttemptFailure::Local { message: error.to_string() }),
+    };
+    let endpoint = match request.endpoint(&delivery.endpoint, &snapshot) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return Attempted::unsendable(error.to_string()),
+    };
+    let parts = Parts {
+        delivery,
+        request: &request,
+        endpoint,
+        namespace: &namespace.name,
+        secrets: &*namespace.shared.secrets,
+    };
+    let ended = match parts.compose() {
+        Ok(composed) => send(namespace, delivery, endpoint, composed, cut).await,
+        Err(failure) => Ended::unsent(failure),
+    };
+    Attempted { ended, retry: endpoint.retry.clone() }
+}
+
+/// One pass over the artifact for the signatures, one to the wire.
+async fn send(
+    namespace: &Namespace,
+    delivery: &ClaimedDelivery,
+    endpoint: &Endpoint,
+    composed: Composed,
+    cut: &CancellationToken,
+) -> Ended {
+    let Composed { mut headers, keys, confidential } = composed;
+    let clock = &*namespace.shared.clock;
+    let signing =
+        Signing { id: delivery.claim.id.to_string(), timestamp_seconds: clock.now().as_second(), keys };
+    let path = namespace.blobs.path(delivery.artifact.digest);
+    let pass = {
+        let (path, artifact, token) = (path.clone(), delivery.artifact.clone(), cut.clone());
+        tokio::task::spawn_blocking(move || {
+            verify_and_sign(&path, &artifact, &signing, &token).map(|codes| (signing, codes))
+        })
+    };
+    let signed = match pass.await {
+        Ok(signed) => signed,
+        Err(error) => Err(AttemptFailure::Panicked { message: panic_message(error) }),
+    };
+    let added = signed.and_then(|(signing, codes)| add_signatures(&mut headers, &signing, &codes));
+    if let Err(failure) = added {
+        return Ended { result: Err(failure), exchange: None, confidential };
+    }
+    let request = Request {
+        method: method(endpoint.method),
+        url: delivery.url.clone(),
+        headers,
+        body: Some(FileBody { path, bytes: delivery.artifact.bytes }),
+        timeout: endpoint.timeout.to_duration(),
+        allow: endpoint.addresses.allow.clone(),
+    };
+    let exchange = namespace.shared.client.send(request, cut).await;
+    let result = match &exchange.result {
+        Ok(answer) => {
+            let retry_after =
+                answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            judge(answer.status, retry_after, clock.now())
+        }
+        Err(HttpFailure::Cut { phase }) => Err(AttemptFailure::Cut { by: format!("while {phase}") }),
+        Err(failure) => Err(failure.clone().into()),
+    };
+    Ended { result, exchange: Some(exchange), confidential }
+}
+
+/// What is committed: the receipt, and what follows for the delivery.
+fn decide(
+    namespace: &Namespace,
+    delivery: &ClaimedDelivery,
+    attempted: Attempted,
+    cut: Option<Cut>,
+) -> AttemptCommit {
+    let clock = &*namespace.shared.clock;
+    let now = clock.now();
+    let Attempted { ended, retry } = attempted;
+    let follows = if let Err(AttemptFailure::Cut { .. }) = &ended.result {
+        // An interrupted attempt says nothing about the endpoint, so it is made again without a wait and is never the last one.
+        after_cut(cut, now)
+    } else {
+        next(classify(&ended.result), &retry, delivery.attempt_in_round, random_number(clock), now)
+    };
+    let receipt = ended.receipt(&follows);
+    let evidence = ended.evidence().map(|value| Evidence { salt: salt(clock), value });
+    let (settle, disable_endpoint) = match follows {
+        Next::Accepted => (Settle::Accepted, None),
+        Next::Retry { until } => (Settle::Retry { until }, None),
+        Next::Dead { reason } => (Settle::Dead { reason }, None),
+        Next::Disable { reason } => (Settle::Dead { reason: reason.clone() }, Some(reason)),
+    };
+    AttemptCommit { receipt, evidence, settle, disable_endpoint }
+}
+
+fn after_cut(cut: Option<Cut>, now: Timestamp) -> Next {
+    match cut {
+        // The row of a cancelled run says so already; this only keeps a commit that comes before it from asking for more.
+        Some(Cut::Cancelled) => Next::Dead { reason: "the run was cancelled".to_owned() },
+        Some(Cut::Halt | Cut::Stop) | None => Next::Retry { until: now },
+    }
+}
+
+async fn commit_receipt(namespace: &Namespace, delivery: &ClaimedDelivery, commit: AttemptCommit, act: &Act) {
+    let mut pause = COMMIT_PAUSE;
+    for tried in 1..=COMMITS_MAX {
+        let now = namespace.shared.clock.now();
+        let error = match namespace.store.commit_attempt(delivery.claim, commit.clone(), now).await {
+            Ok(true) => return,
+            Ok(false) => {
+                tracing::info!(delivery = %delivery.claim.id, "the delivery was cancelled or claimed anew meanwhile");
+                return;
+            }
+            Err(error) => error,
+        };
+        let may_pass = matches!(error, StoreError::Full { .. } | StoreError::Io { .. });
+        if !may_pass || tried == COMMITS_MAX || act.cut() == Some(Cut::Stop) {
+            let message = format!("the receipt of delivery {} could not be kept: {error}", delivery.claim.id);
+            return namespace.record_failure("dispatch", &message).await;
+        }
+        tracing::warn!(delivery = %delivery.claim.id, %error, "the receipt could not be kept; it is tried again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // Whoever stops the node waits for this.
+            () = act.token.cancelled(), if !act.token.is_cancelled() => {}
+        }
+        pause = (pause * 2).min(COMMIT_PAUSE_MAX);
+    }
+}
+
+const fn method(method: Method) -> http::Method {
+    match method {
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Patch => http::Method::PATCH,
+    }
+}
+
+impl Attempted {
+    fn unsent(failure: AttemptFailure) -> Self {
+        Self { ended: Ended::unsent(failure), retry: DeliveryRetry::default() }
+    }
+
+    fn unsendable(message: String) -> Self {
+        Self::unsent(AttemptFailure::Request { message })
+    }
+}

@@ -1,0 +1,63 @@
+//! The keeper: ends runs whose deadline has passed, and records when a door of the gate closes or opens.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use orbit_core::governance::{Closed, Door};
+use orbit_core::record::{Kind, Subject};
+use serde_json::json;
+
+use crate::gate::Cell;
+use crate::namespace::Namespace;
+use crate::service::{Service, Turn, TurnError};
+
+/// See the module.
+pub struct Keeper {
+    namespace: Arc<Namespace>,
+    gate: Cell<Option<Closed>>,
+}
+
+impl Keeper {
+    /// The keeper of a namespace.
+    pub fn new(namespace: Arc<Namespace>) -> Self {
+        Self { namespace, gate: Cell::default() }
+    }
+
+    /// Records a change of the gate once, not at every run that meets it.
+    async fn watch_gate(&self) {
+        let closed = self.namespace.ask(Door::Step, &[]).err();
+        // Free space changes all the time; only which door is closed is news.
+        let word = |closed: &Option<Closed>| closed.as_ref().map(std::mem::discriminant);
+        let before = self.gate.get();
+        if word(&closed) == word(&before) {
+            return;
+        }
+        let body = match &closed {
+            Some(reason) => json!({ "open": false, "reason": reason.to_string() }),
+            None => json!({ "open": true }),
+        };
+        self.namespace.record(Kind::GateClosed, Subject::default(), body).await;
+        self.gate.set(closed);
+        self.namespace.nudges.selection.notify_one();
+        self.namespace.nudges.tiers.notify_one();
+        self.namespace.nudges.dispatch.notify_one();
+    }
+}
+
+#[async_trait]
+impl Service for Keeper {
+    fn name(&self) -> &'static str {
+        "keeper"
+    }
+
+    async fn turn(&self) -> Result<Turn, TurnError> {
+        self.watch_gate().await;
+        self.namespace.store.expire_runs(self.namespace.shared.clock.now()).await?;
+        // No `done`: one turn ends all that are due, and the timer brings the next.
+        Ok(Turn { done: 0, next: self.namespace.store.next_step_due().await? })
+    }
+
+    async fn failed(&self, error: &TurnError) {
+        self.namespace.record_failure(self.name(), &error.to_string()).await;
+    }
+}

@@ -1,0 +1,183 @@
+//! A namespace at work: its store, its blobs, its active snapshot, what runs in it. Nothing crosses from one to another but the
+//! node's permits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use orbit_core::config::{DocName, DocState, NamespaceName, Snapshot};
+use orbit_core::digest::Digest;
+use orbit_core::governance::{Closed, Door};
+use orbit_core::record::{Kind, Record, Subject};
+use orbit_store::blobs::FolderBlobs;
+use orbit_store::contract::governance::Halt;
+use orbit_store::{Store, StoreError};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::gate::{Cell, GateView};
+use crate::node::Shared;
+use crate::running::Running;
+
+/// Snapshots that are kept in memory besides the active one.
+const PINNED_MAX: usize = 16;
+
+/// Wakes the services of a namespace.
+#[derive(Default)]
+pub struct Nudges {
+    /// The scheduler.
+    pub schedule: Arc<Notify>,
+    /// The selector.
+    pub selection: Arc<Notify>,
+    /// The run workers.
+    pub tiers: Arc<Notify>,
+    /// The dispatcher.
+    pub dispatch: Arc<Notify>,
+    /// The keeper.
+    pub keeper: Arc<Notify>,
+}
+
+/// See the module.
+pub struct Namespace {
+    /// Its name.
+    pub name: NamespaceName,
+    /// What all namespaces of the node share.
+    pub shared: Arc<Shared>,
+    /// What it remembers.
+    pub store: Arc<dyn Store>,
+    /// Its payloads.
+    pub blobs: Arc<FolderBlobs>,
+    /// Wakes its services.
+    pub nudges: Nudges,
+    /// What is under way in it.
+    pub running: Running,
+    /// The tasks of runs at work; their number is held against `caps.runs_concurrent`.
+    pub runs: TaskTracker,
+    /// The tasks of cycles and deliveries.
+    pub tasks: TaskTracker,
+    active: Cell<Option<Arc<Snapshot>>>,
+    halted: Cell<Option<Halt>>,
+    pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
+    processor_permits: Mutex<HashMap<DocName, Arc<Semaphore>>>,
+}
+
+impl Namespace {
+    /// A namespace over an open store.
+    pub async fn open(
+        name: NamespaceName,
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+        blobs: Arc<FolderBlobs>,
+    ) -> Result<Self, StoreError> {
+        let active = store.active().await?.map(Arc::new);
+        let halted = store.halted().await?;
+        Ok(Self {
+            name,
+            shared,
+            store,
+            blobs,
+            nudges: Nudges::default(),
+            running: Running::default(),
+            runs: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            active: Cell::new(active),
+            halted: Cell::new(halted),
+            pinned: Mutex::default(),
+            processor_permits: Mutex::default(),
+        })
+    }
+
+    /// The folder of its documents and programs.
+    pub fn folder(&self) -> PathBuf {
+        self.shared.layout.namespace(&self.name)
+    }
+
+    /// The active snapshot; none before the first activation.
+    pub fn active(&self) -> Option<Arc<Snapshot>> {
+        self.active.get()
+    }
+
+    /// Takes the snapshot for everything that is fired from now on. Its assets must be among the blobs.
+    pub async fn activate(&self, snapshot: Snapshot) -> Result<bool, StoreError> {
+        let changed = self.store.activate(&snapshot, self.shared.clock.now()).await?;
+        self.active.set(Some(Arc::new(snapshot)));
+        self.nudges.schedule.notify_one();
+        Ok(changed)
+    }
+
+    /// A snapshot that something is pinned to.
+    pub async fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        if let Some(found) = self.lock_pinned().get(&digest) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let Some(found) = self.store.snapshot(digest).await?.map(Arc::new) else { return Ok(None) };
+        let mut pinned = self.lock_pinned();
+        if pinned.len() >= PINNED_MAX {
+            pinned.pop_first();
+        }
+        pinned.insert(digest, Arc::clone(&found));
+        Ok(Some(found))
+    }
+
+    /// Asks the gate at a door.
+    pub fn ask(&self, door: Door, documents: &[(&str, DocState)]) -> Result<(), Closed> {
+        let snapshot = self.active();
+        GateView {
+            halted_global: self.shared.halted.get(),
+            halted_namespace: self.halted.get(),
+            paused: self.shared.paused.get(),
+            disk: &*self.shared.disk,
+            data: &self.shared.layout.data(&self.name),
+            snapshot: snapshot.as_deref(),
+        }
+        .ask(door, documents)
+    }
+
+    /// The halt of this namespace alone.
+    pub fn halted(&self) -> Option<Halt> {
+        self.halted.get()
+    }
+
+    /// Notes a halt that the store holds already, or that it is lifted.
+    pub fn set_halted(&self, halt: Option<Halt>) {
+        self.halted.set(halt);
+        self.wake();
+    }
+
+    /// Wakes every service.
+    pub fn wake(&self) {
+        for nudge in
+            [&self.nudges.schedule, &self.nudges.selection, &self.nudges.tiers, &self.nudges.dispatch]
+        {
+            nudge.notify_one();
+        }
+        self.nudges.keeper.notify_one();
+    }
+
+    /// The permits of a processor on this node; their number is that of the first snapshot that used it.
+    pub fn processor_permits(&self, name: &DocName, concurrency: u32) -> Arc<Semaphore> {
+        let mut permits = self.processor_permits.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1).max(1)));
+        Arc::clone(permits.entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Records a part of the engine that failed and goes on. Best effort: the store may be what failed.
+    pub async fn record_failure(&self, service: &str, message: &str) {
+        tracing::error!(namespace = %self.name, service, "{message}");
+        let body = json!({ "service": service, "message": message });
+        self.record(Kind::ServiceFailed, Subject::default(), body).await;
+    }
+
+    /// Appends one fact. Best effort, for what is told besides the work itself.
+    pub async fn record(&self, kind: Kind, subject: Subject, body: Value) {
+        let record = Record::fact(self.shared.clock.now(), kind, subject, body);
+        if let Err(error) = self.store.append(vec![record]).await {
+            tracing::error!(namespace = %self.name, kind = kind.name(), %error, "a record could not be appended");
+        }
+    }
+
+    fn lock_pinned(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, Arc<Snapshot>>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,221 @@
+//! A node: what its namespaces share, and the services that it runs for each of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use orbit_core::config::{DocName, NamespaceName};
+use orbit_core::record::{Kind, Subject};
+use orbit_store::contract::governance::Halt;
+use orbit_store::{Store, StoreError};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::gate::{Cell, Disk};
+use crate::http::Client;
+use crate::layout::Layout;
+use crate::namespace::Namespace;
+use crate::running::Cut;
+use crate::secrets::Secrets;
+use crate::service::{self, Service};
+use crate::supervisor::Launcher;
+use crate::tiers::Processor;
+use crate::{dispatch, keeper, schedule, selection, tiers};
+
+/// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
+const HARD_STOP: Duration = Duration::from_secs(15);
+
+/// What all namespaces of a node share.
+pub struct Shared {
+    /// The node's name.
+    pub node: String,
+    /// Where things lie.
+    pub layout: Layout,
+    /// Time and randomness.
+    pub clock: Arc<dyn Clock>,
+    /// Measures free space.
+    pub disk: Arc<dyn Disk>,
+    /// Starts programs.
+    pub launcher: Launcher,
+    /// Sends requests.
+    pub client: Client,
+    /// Looks secrets up.
+    pub secrets: Arc<dyn Secrets>,
+    /// Whether `ORBIT_PAUSED` is set.
+    pub paused: Cell<bool>,
+    /// The halt of the whole node.
+    pub halted: Cell<Option<Halt>>,
+    /// When a halt or pause of the whole node was last lifted while this process ran.
+    pub reopened_at: Cell<Option<jiff::Timestamp>>,
+    /// Permits for runs at work, over all namespaces.
+    pub runs: Arc<Semaphore>,
+    /// Processors that live in this process; they win over a document of the same name.
+    pub embedded: BTreeMap<DocName, Arc<dyn Processor>>,
+}
+
+/// See the module.
+pub struct Node {
+    /// What its namespaces share.
+    pub shared: Arc<Shared>,
+    /// The store of the `system` namespace.
+    pub system: Arc<dyn Store>,
+    namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
+    stop: CancellationToken,
+    services: TaskTracker,
+}
+
+/// Which services a node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// All of them.
+    Serve,
+    /// All but the scheduler: nothing fires by itself.
+    RunOnly,
+    /// None: stores are only read, or changed by an operator.
+    None,
+}
+
+impl Node {
+    /// A node without namespaces.
+    pub async fn open(shared: Shared, system: Arc<dyn Store>) -> Result<Self, StoreError> {
+        shared.halted.set(system.halted().await?);
+        Ok(Self {
+            shared: Arc::new(shared),
+            system,
+            namespaces: RwLock::default(),
+            stop: CancellationToken::new(),
+            services: TaskTracker::new(),
+        })
+    }
+
+    /// Adds a namespace and starts its services. What an earlier process left unfinished is recovered first, unless there is no duty.
+    pub async fn add(&self, namespace: Namespace, duty: Duty) -> Result<Arc<Namespace>, StoreError> {
+        let namespace = Arc::new(namespace);
+        if duty != Duty::None {
+            let detail = json!({ "node": self.shared.node, "version": env!("CARGO_PKG_VERSION") });
+            let recovered = namespace.store.recover(detail, self.shared.clock.now()).await?;
+            tracing::debug!(namespace = %namespace.name, ?recovered, "recovered");
+            self.spawn_services(&namespace, duty);
+        }
+        self.write().insert(namespace.name.clone(), Arc::clone(&namespace));
+        Ok(namespace)
+    }
+
+    /// Every namespace, by name.
+    pub fn namespaces(&self) -> Vec<Arc<Namespace>> {
+        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A namespace by name.
+    pub fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces().into_iter().find(|namespace| namespace.name.as_str() == name)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<NamespaceName, Arc<Namespace>>> {
+        self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn_services(&self, namespace: &Arc<Namespace>, duty: Duty) {
+        let nudges = &namespace.nudges;
+        let spawn = |service: Arc<dyn Service>, nudge: &Arc<tokio::sync::Notify>| {
+            let clock = Arc::clone(&self.shared.clock);
+            self.services.spawn(service::run(service, Arc::clone(nudge), clock, self.stop.clone()));
+        };
+        let of = |namespace: &Arc<Namespace>| Arc::clone(namespace);
+        if duty == Duty::Serve {
+            spawn(Arc::new(schedule::Scheduler::new(of(namespace))), &nudges.schedule);
+        }
+        spawn(Arc::new(selection::Selector::new(of(namespace))), &nudges.selection);
+        spawn(Arc::new(tiers::Workers::new(of(namespace))), &nudges.tiers);
+        spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
+        spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
+    }
+
+    /// `ORBIT_PAUSED` was read anew.
+    pub fn set_paused(&self, paused: bool) {
+        if self.shared.paused.get() == paused {
+            return;
+        }
+        self.shared.paused.set(paused);
+        if !paused {
+            self.shared.reopened_at.set(Some(self.shared.clock.now()));
+        }
+        self.namespaces().iter().for_each(|namespace| namespace.wake());
+    }
+
+    /// Halts the whole node: durable first, then everything under way is ended. True if it was not halted before.
+    pub async fn halt(&self, reason: &str) -> Result<bool, StoreError> {
+        let new = self.system.halt(reason, self.shared.clock.now()).await?;
+        self.shared.halted.set(self.system.halted().await?);
+        for namespace in self.namespaces() {
+            namespace.running.cut_all(Cut::Halt);
+            namespace.wake();
+        }
+        Ok(new)
+    }
+
+    /// Lifts the halt of the whole node. True if there was one.
+    pub async fn resume(&self) -> Result<bool, StoreError> {
+        let lifted = self.system.resume(self.shared.clock.now()).await?;
+        self.shared.halted.set(None);
+        if lifted {
+            self.shared.reopened_at.set(Some(self.shared.clock.now()));
+        }
+        self.namespaces().iter().for_each(|namespace| namespace.wake());
+        Ok(lifted)
+    }
+
+    /// Halts one namespace. True if it was not halted before.
+    pub async fn halt_namespace(&self, namespace: &Namespace, reason: &str) -> Result<bool, StoreError> {
+        let new = namespace.store.halt(reason, self.shared.clock.now()).await?;
+        namespace.set_halted(namespace.store.halted().await?);
+        namespace.running.cut_all(Cut::Halt);
+        Ok(new)
+    }
+
+    /// Lifts the halt of one namespace. True if there was one.
+    pub async fn resume_namespace(&self, namespace: &Namespace) -> Result<bool, StoreError> {
+        let lifted = namespace.store.resume(self.shared.clock.now()).await?;
+        namespace.set_halted(None);
+        Ok(lifted)
+    }
+
+    /// Stops: nothing new is started; what is under way gets `drain`, or until `hard`, and is then cut. What was cut continues at the next start.
+    pub async fn stop(&self, drain: Duration, hard: CancellationToken) {
+        self.stop.cancel();
+        self.services.close();
+        let all_done = async {
+            self.services.wait().await;
+            for namespace in self.namespaces() {
+                for tasks in [&namespace.runs, &namespace.tasks] {
+                    tasks.close();
+                    tasks.wait().await;
+                }
+            }
+        };
+        tokio::pin!(all_done);
+        let drained = tokio::select! {
+            () = &mut all_done => true,
+            () = tokio::time::sleep(drain) => false,
+            () = hard.cancelled() => false,
+        };
+        if !drained {
+            self.namespaces().iter().for_each(|namespace| _ = namespace.running.cut_all(Cut::Stop));
+            if tokio::time::timeout(HARD_STOP, all_done).await.is_err() {
+                tracing::warn!("acts under way did not end in time; they count as interrupted");
+            }
+        }
+        for namespace in self.namespaces() {
+            let body = json!({ "node": self.shared.node, "drained": drained });
+            namespace.record(Kind::NodeStopped, Subject::default(), body).await;
+        }
+    }
+
+    /// Whether a stop was asked for.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+}

@@ -1,0 +1,295 @@
+//! Where candidates come from: the items of a document, or a file that is read once from front to back.
+//!
+//! Blocking; whoever calls runs on a thread that may wait. Memory does not grow with the source. What a file held is told by length, time
+//! and digest, because files are not pinned by a snapshot.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use orbit_core::config::CandidateItem;
+use orbit_core::digest::{Digest, Hasher};
+use orbit_core::limits::{SOURCE_COLUMNS_MAX, SOURCE_LINE_BYTES_MAX};
+use orbit_core::selection::{Candidate, HeaderError, Pass};
+use orbit_store::StoreError;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{lines, records};
+
+/// Bytes that are read from a file at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Answers whether a hash is taken.
+pub(super) type IsTaken<'a> = dyn Fn(Digest) -> Result<bool, SourceError> + 'a;
+
+/// What is read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Input {
+    /// The items of an inline source.
+    Items(Vec<CandidateItem>),
+    /// A file: CSV if its name ends so, else JSON Lines.
+    File {
+        /// Where it is.
+        path: PathBuf,
+    },
+}
+
+/// A source that cannot be read to its end. Lines that are not candidates are counted and are not this.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be opened.
+    #[error("cannot open `{path}`: {message}; a source's path is relative to its namespace's folder")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the system said.
+        message: String,
+    },
+    /// The path is a folder or a device.
+    #[error("`{path}` is not a file; a source is a file of JSON Lines or CSV")]
+    NotAFile {
+        /// The path.
+        path: String,
+    },
+    /// Reading failed on the way.
+    #[error("reading failed: {0}")]
+    Read(io::Error),
+    /// The header row of a CSV file means nothing.
+    #[error("{0}; expected `label`, if wanted `weight`, and any other columns as metadata")]
+    Header(#[from] HeaderError),
+    /// The header row of a CSV file is too long.
+    #[error("the header row is longer than {SOURCE_LINE_BYTES_MAX} bytes or {SOURCE_COLUMNS_MAX} columns")]
+    HeaderTooLong,
+    /// A secret that the source's program is to be given is not set.
+    #[error("the secret `{variable}` is not set; put it into `.env` or the environment")]
+    Secret {
+        /// The variable.
+        variable: String,
+    },
+    /// The source's program gave no listing.
+    #[error("the program `{program}` {message}")]
+    Program {
+        /// The first element of its argv.
+        program: String,
+        /// How it ended.
+        message: String,
+    },
+    /// Whether a candidate is new cannot be told.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was told to end.
+    #[error("reading was cut short")]
+    Cut,
+}
+
+/// Offers everything that the input has to the pass; the answer describes the input, for the record. A cut is noticed between two blocks of
+/// a file and at every question.
+pub(super) fn feed(
+    input: &Input,
+    pass: &mut Pass,
+    cancel: &CancellationToken,
+    is_taken: &IsTaken<'_>,
+) -> Result<Value, SourceError> {
+    let is_taken = |hash| if cancel.is_cancelled() { Err(SourceError::Cut) } else { is_taken(hash) };
+    match input {
+        Input::Items(items) => {
+            for (item, number) in items.iter().zip(1..) {
+                match Candidate::try_from(item.clone()) {
+                    Ok(candidate) => pass.offer(candidate, is_taken)?,
+                    Err(why) => pass.malformed(number, &why),
+                }
+            }
+            Ok(json!({ "items": items.len() }))
+        }
+        Input::File { path } => match file(path, pass, cancel, &is_taken) {
+            Err(_) if cancel.is_cancelled() => Err(SourceError::Cut),
+            answer => answer,
+        },
+    }
+}
+
+fn file(
+    path: &Path,
+    pass: &mut Pass,
+    cancel: &CancellationToken,
+    is_taken: &IsTaken<'_>,
+) -> Result<Value, SourceError> {
+    let shown = || path.display().to_string();
+    let cannot = |error: io::Error| SourceError::Open { path: shown(), message: error.to_string() };
+    let found = std::fs::metadata(path).map_err(cannot)?;
+    // Asked before opening: to open a pipe would wait for its writer.
+    if !found.is_file() {
+        return Err(SourceError::NotAFile { path: shown() });
+    }
+    let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    let mut watched =
+        Watched { file: File::open(path).map_err(cannot)?, hasher: Hasher::default(), bytes: 0, cancel };
+    let mut reader = BufReader::with_capacity(READ_BYTES, &mut watched);
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        records::feed(&mut reader, pass, is_taken)?;
+    } else {
+        lines::feed(&mut reader, pass, is_taken)?;
+    }
+    Ok(json!({ "bytes": watched.bytes, "modified": modified, "digest": watched.hasher.finish() }))
+}
+
+/// Counts and hashes what passes, and ends when it is told to.
+struct Watched<'a> {
+    file: File,
+    hasher: Hasher,
+    bytes: u64,
+    cancel: &'a CancellationToken,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("cut short"));
+        }
+        let read = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orbit_core::config::{Choose, DedupeField};
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn pass(choose: Choose) -> Pass {
+        Pass::new(choose, uuid::Uuid::from_u128(1), &[DedupeField::Label, DedupeField::Metadata])
+    }
+
+    fn read(path: &Path) -> Result<(usize, Value), SourceError> {
+        let mut pass = pass(Choose::InOrder);
+        let input = Input::File { path: path.to_owned() };
+        let told = feed(&input, &mut pass, &CancellationToken::new(), &|_| Ok(false))?;
+        Ok((pass.finish().candidates.len(), told))
+    }
+
+    #[test]
+    fn a_file_is_told_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let text = "{\"label\":\"a\"}\n";
+        let (kept, told) = read(&write("a.jsonl", text)).unwrap();
+        assert_eq!((kept, &told["bytes"]), (1, &json!(text.len())));
+        assert_eq!(told["digest"], json!(Digest::of(text.as_bytes())));
+        assert!(told["modified"].is_string());
+        assert_eq!(read(&write("b.CSV", "label\na\nb\n")).unwrap().0, 2);
+        assert_eq!(read(&write("c.txt", "label\na\n")).unwrap().0, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |path: &Path, expected: &str| {
+            let error = read(path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(&path.display().to_string()), "{error}");
+        };
+        check(&folder.path().join("absent.jsonl"), "cannot open");
+        check(folder.path(), "is not a file");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        check(&pipe, "is not a file");
+        if !nix::unistd::geteuid().is_root() {
+            let shut = folder.path().join("shut.jsonl");
+            std::fs::write(&shut, "").unwrap();
+            std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o000)).unwrap();
+            check(&shut, "cannot open");
+        }
+    }
+
+    #[test]
+    fn items_are_checked_like_lines() {
+        let item = |label: &str, weight| CandidateItem {
+            label: label.to_owned(),
+            weight,
+            metadata: serde_json::Map::new(),
+        };
+        let input = Input::Items(vec![item("a", 1.0), item("", 1.0), item("b", f64::NAN), item("a", 1.0)]);
+        let mut pass = pass(Choose::InOrder);
+        assert_eq!(
+            feed(&input, &mut pass, &CancellationToken::new(), &|_| Ok(false)).unwrap(),
+            json!({"items": 4})
+        );
+        let report = pass.finish().report;
+        assert_eq!([&report["candidates"], &report["malformed"], &report["duplicates"]], [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_cut_ends_the_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("endless.jsonl");
+        std::fs::write(&path, "{\"label\":\"a\"}\n".repeat(100_000)).unwrap();
+        let cancel = CancellationToken::new();
+        let mut pass = pass(Choose::InOrder);
+        let cut_at_the_first_question = |_| {
+            cancel.cancel();
+            Ok(false)
+        };
+        let answer = feed(&Input::File { path }, &mut pass, &cancel, &cut_at_the_first_question);
+        assert!(matches!(answer, Err(SourceError::Cut)), "{answer:?}");
+        assert!(pass.finish().report["lines"].as_u64().unwrap() < 100_000);
+    }
+
+    /// The most memory that the process has held, in KiB.
+    fn memory_peak_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the memory of a process is measured in one where nothing else runs"
+    )]
+    fn a_million_lines_take_little_memory() {
+        let name = "selection::sources::tests::a_million_lines_in_one_pass";
+        let program = std::env::current_exe().unwrap();
+        let alone =
+            std::process::Command::new(program).args(["--exact", name, "--ignored"]).output().unwrap();
+        let told = String::from_utf8_lossy(&alone.stdout);
+        assert!(alone.status.success() && told.contains("1 passed"), "{told}");
+    }
+
+    #[test]
+    #[ignore = "run in a process of its own by the test above"]
+    fn a_million_lines_in_one_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("many.jsonl");
+        let mut file = io::BufWriter::new(File::create(&path).unwrap());
+        for n in 0..1_000_000 {
+            writeln!(file, r#"{{"label":"Candidate {n}","weight":{}.5,"metadata":{{"n":{n}}}}}"#, n % 7 + 1)
+                .unwrap();
+        }
+        file.flush().unwrap();
+        drop(file);
+        let before = memory_peak_kib();
+        let mut pass = pass(Choose::Weighted);
+        // Every third candidate is taken.
+        let asked = std::cell::Cell::new(0);
+        let is_taken = |hash: Digest| {
+            asked.set(asked.get() + 1);
+            Ok(hash.0[0].is_multiple_of(3))
+        };
+        feed(&Input::File { path }, &mut pass, &CancellationToken::new(), &is_taken).unwrap();
+        let grown = memory_peak_kib() - before;
+        let selected = pass.finish();
+        assert_eq!(selected.report["candidates"], 1_000_000);
+        assert_eq!(selected.candidates.len(), orbit_core::limits::SELECTION_KEPT_MAX);
+        assert!(grown < 64 * 1024, "{grown} KiB");
+        assert!(asked.get() < 1_000, "{} questions", asked.get());
+    }
+}

@@ -1,0 +1,154 @@
+//! The loop that every service is: wake by nudge or timer, take no input, do one bounded turn, report.
+//!
+//! A nudge may be lost; the timer makes it right. A turn that fails or panics is reported and tried again after a pause, and no other
+//! service notices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+
+/// A service sleeps no longer than this, whatever it believes.
+pub const POLL_MAX: Duration = Duration::from_secs(5);
+/// The pause after the first failed turn; it doubles up to [`POLL_MAX`].
+pub const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Things done; more than none means that another turn may find more.
+    pub done: usize,
+    /// When there is something to do again; none if only a nudge can tell.
+    pub next: Option<Timestamp>,
+}
+
+/// A turn that failed as a whole. What failed for one cycle, run or delivery is not this.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] orbit_store::StoreError),
+    /// The turn panicked: a defect.
+    #[error("the turn panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+}
+
+/// See the module.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// The word used in reports.
+    fn name(&self) -> &'static str;
+    /// Does what is due now, a bounded amount.
+    async fn turn(&self) -> Result<Turn, TurnError>;
+    /// Is told of a turn that failed.
+    async fn failed(&self, error: &TurnError);
+}
+
+/// Runs a service until it is stopped. A turn under way is finished first.
+pub async fn run(
+    service: Arc<dyn Service>,
+    nudge: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
+    let mut pause = FAILURE_PAUSE;
+    while !stop.is_cancelled() {
+        // A turn is its own task, so that a panic ends the turn and not the service.
+        let turning = Arc::clone(&service);
+        let turn = match tokio::spawn(async move { turning.turn().await }).await {
+            Ok(turn) => turn,
+            Err(error) => Err(TurnError::Panicked { message: panic_message(error) }),
+        };
+        let sleep = match turn {
+            Ok(Turn { done, .. }) if done > 0 => {
+                pause = FAILURE_PAUSE;
+                Duration::ZERO
+            }
+            Ok(Turn { next, .. }) => {
+                pause = FAILURE_PAUSE;
+                until(next, clock.now())
+            }
+            Err(error) => {
+                service.failed(&error).await;
+                pause = (pause * 2).min(POLL_MAX);
+                pause
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = nudge.notified(), if !sleep.is_zero() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+/// The text of a panic, as far as it has one.
+pub fn panic_message(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned()),
+        Err(_) => "the task was cancelled".to_owned(),
+    }
+}
+
+fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
+    let wait = next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
+    // One millisecond past the instant, so that a timer that is a little early does not make an empty turn.
+    wait.map_or(POLL_MAX, |wait| (wait + Duration::from_millis(1)).min(POLL_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Faulty {
+        turns: AtomicUsize,
+        failures: AtomicUsize,
+        stop: CancellationToken,
+    }
+
+    #[async_trait]
+    impl Service for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+
+        async fn turn(&self) -> Result<Turn, TurnError> {
+            match self.turns.fetch_add(1, Ordering::SeqCst) {
+                0 => panic!("first"),
+                1 => Ok(Turn { done: 1, next: None }),
+                _ => {
+                    self.stop.cancel();
+                    Ok(Turn::default())
+                }
+            }
+        }
+
+        async fn failed(&self, error: &TurnError) {
+            assert_eq!(error.to_string(), "the turn panicked: first");
+            self.failures.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_ends_the_turn_and_not_the_service() {
+        let stop = CancellationToken::new();
+        let service = Arc::new(Faulty { turns: 0.into(), failures: 0.into(), stop: stop.clone() });
+        run(service.clone(), Arc::default(), Arc::new(SystemClock), stop).await;
+        assert_eq!(service.turns.load(Ordering::SeqCst), 3);
+        assert_eq!(service.failures.load(Ordering::SeqCst), 1);
+    }
+}

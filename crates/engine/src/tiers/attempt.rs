@@ -1,0 +1,258 @@
+//! One attempt of a step: from the request to the durable output, and nothing left in the work folder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_core::config::{ExecProcessor, InputMode, Processor as Document, Snapshot, StepRetry};
+use orbit_core::digest::Digest;
+use orbit_core::id;
+use orbit_core::run::Then;
+use orbit_core::synthesis::ExecutionRequest;
+use orbit_core::tiers::{Failure, Usage};
+use orbit_store::blobs::FolderBlobs;
+use orbit_store::contract::Artifact;
+use orbit_store::contract::dispatch::NewDelivery;
+use orbit_store::contract::tiers::ClaimedStep;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::exec::Exec;
+use super::output;
+use super::processor::{Attempted, Job, Processor};
+use super::work::Work;
+use crate::namespace::Namespace;
+use crate::service::panic_message;
+use crate::supervisor;
+
+/// An attempt that is over.
+pub(super) struct Finished {
+    /// The output and what follows, or why there is none.
+    pub result: Result<Made, Failure>,
+    /// What was used, as far as it was measured.
+    pub usage: Option<Usage>,
+    /// The last that the processor had to say.
+    pub words: Vec<u8>,
+    /// When a failed attempt is tried again.
+    pub retry: StepRetry,
+}
+
+/// A durable output and what follows from it.
+pub(super) struct Made {
+    /// The output.
+    pub artifact: Artifact,
+    /// The next step, or dispatch.
+    pub then: Then,
+    /// What is owed after the last step.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// What the request says about the step, checked against its snapshot.
+struct Plan {
+    request: Arc<ExecutionRequest>,
+    document: ExecProcessor,
+    then: Then,
+    deliveries: Vec<NewDelivery>,
+    reference: Option<Digest>,
+}
+
+impl Finished {
+    /// An attempt that came to nothing before a processor was asked.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self { result: Err(failure), usage: None, words: Vec::new(), retry: StepRetry::default() }
+    }
+}
+
+/// Makes the attempt.
+pub(super) async fn make(
+    namespace: Arc<Namespace>,
+    claimed: ClaimedStep,
+    cancel: CancellationToken,
+) -> Finished {
+    let plan = match plan(&namespace, &claimed).await {
+        Ok(plan) => plan,
+        Err(failure) => return Finished::failed(failure),
+    };
+    let retry = plan.document.retry.clone();
+    match perform(&namespace, &claimed, plan, &cancel).await {
+        Ok((result, attempted)) => Finished { result, usage: attempted.usage, words: attempted.words, retry },
+        Err(failure) => Finished { retry, ..Finished::failed(failure) },
+    }
+}
+
+async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
+    let refused = |message: String| Failure::RequestRefused { message };
+    let request: ExecutionRequest =
+        serde_json::from_value(claimed.request.clone()).map_err(|error| refused(error.to_string()))?;
+    let snapshot = namespace.snapshot(claimed.snapshot).await;
+    let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
+    let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
+    request.check(&snapshot).map_err(|error| refused(error.to_string()))?;
+    let Document::Exec(document) =
+        request.processor(claimed.step, &snapshot).map_err(|error| refused(error.to_string()))?.clone();
+    let asset = request.step(claimed.step).and_then(|step| step.reference.as_ref());
+    let reference = asset.and_then(|name| request.assets.get(name)).map(|asset| asset.digest);
+    let (then, deliveries) = if let Some(step) = request.step_after(claimed.step) {
+        (Then::Step { step }, Vec::new())
+    } else {
+        let owed = deliveries(&request, &snapshot)?;
+        (Then::Dispatch { deliveries: u32::try_from(owed.len()).unwrap_or(u32::MAX) }, owed)
+    };
+    Ok(Plan { request: Arc::new(request), document, then, deliveries, reference })
+}
+
+/// What the run owes once it has its artifact. Made before the last step runs: an address that cannot be rendered costs no work then.
+fn deliveries(request: &ExecutionRequest, snapshot: &Snapshot) -> Result<Vec<NewDelivery>, Failure> {
+    let values = request.template_values();
+    let deliver = |name: &str| -> Result<NewDelivery, String> {
+        let endpoint = request.endpoint(name, snapshot).map_err(|error| error.to_string())?;
+        let url = orbit_core::dispatch::target_url(endpoint, &values).map_err(|error| error.to_string())?;
+        let delivery_id = id::delivery_id(request.run.run_id, name);
+        Ok(NewDelivery { delivery_id, endpoint: name.to_owned(), url })
+    };
+    let refused =
+        |name: &str, error| Failure::RequestRefused { message: format!("endpoint `{name}`: {error}") };
+    let names = request.targets.iter().map(|target| target.name.as_str());
+    names.map(|name| deliver(name).map_err(|error| refused(name, error))).collect()
+}
+
+/// The outer failure is one in which no processor was asked.
+async fn perform(
+    namespace: &Namespace,
+    claimed: &ClaimedStep,
+    plan: Plan,
+    cancel: &CancellationToken,
+) -> Result<(Result<Made, Failure>, Attempted), Failure> {
+    let _permit = permit(namespace, claimed, &plan.document, cancel).await?;
+    let Plan { request, document, then, deliveries, reference } = plan;
+    let wall = time_left(namespace, claimed).min(document.limits.wall.to_duration());
+    if wall.is_zero() {
+        return Err(Failure::TimedOut { wall_ms: 0 });
+    }
+    let embedded = namespace.shared.embedded.get(&document.name).cloned();
+    let filling = Filling {
+        base: namespace.shared.layout.work(&namespace.name),
+        context: request.context_line(),
+        input: claimed.input.as_ref().map(|input| input.digest),
+        reference,
+        needs_input: embedded.is_some() || document.input != InputMode::None,
+    };
+    let (blobs, of) = (Arc::clone(&namespace.blobs), (request.run.run_id, claimed.step, claimed.attempt));
+    let extension = document.output.extension.clone();
+    let work = blocking(move || {
+        let work =
+            Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
+        filling.fill(&work, &blobs).map(|()| Arc::new(work))
+    })
+    .await?;
+    let idempotency_key = id::step_key(request.run.run_id, claimed.step);
+    let job = Job {
+        request,
+        step: claimed.step,
+        attempt: claimed.attempt,
+        idempotency_key,
+        wall,
+        work: Arc::clone(&work),
+    };
+    let attempted = match embedded {
+        Some(processor) => ask_embedded(&*processor, &job, cancel).await,
+        None => exec(namespace, document.clone()).process(&job, cancel).await,
+    };
+    drop(job);
+    let (blobs, outcome) = (Arc::clone(&namespace.blobs), attempted.result.clone());
+    let (media_type, input) =
+        (document.output.media_type.clone(), claimed.input.as_ref().map(|input| input.digest));
+    // The last hold on the work folder goes into this closure, so that the folder is removed there and not between other tasks.
+    let kept = blocking(move || outcome.and_then(|()| output::keep(&work, &document, input, &blobs))).await;
+    let made = kept.map(|blob| {
+        let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type };
+        Made { artifact, then, deliveries }
+    });
+    Ok((made, attempted))
+}
+
+/// What is put into the work folder before a processor is asked.
+struct Filling {
+    base: std::path::PathBuf,
+    context: String,
+    input: Option<Digest>,
+    reference: Option<Digest>,
+    needs_input: bool,
+}
+
+impl Filling {
+    /// Copies, never links: a program may write into what it is given.
+    fn fill(&self, work: &Work, blobs: &FolderBlobs) -> Result<(), Failure> {
+        let line = format!("{}\n", self.context);
+        std::fs::write(work.context(), &line).map_err(|error| storage(&error))?;
+        if let Some(reference) = self.reference {
+            blobs.copy_to(reference, &work.reference()).map_err(|error| output::of_blob(&error))?;
+        }
+        match self.input {
+            Some(input) if self.needs_input => {
+                blobs.copy_to(input, &work.input()).map(drop).map_err(|error| output::of_blob(&error))
+            }
+            None if self.needs_input => std::fs::write(work.input(), &line).map_err(|error| storage(&error)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// One of the processor's permits on this node, unless the run is cut or its deadline passes first.
+async fn permit(
+    namespace: &Namespace,
+    claimed: &ClaimedStep,
+    document: &ExecProcessor,
+    cancel: &CancellationToken,
+) -> Result<OwnedSemaphorePermit, Failure> {
+    let permits = namespace.processor_permits(&document.name, document.concurrency);
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Failure::Cancelled),
+        permit = permits.acquire_owned() => permit.map_err(|_| Failure::Cancelled),
+        () = tokio::time::sleep(time_left(namespace, claimed)) => Err(Failure::TimedOut { wall_ms: 0 }),
+    }
+}
+
+/// Processors of this process are held to time and cancellation here, as programs are by their supervisor.
+async fn ask_embedded(processor: &dyn Processor, job: &Job, cancel: &CancellationToken) -> Attempted {
+    let given_up = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(supervisor::CANCEL_GRACE_MAX).await;
+    };
+    let wall_ms = u64::try_from(job.wall.as_millis()).unwrap_or(u64::MAX);
+    tokio::select! {
+        biased;
+        attempted = processor.process(job, cancel) => attempted,
+        () = given_up => Attempted::of(Err(Failure::Cancelled)),
+        () = tokio::time::sleep(job.wall) => Attempted::of(Err(Failure::TimedOut { wall_ms })),
+    }
+}
+
+fn exec(namespace: &Namespace, document: ExecProcessor) -> Exec {
+    let shared = &namespace.shared;
+    Exec {
+        document,
+        namespace: namespace.name.clone(),
+        folder: namespace.folder(),
+        marker: supervisor::marker(shared.layout.home()),
+        launcher: shared.launcher.clone(),
+        secrets: Arc::clone(&shared.secrets),
+    }
+}
+
+/// Until the run's deadline; zero once it has passed.
+fn time_left(namespace: &Namespace, claimed: &ClaimedStep) -> Duration {
+    let left = claimed.deadline_at.duration_since(namespace.shared.clock.now());
+    Duration::try_from(left).unwrap_or_default()
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|error| Err(Failure::Panicked { message: panic_message(error) }))
+}
+
+fn storage(error: &std::io::Error) -> Failure {
+    Failure::Storage { message: error.to_string() }
+}

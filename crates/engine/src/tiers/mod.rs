@@ -1,0 +1,18 @@
+//! Tiers: runs the steps of a run, each attempt by a processor in a work folder of its own.
+//!
+//! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `exec` is
+//! the processor that is a program. What a failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
+
+mod attempt;
+mod commit;
+mod exec;
+mod output;
+mod processor;
+mod redact;
+pub mod step;
+mod work;
+mod workers;
+
+pub use processor::{Attempted, InProcess, Job, Processor};
+pub use work::Work;
+pub use workers::Workers;

@@ -1,0 +1,59 @@
+//! From what lies in the work folder to a durable payload, or the reason why not. Blocking.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
+use orbit_core::config::ExecProcessor;
+use orbit_core::digest::Digest;
+use orbit_core::tiers::{Failure, check_differs, check_prefix, check_size, prefix_bytes};
+use orbit_store::blobs::{Blob, BlobError, FolderBlobs};
+
+use super::work::Work;
+
+/// The output as a durable payload, if it is what the document requires. The process tree that made it must be gone.
+pub(super) fn keep(
+    work: &Work,
+    document: &ExecProcessor,
+    input: Option<Digest>,
+    blobs: &FolderBlobs,
+) -> Result<Blob, Failure> {
+    look(work, document)?;
+    let blob = blobs.put_file(work.output()).map_err(|error| of_blob(&error))?;
+    check_differs(&document.validate, blob.digest, input)?;
+    Ok(blob)
+}
+
+/// What can be known of the output before all of it is read.
+fn look(work: &Work, document: &ExecProcessor) -> Result<(), Failure> {
+    if !work.is_intact() {
+        return Err(Failure::OutputNotAFile);
+    }
+    // A link is not followed, and a pipe is not waited for.
+    let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(work.output());
+    let unreadable = |error: std::io::Error| Failure::OutputUnreadable { message: error.to_string() };
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(ELOOP | ENXIO) => Failure::OutputNotAFile,
+        Some(_) | None if error.kind() == ErrorKind::NotFound => Failure::OutputMissing,
+        Some(_) | None => unreadable(error),
+    })?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Failure::OutputNotAFile);
+    }
+    check_size(&document.validate, &document.limits, metadata.len())?;
+    let mut head = Vec::new();
+    let length = u64::try_from(prefix_bytes(&document.validate).len()).unwrap_or(u64::MAX);
+    file.take(length).read_to_end(&mut head).map_err(unreadable)?;
+    check_prefix(&document.validate, &head)
+}
+
+/// What a payload that cannot be read or kept means for the attempt.
+pub(super) fn of_blob(error: &BlobError) -> Failure {
+    match error {
+        BlobError::Missing { digest } => Failure::InputMissing { digest: *digest },
+        BlobError::Corrupt { digest } => Failure::InputCorrupt { digest: *digest },
+        BlobError::Full { .. } | BlobError::Io { .. } => Failure::Storage { message: error.to_string() },
+    }
+}
