@@ -1,0 +1,43 @@
+# The few verbs of this repository; CI calls `check` and `test`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-documents test test-rust test-programs test-samples check fmt clean-demo
+
+help: ## List the verbs
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
+
+demo: ## Install what is missing, build, and run a real cycle: topics in, spoken clips out
+	@scripts/demo.sh
+
+demo-documents: ## The same in another domain: records in, typeset pages out, two endpoints
+	@scripts/demo-documents.sh
+
+test: test-rust test-programs test-samples ## Everything
+
+test-rust: ## The crates and the real binary
+	scripts/install.sh build
+	cargo test --workspace --locked
+
+test-programs: ## The programs of the samples, and their receiver
+	scripts/install.sh demo
+	/usr/bin/python3 -m unittest discover -s samples/receiver
+	/usr/bin/python3 -m unittest discover -s samples/media
+
+# Homes of their own, so that a test neither uses up nor depends on the demonstrations'. The second cycle selects anew.
+test-samples: ## Both samples, end to end
+	rm -rf target/test-samples
+	DEMO_HOME=target/test-samples/media scripts/demo.sh
+	DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
+	DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
+
+check: ## Formatting, lints, documentation, the rules of the house
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	cargo test --locked -p orbit --test it tidy
+
+fmt: ## Format the crates
+	cargo fmt --all
+
+clean-demo: ## Forget the demonstrations and what was delivered to them
+	rm -rf target/demo target/demo-documents target/test-samples

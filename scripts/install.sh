@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Installs what is missing on a Debian machine: as root with apt-get; otherwise says exactly what to install.
+#
+#   scripts/install.sh GROUP...      build: compiler and linker · demo: samples/media · documents: samples/documents
+set -euo pipefail
+
+missing=()
+
+# need PACKAGE TEST...: the package is missing if the test fails.
+need() {
+    local package=$1
+    shift
+    if ! "$@" >/dev/null 2>&1; then missing+=("$package"); fi
+}
+
+need_build() {
+    need gcc command -v cc
+    need libc6-dev test -e /usr/include/stdio.h
+    if ! command -v cargo >/dev/null; then
+        echo "install: cargo is missing: install Rust 1.95 or later, for example with rustup" >&2
+        exit 1
+    fi
+}
+
+need_demo() {
+    need ffmpeg command -v ffmpeg
+    need fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf
+    need python3 test -x /usr/bin/python3
+}
+
+need_documents() {
+    # groff-base has the program but not the ms macros.
+    need groff sh -c 'echo | groff -ms -Tps'
+    need ghostscript command -v gs
+    need jq test -x /usr/bin/jq
+    need python3 test -x /usr/bin/python3
+}
+
+install_missing() {
+    if [ ${#missing[@]} -eq 0 ]; then return; fi
+    if ! command -v apt-get >/dev/null; then
+        echo "install: missing, and this is not a Debian machine: ${missing[*]} (names as in Debian)" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "install: missing: ${missing[*]}" >&2
+        echo "  hint: sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "install: ${missing[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# An FFmpeg that somebody built without these would fail in the middle of a cycle.
+check_ffmpeg() {
+    local filters encoders name
+    filters=$(ffmpeg -hide_banner -filters 2>/dev/null)
+    encoders=$(ffmpeg -hide_banner -encoders 2>/dev/null)
+    for name in flite drawtext loudnorm showwaves; do
+        if ! grep -qw "$name" <<<"$filters"; then
+            echo "install: this FFmpeg has no filter \`$name\`; Debian's has: $(command -v ffmpeg)" >&2
+            exit 1
+        fi
+    done
+    for name in libx264 aac; do
+        if ! grep -qw "$name" <<<"$encoders"; then
+            echo "install: this FFmpeg has no encoder \`$name\`; Debian's has: $(command -v ffmpeg)" >&2
+            exit 1
+        fi
+    done
+}
+
+for group in "$@"; do
+    case $group in
+        build) need_build ;;
+        demo) need_demo ;;
+        documents) need_documents ;;
+        *)
+            echo "install: no group \`$group\`; there are build, demo and documents" >&2
+            exit 2
+            ;;
+    esac
+done
+install_missing
+case " $* " in *" demo "*) check_ffmpeg ;; esac
