@@ -1,3 +1,7 @@
-//! The `orbit` binary talks: command line, configuration files, environment, signals.
+//! The `orbit` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(orbit::main())
+}

@@ -1,0 +1,344 @@
+//! The command line: what can be said, and nothing of what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use uuid::Uuid;
+
+/// Runs cycles unattended: selects an initiation, sends it through three tiers of processors, delivers the result, records everything.
+#[derive(Debug, Parser)]
+#[command(name = "orbit", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The home: the folder that holds `orbit.yaml` and `namespaces/` [env: `ORBIT_HOME`, else the current folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 usage or configuration, 3 partial, 4 halted or paused, 5 nothing to do.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a new home that works at once
+    Init {
+        /// The folder to make
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Check the configuration and name every problem with its place
+    Check,
+    /// Check the machine: programs, permissions, space, secrets
+    Doctor,
+    /// Show what the node is doing
+    Status {
+        /// Show it again every second until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Run one cycle now, and wait for it
+    Run(RunArgs),
+    /// Run every schedule until stopped
+    Serve {
+        /// Do not colour the log, and write it as JSON lines
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Firings of run profiles
+    #[command(subcommand)]
+    Cycles(ListOrShow),
+    /// What was selected, newest first
+    #[command(subcommand)]
+    Initiations(ListOnly),
+    /// Passes of one profile within a cycle
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Artifacts owed to endpoints
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// The bytes that steps made
+    #[command(subcommand)]
+    Artifacts(Artifacts),
+    /// When run profiles fire
+    #[command(subcommand)]
+    Schedule(Schedule),
+    /// Execution identities of the active configuration
+    #[command(subcommand)]
+    Profiles(Documents),
+    /// When and how profiles run, in the active configuration
+    #[command(subcommand)]
+    RunProfiles(Documents),
+    /// Stop everything at once, durably, until `resume`
+    Halt {
+        /// Only this namespace
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// Why, for the record
+        #[arg(long, default_value = "by the operator")]
+        reason: String,
+    },
+    /// Lift a halt
+    Resume {
+        /// Only this namespace
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+    /// The records of a namespace
+    #[command(subcommand)]
+    Log(Log),
+    /// Print the JSON Schema of a document
+    Schema {
+        /// node, namespace, source, processor, endpoint, profile or run-profile; all of them if nothing is said
+        kind: Option<String>,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// `orbit run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Label or id of the run profile; needed if the namespace has several
+    pub run_profile: Option<String>,
+    /// The namespace; needed if the home has several
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Select and build the execution requests, print them, and change nothing
+    #[arg(long, conflicts_with_all = ["request", "no_wait"])]
+    pub dry_run: bool,
+    /// Wait this long at most, such as `10m`
+    #[arg(long, value_name = "DURATION", conflicts_with = "no_wait")]
+    pub wait: Option<orbit_core::config::Millis>,
+    /// Do not wait; needs a running `orbit serve`
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Run the execution requests in this file, as `--dry-run` prints them (`-` reads standard input)
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
+    /// Names this firing: the same key never runs twice
+    #[arg(long)]
+    pub key: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// The namespace; needed if the home has several
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// `next` of the page before
+    #[arg(long)]
+    pub cursor: Option<String>,
+    /// Items a page
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+/// One thing by its id.
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    /// The id
+    pub id: Uuid,
+    /// The namespace; needed if the home has several
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+}
+
+/// A list with details.
+#[derive(Debug, Subcommand)]
+pub enum ListOrShow {
+    /// List them, newest first
+    List(PageArgs),
+    /// Show one
+    Show(IdArgs),
+}
+
+/// A list.
+#[derive(Debug, Subcommand)]
+pub enum ListOnly {
+    /// List them, newest first
+    List(PageArgs),
+}
+
+/// `orbit runs`.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// List them, newest first
+    List {
+        /// Which page
+        #[command(flatten)]
+        page: PageArgs,
+        /// Only those of this cycle
+        #[arg(long)]
+        cycle: Option<Uuid>,
+    },
+    /// Tell the story of one
+    Show {
+        /// Which
+        #[command(flatten)]
+        which: IdArgs,
+        /// Go on until it is finished
+        #[arg(long)]
+        follow: bool,
+    },
+    /// End one that is not finished
+    Cancel {
+        /// Which
+        #[command(flatten)]
+        which: IdArgs,
+        /// Why, for the record
+        #[arg(long, default_value = "by the operator")]
+        reason: String,
+    },
+}
+
+/// `orbit deliveries`.
+#[derive(Debug, Subcommand)]
+pub enum Deliveries {
+    /// List them, newest first
+    List {
+        /// Which page
+        #[command(flatten)]
+        page: PageArgs,
+        /// Only those in this state
+        #[arg(long, value_enum)]
+        state: Option<DeliveryState>,
+    },
+    /// Show one with its receipts
+    Show(IdArgs),
+    /// Try dead letters again
+    Redrive {
+        /// One delivery
+        id: Option<Uuid>,
+        /// Those of a run
+        #[arg(long)]
+        run: Option<Uuid>,
+        /// Those of an endpoint, which is enabled again
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        /// The namespace; needed if the home has several
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+}
+
+/// `orbit artifacts`.
+#[derive(Debug, Subcommand)]
+pub enum Artifacts {
+    /// Write one to standard output, after its digest was checked
+    Get {
+        /// `sha256:` and 64 hex digits, as the story of a run names it
+        digest: orbit_core::digest::Digest,
+        /// The namespace; needed if the home has several
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+}
+
+/// `orbit profiles` and `orbit run-profiles`.
+#[derive(Debug, Subcommand)]
+pub enum Documents {
+    /// List them, by label
+    List {
+        /// Which page
+        #[command(flatten)]
+        page: PageArgs,
+        /// Those that are archived too
+        #[arg(long)]
+        archived: bool,
+    },
+    /// Show one with every default filled in
+    Show {
+        /// Its label or id
+        reference: String,
+        /// The namespace; needed if the home has several
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+}
+
+/// The states of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeliveryState {
+    /// The next attempt is due at some time
+    Waiting,
+    /// An attempt is under way
+    Sending,
+    /// The endpoint accepted it
+    Accepted,
+    /// Given up; may be redriven
+    Dead,
+    /// Ended with its run
+    Cancelled,
+}
+
+/// `orbit schedule`.
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// List the next firings
+    Preview {
+        /// Only this run profile, by label or id
+        run_profile: Option<String>,
+        /// The namespace; needed if the home has several
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// Begin after this instant, such as `2026-03-29T00:00:00Z`; now, if nothing is said
+        #[arg(long)]
+        from: Option<jiff::Timestamp>,
+        /// How many a run profile
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+    },
+}
+
+/// `orbit log`.
+#[derive(Debug, Subcommand)]
+pub enum Log {
+    /// Print records, oldest first
+    Tail {
+        /// The namespace, or `system` for what belongs to the node; needed if the home has several
+        #[arg(short, long)]
+        namespace: Option<String>,
+        /// Begin after this position
+        #[arg(long)]
+        after: Option<u64>,
+        /// Only those about this run
+        #[arg(long)]
+        run: Option<Uuid>,
+        /// Only those about this cycle
+        #[arg(long)]
+        cycle: Option<Uuid>,
+        /// Records at most
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Go on until interrupted
+        #[arg(long)]
+        follow: bool,
+    },
+}
+
+impl DeliveryState {
+    /// The word in rows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sending => "sending",
+            Self::Accepted => "accepted",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The command line: parse, do, print, exit.
+
+pub mod args;
+pub mod artifact;
+pub mod documents;
+pub mod failure;
+pub mod output;
+pub mod read;
+pub mod request;
+pub mod run;
+pub mod serve;
+pub mod session;
+pub mod signals;
+
+use std::fmt::Write;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use orbit_engine::clock::{Clock, SystemClock};
+use orbit_engine::layout::Layout;
+
+use args::{Cli, Verb};
+use failure::Failure;
+
+use crate::config::load;
+use crate::environment;
+use crate::render::Terminal;
+use crate::render::text::clean_lines;
+use crate::{exit, init, schema};
+
+/// Blocking work that is under way when the command is done, such as reading a pipe that nobody writes to, is left after this long.
+const BLOCKING_END: Duration = Duration::from_secs(2);
+/// Columns of a terminal that does not tell its width.
+const COLUMNS_ASSUMED: u16 = 80;
+
+/// Runs the command line that this process was started with; the answer is the exit code.
+pub fn main() -> u8 {
+    // Clap prints usage errors itself and exits with 2, as the contract says.
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::failed(format!("cannot start: {error}"))),
+    };
+    let code = runtime.block_on(perform(&cli)).unwrap_or_else(|failure| report(&failure));
+    runtime.shutdown_timeout(BLOCKING_END);
+    code
+}
+
+fn report(failure: &Failure) -> u8 {
+    if let Some(text) = failure.text() {
+        output::say(&text);
+    }
+    failure.exit
+}
+
+async fn perform(cli: &Cli) -> Result<u8, Failure> {
+    let out = terminal();
+    let layout = || home(cli.home.as_deref()).map(|home| Layout::new(&home));
+    match &cli.verb {
+        Verb::Init { dir } => make_home(dir),
+        Verb::Check => check(layout()?.home(), cli.json),
+        Verb::Doctor => read::doctor(&layout()?, &out, cli.json).await,
+        Verb::Schema { kind } => print_schema(kind.as_deref()),
+        Verb::Completions { shell } => {
+            // Into memory first: the generator panics when its writer fails.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "orbit", &mut script);
+            output::bytes(&script)?;
+            Ok(exit::SUCCEEDED)
+        }
+        Verb::Run(run) => {
+            log_to_stderr(false, "warn");
+            run::run(&layout()?, run, &out, cli.json).await
+        }
+        Verb::Serve { log_json } => {
+            log_to_stderr(*log_json, "info");
+            serve::serve(&layout()?).await
+        }
+        Verb::Schedule(args::Schedule::Preview { run_profile, namespace, from, count }) => {
+            let which = read::PreviewArgs {
+                run_profile: run_profile.as_deref(),
+                namespace: namespace.as_deref(),
+                from: from.unwrap_or(out.now),
+                count: *count,
+            };
+            read::preview(layout()?.home(), &which, &out, cli.json)
+        }
+        Verb::Status { watch } => read::status(&layout()?, &out, cli.json, *watch).await,
+        Verb::Cycles(verb) => read::cycles(&layout()?, verb, &out, cli.json).await,
+        Verb::Initiations(verb) => read::initiations(&layout()?, verb, &out, cli.json).await,
+        Verb::Runs(verb) => read::runs(&layout()?, verb, &out, cli.json).await,
+        Verb::Deliveries(verb) => read::deliveries(&layout()?, verb, &out, cli.json).await,
+        Verb::Artifacts(verb) => artifact::artifacts(&layout()?, verb).await,
+        Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
+        Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
+        Verb::Log(verb) => read::log(&layout()?, verb, cli.json).await,
+        Verb::Halt { namespace, reason } => {
+            read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await
+        }
+        Verb::Resume { namespace } => read::resume(&layout()?, namespace.clone(), cli.json).await,
+    }
+}
+
+fn terminal() -> Terminal {
+    let stdout = std::io::stdout().is_terminal();
+    let told =
+        || console::Term::stdout().size_checked().map(|(_, columns)| columns).filter(|columns| *columns > 0);
+    Terminal {
+        width: stdout.then(|| environment::columns().or_else(told).unwrap_or(COLUMNS_ASSUMED)),
+        colour: stdout && !environment::no_colour(),
+        progress: std::io::stderr().is_terminal(),
+        now: SystemClock.now(),
+    }
+}
+
+/// The home: what the command line says, else `ORBIT_HOME`, else here; absolute, because programs run in folders of their own.
+fn home(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let home = given.map(Path::to_owned).or_else(environment::home).unwrap_or_else(|| PathBuf::from("."));
+    std::fs::canonicalize(&home).map_err(|error| {
+        Failure::usage(format!("the home `{}` cannot be opened: {error}", home.display()))
+            .hint("make one with `orbit init DIR`")
+    })
+}
+
+fn make_home(dir: &Path) -> Result<u8, Failure> {
+    let made = init::init(dir, SystemClock.random()).map_err(|error| {
+        let failure = Failure::usage(error.to_string());
+        error.hint().map_or(failure.clone(), |hint| failure.hint(hint))
+    })?;
+    for path in made {
+        output::say(&format!("  made {}", path.display()));
+    }
+    output::print(&format!("A home that works: try `orbit --home {} run`\n", dir.display()))?;
+    Ok(exit::SUCCEEDED)
+}
+
+/// Prints every problem; 2 if one of them is an error.
+fn check(home: &Path, json: bool) -> Result<u8, Failure> {
+    let loaded = load(home);
+    let errors = loaded.problems.iter().filter(|problem| problem.is_error()).count();
+    let warnings = loaded.problems.len() - errors;
+    if json {
+        output::json(&serde_json::json!({ "valid": errors == 0, "problems": loaded.problems }))?;
+    } else {
+        let mut text = String::new();
+        for problem in &loaded.problems {
+            _ = writeln!(text, "{problem}");
+        }
+        if errors == 0 {
+            for namespace in &loaded.namespaces {
+                _ = writeln!(text, "{}: valid, snapshot {}", namespace.name, namespace.snapshot.digest());
+            }
+        }
+        if !text.is_empty() {
+            output::print(&format!("{}\n", clean_lines(&text)))?;
+        }
+        output::say(&format!("{errors} error(s), {warnings} warning(s)"));
+    }
+    Ok(if errors == 0 { exit::SUCCEEDED } else { exit::USAGE })
+}
+
+fn print_schema(kind: Option<&str>) -> Result<u8, Failure> {
+    let schema = schema::schema(kind).ok_or_else(|| {
+        Failure::usage(format!("there is no document kind `{}`", kind.unwrap_or_default()))
+            .hint(format!("there are: {}", schema::KINDS.join(", ")))
+    })?;
+    output::json(&schema)?;
+    Ok(exit::SUCCEEDED)
+}
+
+fn log_to_stderr(json: bool, default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = environment::log_filter().and_then(|filter| filter.parse().ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Standard error may be closed; a complaint about that would go there too.
+    let builder = builder.log_internal_errors(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal() && !environment::no_colour()).init();
+    }
+}

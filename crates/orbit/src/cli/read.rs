@@ -1,0 +1,370 @@
+//! Commands that ask and print, and the few that change something at once.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use orbit_core::schedule::{Schedule, preview as firings};
+use orbit_engine::clock::{Clock, SystemClock};
+use orbit_engine::layout::Layout;
+use orbit_engine::node::Duty;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, Log, PageArgs, Runs};
+use super::failure::Failure;
+use super::output;
+use super::output::{either, json_line, print, say};
+use super::session::Session;
+use crate::config::{Diagnostic, load};
+use crate::control::{Command, List, NamespaceChoice, Thing};
+use crate::engine::OpenError;
+use crate::exit;
+use crate::render::{self, Terminal};
+
+/// How often something that is followed or watched is asked after.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often a status that is watched is shown.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Records that one question brings.
+const RECORDS_A_QUESTION: u32 = 1000;
+/// Records that a story is told from at most; a run has a few dozen.
+const RECORDS_MAX: usize = 10_000;
+
+/// `orbit cycles`.
+pub async fn cycles(layout: &Layout, verb: &ListOrShow, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    match verb {
+        ListOrShow::List(page) => list(layout, page, List::Cycles, out, json).await,
+        ListOrShow::Show(which) => {
+            let cycle = show(layout, which, Thing::Cycle).await?;
+            either(&cycle, json, |cycle| render::cycle(cycle, out))?;
+            Ok(exit::SUCCEEDED)
+        }
+    }
+}
+
+/// `orbit initiations`.
+pub async fn initiations(
+    layout: &Layout,
+    verb: &ListOnly,
+    out: &Terminal,
+    json: bool,
+) -> Result<u8, Failure> {
+    let ListOnly::List(page) = verb;
+    list(layout, page, List::Initiations, out, json).await
+}
+
+/// `orbit runs`.
+pub async fn runs(layout: &Layout, verb: &Runs, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    match verb {
+        Runs::List { page, cycle } => list(layout, page, List::Runs { cycle_id: *cycle }, out, json).await,
+        Runs::Show { which, follow } => story(layout, which, *follow, out, json).await,
+        Runs::Cancel { which, reason } => {
+            let (namespace, run_id, reason) = (which.namespace.clone(), which.id, reason.clone());
+            let answer = ask(layout, Command::CancelRun { namespace, run_id, reason }).await?;
+            either(&answer, json, |_| format!("run {run_id} is cancelled\n"))?;
+            Ok(exit::SUCCEEDED)
+        }
+    }
+}
+
+/// `orbit deliveries`.
+pub async fn deliveries(
+    layout: &Layout,
+    verb: &Deliveries,
+    out: &Terminal,
+    json: bool,
+) -> Result<u8, Failure> {
+    match verb {
+        Deliveries::List { page, state } => {
+            let state = state.map(|state| state.name().to_owned());
+            list(layout, page, List::Deliveries { state }, out, json).await
+        }
+        Deliveries::Show(which) => {
+            let delivery = show(layout, which, Thing::Delivery).await?;
+            either(&delivery, json, |delivery| render::delivery(delivery, out))?;
+            Ok(exit::SUCCEEDED)
+        }
+        Deliveries::Redrive { id, run, endpoint, all, namespace } => {
+            if id.is_none() && run.is_none() && endpoint.is_none() && !all {
+                return Err(Failure::usage("nothing says which dead letters to redrive")
+                    .hint("name a delivery, `--run ID`, `--endpoint NAME` or `--all`"));
+            }
+            let command = Command::Redrive {
+                namespace: namespace.clone(),
+                delivery_id: *id,
+                run_id: *run,
+                endpoint: endpoint.clone(),
+            };
+            let answer = ask(layout, command).await?;
+            let count = answer["redriven"].as_array().map_or(0, Vec::len);
+            either(&answer, json, |_| {
+                format!("{count} dead letter(s) wait again; `orbit serve` sends them\n")
+            })?;
+            Ok(if count == 0 { exit::NOTHING } else { exit::SUCCEEDED })
+        }
+    }
+}
+
+/// `orbit log`.
+pub async fn log(layout: &Layout, verb: &Log, json: bool) -> Result<u8, Failure> {
+    let Log::Tail { namespace, after, run, cycle, limit, follow } = verb;
+    let mut session = Session::open(layout, Duty::None).await?;
+    let mut after = *after;
+    loop {
+        let command = Command::Records {
+            namespace: namespace.clone(),
+            after,
+            run_id: *run,
+            cycle_id: *cycle,
+            limit: *limit,
+        };
+        let answer = session.ask(command).await?;
+        for record in items(&answer) {
+            after = record["position"].as_u64().or(after);
+            if json { json_line(record)? } else { print(&format!("{}\n", render::record_line(record)))? }
+        }
+        if !follow {
+            return Ok(exit::SUCCEEDED);
+        }
+        if items(&answer).is_empty() {
+            session.rest(ASK_EVERY).await;
+        }
+    }
+}
+
+/// `orbit halt`.
+pub async fn halt(
+    layout: &Layout,
+    namespace: Option<String>,
+    reason: String,
+    json: bool,
+) -> Result<u8, Failure> {
+    let what = namespace.clone().map_or_else(|| "the node".to_owned(), |name| format!("namespace `{name}`"));
+    let with = namespace.as_ref().map(|name| format!(" -n {name}")).unwrap_or_default();
+    let answer = ask(layout, Command::Halt { namespace, reason }).await?;
+    let already = if answer["changed"] == true { "" } else { " already" };
+    either(&answer, json, |_| format!("{what} is{already} halted; `orbit resume{with}` lifts it\n"))?;
+    Ok(exit::SUCCEEDED)
+}
+
+/// `orbit resume`.
+pub async fn resume(layout: &Layout, namespace: Option<String>, json: bool) -> Result<u8, Failure> {
+    let what = namespace.clone().map_or_else(|| "the node".to_owned(), |name| format!("namespace `{name}`"));
+    let answer = ask(layout, Command::Resume { namespace }).await?;
+    let was = if answer["changed"] == true { "is no longer" } else { "was not" };
+    either(&answer, json, |_| format!("{what} {was} halted\n"))?;
+    Ok(exit::SUCCEEDED)
+}
+
+/// `orbit status`.
+pub async fn status(layout: &Layout, out: &Terminal, json: bool, watch: bool) -> Result<u8, Failure> {
+    let mut session = Session::open(layout, Duty::None).await?;
+    loop {
+        if let Some(engine) = session.engine() {
+            // What would fire next is a matter of the documents; status answers without valid ones too.
+            _ = engine.preview();
+        }
+        let status = session.ask(Command::Status).await?;
+        let now = Terminal { now: SystemClock.now(), ..*out };
+        match (watch, json) {
+            (true, true) => json_line(&status)?,
+            // Home and clear: the screen shows one state at a time.
+            (true, false) if out.width.is_some() => {
+                print(&format!("\x1b[H\x1b[2J{}", render::status(&status, &now)))?;
+            }
+            (true | false, _) => either(&status, json, |status| render::status(status, &now))?,
+        }
+        if !watch {
+            let closed = matches!(status["state"].as_str(), Some("halted" | "paused"));
+            return Ok(if closed { exit::HALTED } else { exit::SUCCEEDED });
+        }
+        session.rest(WATCH_EVERY).await;
+    }
+}
+
+/// What to preview.
+pub struct PreviewArgs<'a> {
+    /// Only this run profile.
+    pub run_profile: Option<&'a str>,
+    /// Only this namespace.
+    pub namespace: Option<&'a str>,
+    /// Begin after this.
+    pub from: Timestamp,
+    /// How many a run profile.
+    pub count: u32,
+}
+
+/// `orbit schedule preview`: from the documents alone.
+pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    let loaded = load(home);
+    if loaded.problems.iter().any(Diagnostic::is_error) {
+        return Err(OpenError::Config { problems: loaded.problems }.into());
+    }
+    let mut items = Vec::new();
+    for namespace in &loaded.namespaces {
+        if which.namespace.is_some_and(|name| name != namespace.name.as_str()) {
+            continue;
+        }
+        for run_profile in namespace.snapshot.run_profiles.values() {
+            let id = run_profile.run_profile_id;
+            let named = |name: &str| name == run_profile.label.as_str() || name == id.to_string();
+            if which.run_profile.is_some_and(|name| !named(name)) {
+                continue;
+            }
+            let Ok(schedule) = Schedule::compile(&run_profile.execution_policy.schedule, id) else {
+                continue;
+            };
+            for firing in firings(&schedule, which.from, usize::try_from(which.count).unwrap_or(1)) {
+                let mut item = json!(firing);
+                item["namespace"] = json!(namespace.name);
+                item["run_profile"] = json!(run_profile.label);
+                items.push(item);
+            }
+        }
+    }
+    if items.is_empty() {
+        return Err(Failure::usage("no run profile matches, or none ever fires").hint("see `orbit check`"));
+    }
+    items.sort_by_key(|item| item["due"].as_str().and_then(|due| due.parse::<Timestamp>().ok()));
+    either(&json!({ "items": items, "next": null }), json, |answer| render::schedule_preview(answer, out))?;
+    Ok(exit::SUCCEEDED)
+}
+
+/// `orbit doctor`.
+pub async fn doctor(layout: &Layout, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    let findings = crate::doctor::examine(layout).await;
+    let worst = findings.iter().any(crate::doctor::Finding::is_problem);
+    either(&json!({ "items": findings, "next": null }), json, |_| crate::doctor::render(&findings, out))?;
+    Ok(if worst { exit::FAILED } else { exit::SUCCEEDED })
+}
+
+/// `orbit runs show`: the run, and with `--follow` every record that comes until it is finished. As JSON, followed, a line for each record and
+/// at the end one for the run.
+async fn story(
+    layout: &Layout,
+    which: &IdArgs,
+    follow: bool,
+    out: &Terminal,
+    json: bool,
+) -> Result<u8, Failure> {
+    let mut session = Session::open(layout, Duty::None).await?;
+    let (namespace, id) = (which.namespace.clone(), which.id);
+    let mut after = None;
+    let mut first = true;
+    loop {
+        // The run first: the records that are read then are at least as new, so that none is missed when it is finished.
+        let command = Command::Show { namespace: namespace.clone(), thing: Thing::Run, id };
+        let run = session.ask(command).await?;
+        if run.is_null() {
+            return Err(missing("run", id));
+        }
+        let finished = run["state"] == "finished";
+        let records = records_of(&mut session, &namespace, &mut after, id).await?;
+        match (json, follow, first) {
+            (true, false, _) => output::json(&run)?,
+            (true, true, _) => {
+                records.iter().try_for_each(json_line)?;
+                if finished {
+                    json_line(&run)?;
+                }
+            }
+            (false, _, true) => print(&render::story(&run, &records, out))?,
+            (false, _, false) => {
+                let lines = records.iter().filter_map(|record| render::story_line(&run, record, out));
+                print(&lines.collect::<String>())?;
+                if finished {
+                    print(&format!("\n{}", render::story(&run, &[], out)))?;
+                }
+            }
+        }
+        first = false;
+        if !follow || finished {
+            return Ok(exit::SUCCEEDED);
+        }
+        session.rest(ASK_EVERY).await;
+    }
+}
+
+/// All records about a run after this position, which moves on.
+async fn records_of(
+    session: &mut Session,
+    namespace: &NamespaceChoice,
+    after: &mut Option<u64>,
+    run_id: Uuid,
+) -> Result<Vec<Value>, Failure> {
+    let mut records = Vec::new();
+    while records.len() < RECORDS_MAX {
+        let command = Command::Records {
+            namespace: namespace.clone(),
+            after: *after,
+            run_id: Some(run_id),
+            cycle_id: None,
+            limit: RECORDS_A_QUESTION,
+        };
+        let answer = session.ask(command).await?;
+        let page = items(&answer);
+        *after = page.last().and_then(|record| record["position"].as_u64()).or(*after);
+        records.extend_from_slice(page);
+        if u32::try_from(page.len()).is_ok_and(|count| count < RECORDS_A_QUESTION) {
+            break;
+        }
+    }
+    Ok(records)
+}
+
+fn items(answer: &Value) -> &[Value] {
+    answer["items"].as_array().map_or(&[], Vec::as_slice)
+}
+
+async fn list(
+    layout: &Layout,
+    page: &PageArgs,
+    list: List,
+    out: &Terminal,
+    json: bool,
+) -> Result<u8, Failure> {
+    list_in(&mut Session::open(layout, Duty::None).await?, page, list, (out, json)).await
+}
+
+/// Prints a page of a list.
+pub async fn list_in(
+    session: &mut Session,
+    page: &PageArgs,
+    list: List,
+    (out, json): (&Terminal, bool),
+) -> Result<u8, Failure> {
+    let command = Command::List {
+        namespace: page.namespace.clone(),
+        list: list.clone(),
+        cursor: page.cursor.clone(),
+        limit: page.limit,
+    };
+    let answer = session.ask(command).await?;
+    either(&answer, json, |answer| render::list(&list, answer, out))?;
+    if let (false, Some(next)) = (json, answer["next"].as_str()) {
+        say(&format!("there is more: `--cursor {next}`"));
+    }
+    Ok(exit::SUCCEEDED)
+}
+
+async fn show(layout: &Layout, which: &IdArgs, thing: Thing) -> Result<Value, Failure> {
+    let answer =
+        ask(layout, Command::Show { namespace: which.namespace.clone(), thing, id: which.id }).await?;
+    let word = match thing {
+        Thing::Cycle => "cycle",
+        Thing::Run => "run",
+        Thing::Delivery => "delivery",
+    };
+    if answer.is_null() { Err(missing(word, which.id)) } else { Ok(answer) }
+}
+
+fn missing(word: &str, id: Uuid) -> Failure {
+    Failure::usage(format!("there is no {word} `{id}`"))
+        .hint("the lists show what there is: cycles, runs, deliveries")
+}
+
+/// Asks once.
+pub async fn ask(layout: &Layout, command: Command) -> Result<Value, Failure> {
+    Session::open(layout, Duty::None).await?.ask(command).await
+}

@@ -1,0 +1,287 @@
+//! `orbit run`: one cycle now, watched until it is settled.
+
+use std::time::Duration;
+
+use orbit_engine::layout::Layout;
+use orbit_engine::node::Duty;
+use serde_json::{Value, json};
+
+use super::args::RunArgs;
+use super::failure::Failure;
+use super::output;
+use super::request::{new_key, read_requests};
+use super::session::Session;
+use super::signals::Signals;
+use crate::control::{Command, Fired, List, NamespaceChoice, Thing};
+use crate::exit;
+use crate::render::progress::Progress;
+use crate::render::{Terminal, cycle_summary};
+
+/// How often a cycle under way is asked after.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Records that one question brings.
+const RECORDS_A_QUESTION: u32 = 500;
+/// Every so many questions the gate is looked at too.
+const GATE_EVERY: u32 = 5;
+/// Runs of one cycle: more than a run profile may have surfaces.
+const RUNS_MAX: u32 = 1000;
+
+/// A cycle when watching it ended.
+struct Watched {
+    cycle: Value,
+    runs: Vec<Value>,
+    why: Ended,
+}
+
+/// Why watching ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ended {
+    /// There is nothing left to wait for.
+    Settled,
+    /// `--wait` is over.
+    TimeIsUp,
+    /// TERM or INT.
+    Signal,
+    /// Work is halted or paused, for this reason.
+    Closed(String),
+}
+
+/// Runs a cycle; the answer is the exit code.
+pub async fn run(layout: &Layout, args: &RunArgs, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
+    let requests = args.request.as_deref().map(read_requests).transpose()?.unwrap_or(Value::Null);
+    let key = args.key.clone().unwrap_or_else(|| new_key(&requests));
+    let (namespace, run_profile) = (args.namespace.clone(), args.run_profile.clone());
+    if args.dry_run {
+        return dry_run(layout, Command::DryRun { namespace, run_profile, key }).await;
+    }
+    let fire = Command::Run { namespace, run_profile, key, requests };
+    if args.no_wait {
+        return fire_only(layout, fire, as_json).await;
+    }
+    // Signals first: a TERM that comes while the home opens is a soft stop too.
+    let mut signals = Signals::new()?;
+    let mut session = Session::open(layout, Duty::RunOnly).await?;
+    // From here on the home may be this process's, which then ends what it runs in good order, whatever happens.
+    let watched = fire_and_watch(&mut session, fire, args, out, &mut signals).await;
+    if session.engine().is_none() && watched.as_ref().is_ok_and(|watched| watched.why == Ended::Signal) {
+        output::say("no longer watched; the cycle goes on where it runs");
+    }
+    session.close(signals.second()).await;
+    report(&watched?, out, as_json)
+}
+
+/// Prints the requests; changes nothing.
+async fn dry_run(layout: &Layout, command: Command) -> Result<u8, Failure> {
+    let mut session = Session::open(layout, Duty::None).await?;
+    if let Some(engine) = session.engine() {
+        engine.preview()?;
+    }
+    let requests = session.ask(command).await?;
+    output::json(&requests)?;
+    let none = requests["items"].as_array().is_none_or(Vec::is_empty);
+    Ok(if none { exit::NOTHING } else { exit::SUCCEEDED })
+}
+
+async fn fire_only(layout: &Layout, fire: Command, as_json: bool) -> Result<u8, Failure> {
+    let Some(mut session) = Session::with_holder(layout).await? else {
+        return Err(Failure::usage("nobody serves this home, so nobody would run the cycle")
+            .hint("leave out `--no-wait`, or start `orbit serve`"));
+    };
+    let fired: Fired = session.ask_as(fire).await?;
+    output::either(&json!(fired), as_json, |_| format!("{}\n", fired.cycle_id))?;
+    Ok(exit::SUCCEEDED)
+}
+
+async fn fire_and_watch(
+    session: &mut Session,
+    fire: Command,
+    args: &RunArgs,
+    out: &Terminal,
+    signals: &mut Signals,
+) -> Result<Watched, Failure> {
+    let fired: Fired = session.ask_as(fire).await?;
+    if !fired.new {
+        output::say("this key was used before; this is what came of it");
+    }
+    let mut progress = Progress::new(out.progress, out.colour);
+    let watched = watch(
+        session,
+        &fired,
+        args.wait.map(orbit_core::config::Millis::to_duration),
+        (&mut progress, signals),
+    )
+    .await;
+    progress.finish();
+    watched
+}
+
+async fn watch(
+    session: &mut Session,
+    fired: &Fired,
+    wait: Option<Duration>,
+    (progress, signals): (&mut Progress, &mut Signals),
+) -> Result<Watched, Failure> {
+    let namespace = Some(fired.namespace.clone());
+    let give_up = tokio::time::sleep(wait.unwrap_or(Duration::MAX / 4));
+    tokio::pin!(give_up);
+    let (mut after, mut questions) = (None, 0_u32);
+    loop {
+        // The cycle first: what its records tell then is at least as new, so that the last ones are not missed.
+        let (cycle, runs) = look(session, &namespace, fired).await?;
+        while show_records(session, &namespace, fired, (&mut after, progress)).await? {}
+        if settled(&cycle, &runs, wait.is_some()) {
+            return Ok(Watched { cycle, runs, why: Ended::Settled });
+        }
+        questions += 1;
+        if questions.is_multiple_of(GATE_EVERY)
+            && let Some(reason) = closed(session, &fired.namespace).await?
+        {
+            return Ok(Watched { cycle, runs, why: Ended::Closed(reason) });
+        }
+        progress.tick();
+        tokio::select! {
+            () = tokio::time::sleep(ASK_EVERY) => {}
+            () = &mut give_up => return Ok(Watched { cycle, runs, why: Ended::TimeIsUp }),
+            () = signals.first() => return Ok(Watched { cycle, runs, why: Ended::Signal }),
+        }
+    }
+}
+
+/// The cycle and its runs.
+async fn look(
+    session: &mut Session,
+    namespace: &NamespaceChoice,
+    fired: &Fired,
+) -> Result<(Value, Vec<Value>), Failure> {
+    let show = Command::Show { namespace: namespace.clone(), thing: Thing::Cycle, id: fired.cycle_id };
+    let cycle = session.ask(show).await?;
+    let list = List::Runs { cycle_id: Some(fired.cycle_id) };
+    let list = Command::List { namespace: namespace.clone(), list, cursor: None, limit: RUNS_MAX };
+    let runs = session.ask(list).await?["items"].as_array().cloned().unwrap_or_default();
+    Ok((cycle, runs))
+}
+
+/// Shows the next records; true if there may be more.
+async fn show_records(
+    session: &mut Session,
+    namespace: &NamespaceChoice,
+    fired: &Fired,
+    (after, progress): (&mut Option<u64>, &mut Progress),
+) -> Result<bool, Failure> {
+    let command = Command::Records {
+        namespace: namespace.clone(),
+        after: *after,
+        run_id: None,
+        cycle_id: Some(fired.cycle_id),
+        limit: RECORDS_A_QUESTION,
+    };
+    let answer = session.ask(command).await?;
+    let records = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
+    for record in records {
+        *after = record["position"].as_u64().or(*after);
+        progress.record(record);
+    }
+    Ok(u32::try_from(records.len()).is_ok_and(|count| count >= RECORDS_A_QUESTION))
+}
+
+/// Why nothing goes on in the namespace, if work is halted or paused and nothing is under way any more.
+async fn closed(session: &mut Session, namespace: &str) -> Result<Option<String>, Failure> {
+    let status = session.ask(Command::Status).await?;
+    let namespaces = status["namespaces"].as_array().map_or(&[][..], Vec::as_slice);
+    let Some(ours) = namespaces.iter().find(|one| one["namespace"] == namespace) else { return Ok(None) };
+    let stopped = !status["halt"].is_null() || status["paused"] == true || !ours["halt"].is_null();
+    let quiet = ours["running"].as_u64() == Some(0);
+    Ok((stopped && quiet).then(|| ours["closed"].as_str().unwrap_or("halted").to_owned()))
+}
+
+/// Whether there is nothing left to watch. Without `--wait`, a delivery that waits for a later attempt is left to `orbit serve`.
+fn settled(cycle: &Value, runs: &[Value], patient: bool) -> bool {
+    if cycle["state"] == "finished" {
+        return true;
+    }
+    let retrying =
+        |delivery: &Value| delivery["state"] == "waiting" && delivery["attempts"].as_u64() > Some(0);
+    let settled = |delivery: &Value| !matches!(delivery["state"].as_str(), Some("waiting" | "sending"));
+    let at_rest = |run: &Value| match run["state"].as_str() {
+        Some("finished") => true,
+        Some("dispatching") => run["deliveries"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .all(|delivery| settled(delivery) || retrying(delivery)),
+        _ => false,
+    };
+    !patient && !runs.is_empty() && runs.iter().all(at_rest)
+}
+
+fn report(watched: &Watched, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
+    let Watched { cycle, runs, why } = watched;
+    let code = exit_code(cycle, why);
+    let printed = output::either(&json!({ "cycle": cycle, "runs": runs }), as_json, |_| {
+        cycle_summary(cycle, runs, out)
+    });
+    match why {
+        Ended::Settled => {}
+        Ended::TimeIsUp => output::say("the time given with `--wait` is over; the cycle is not finished"),
+        Ended::Signal => {
+            output::say(
+                "interrupted; what is unfinished goes on under `orbit serve` or the next `orbit run`",
+            );
+        }
+        Ended::Closed(reason) => output::say(&crate::render::text::clean_lines(&format!(
+            "nothing goes on: {reason}\n  hint: `orbit status` tells more; a halt is lifted with `orbit resume`"
+        ))),
+    }
+    match printed {
+        // The outcome counts, whether anybody reads the summary or not.
+        Err(failure) if failure.exit != exit::SUCCEEDED => Err(failure),
+        Ok(()) | Err(_) => Ok(code),
+    }
+}
+
+fn exit_code(cycle: &Value, why: &Ended) -> u8 {
+    match (cycle["outcome"].as_str(), why) {
+        (Some("succeeded"), _) => exit::SUCCEEDED,
+        (Some("skipped"), _) => exit::NOTHING,
+        (Some("failed" | "cancelled"), _) => exit::FAILED,
+        (None, Ended::Closed(_)) => exit::HALTED,
+        // Partial, or not finished: some of it is still owed.
+        (Some(_) | None, _) => exit::PARTIAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes() {
+        let check =
+            |cycle: Value, why: Ended, expected: u8| assert_eq!(exit_code(&cycle, &why), expected, "{cycle}");
+        check(json!({ "outcome": "succeeded" }), Ended::Settled, exit::SUCCEEDED);
+        check(json!({ "outcome": "partial" }), Ended::Settled, exit::PARTIAL);
+        check(json!({ "outcome": "failed" }), Ended::Settled, exit::FAILED);
+        check(json!({ "outcome": "cancelled" }), Ended::Settled, exit::FAILED);
+        check(json!({ "outcome": "skipped" }), Ended::Settled, exit::NOTHING);
+        check(json!({ "outcome": null }), Ended::Settled, exit::PARTIAL);
+        check(json!({ "outcome": null }), Ended::TimeIsUp, exit::PARTIAL);
+        check(json!({ "outcome": null }), Ended::Closed("halted: x".to_owned()), exit::HALTED);
+    }
+
+    #[test]
+    fn what_is_left_to_watch() {
+        let run = |state: &str, deliveries: Value| json!({ "state": state, "deliveries": deliveries });
+        let check = |runs: &[Value], patient: bool, expected: bool| {
+            assert_eq!(settled(&json!({ "state": "running" }), runs, patient), expected, "{runs:?}");
+        };
+        let later = json!([{ "state": "waiting", "attempts": 1 }]);
+        let first = json!([{ "state": "waiting", "attempts": 0 }]);
+        check(&[], false, false);
+        check(&[run("working", json!([]))], false, false);
+        check(&[run("finished", json!([])), run("dispatching", later.clone())], false, true);
+        check(&[run("dispatching", later)], true, false);
+        check(&[run("dispatching", first)], false, false);
+        check(&[run("dispatching", json!([{ "state": "dead" }, { "state": "sending" }]))], false, false);
+        assert!(settled(&json!({ "state": "finished" }), &[], true));
+    }
+}

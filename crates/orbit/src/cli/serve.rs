@@ -1,0 +1,87 @@
+//! `orbit serve`: every schedule, until stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_engine::layout::Layout;
+use orbit_engine::node::Duty;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::session::Session;
+use super::signals::Signals;
+use crate::config::watch::Watch;
+use crate::control::{Command, LockError, listen};
+use crate::engine::{Engine, OpenError};
+use crate::{exit, health};
+
+/// How often the home is tried while it is held: by a command that reads, which takes a moment.
+const TRIES: u32 = 20;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves; the answer is the exit code.
+pub async fn serve(layout: &Layout) -> Result<u8, Failure> {
+    if let Some(holder) = Session::with_holder(layout).await? {
+        return Err(held(holder).await);
+    }
+    // Signals first: a TERM that comes while the home opens is a soft stop too.
+    let mut signals = Signals::new()?;
+    let engine = open(layout).await?;
+    let stop = CancellationToken::new();
+    let started = start(&engine, &stop).await;
+    if started.is_ok() {
+        let mut watch = Watch::start(layout.home());
+        loop {
+            tokio::select! {
+                () = signals.first() => break,
+                () = watch.changed() => { engine.reload().await; }
+            }
+        }
+        tracing::info!("stopping: what is under way may finish; another signal ends it at once");
+    }
+    engine.node.stop(engine.config.limits.drain.to_duration(), signals.second()).await;
+    stop.cancel();
+    let listening = started?;
+    // A socket that nobody answers on would look like a crash.
+    _ = listening.await;
+    tracing::info!("stopped");
+    Ok(exit::SUCCEEDED)
+}
+
+/// Answers on the control socket and on the health address.
+async fn start(engine: &Arc<Engine>, stop: &CancellationToken) -> Result<JoinHandle<()>, Failure> {
+    let listening = listen(Arc::clone(engine), stop.clone()).await?;
+    let address = health::serve(Arc::clone(engine), stop.clone()).await.map_err(|error| {
+        Failure::failed(format!("cannot listen on `{}`: {error}", engine.config.listen.address))
+            .hint("set `listen: { address: \"127.0.0.1:0\" }` in `orbit.yaml` to take a free port")
+    })?;
+    engine.listening.set(Some(address.to_string()));
+    let namespaces = engine.node.namespaces().len();
+    tracing::info!(home = %engine.layout.home().display(), %address, namespaces, "ready");
+    Ok(listening)
+}
+
+async fn open(layout: &Layout) -> Result<Arc<Engine>, Failure> {
+    for _ in 1..TRIES {
+        match Engine::open(layout.clone(), Duty::Serve).await {
+            Err(OpenError::Lock(LockError::Held { .. })) => tokio::time::sleep(PAUSE).await,
+            opened => return opened.map_err(Failure::from),
+        }
+    }
+    Ok(Engine::open(layout.clone(), Duty::Serve).await?)
+}
+
+/// Another process answers for this home: says which and what it does.
+async fn held(mut holder: Session) -> Failure {
+    let status = holder.ask(Command::Status).await.unwrap_or_default();
+    let who = status["pid"].as_u64().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    if status["serving"] == false {
+        return Failure::failed(format!("an `orbit run`{who} holds this home")).hint(
+            "start `orbit serve` when it is done, or send it TERM: its cycle goes on under `orbit serve`",
+        );
+    }
+    Failure::failed(format!("another process{who} serves this home already"))
+        .hint("`orbit status` asks it; TERM stops it")
+}

@@ -1,0 +1,182 @@
+//! Where commands go: to the process that holds the home, or, if none does, to this one.
+//!
+//! The home is opened when the first command is asked. A process that only reads holds it no longer than it must ([`Session::rest`]), so
+//! that following or watching keeps nobody from serving. When the process that was asked ends without an answer, a command that may be
+//! repeated is asked again: of whoever holds the home then.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_engine::layout::Layout;
+use orbit_engine::node::Duty;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use crate::control::{Answer, Command, Connection, LockError, SocketError, execute, listen};
+use crate::engine::{Engine, OpenError};
+
+/// How often a command that finds the home held, and nobody listening, tries again: the holder is starting, stopping or reading.
+const TRIES: u32 = 50;
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A process that only reads and holds the home itself asks no more often than this: nobody but another command can change anything.
+const REST_MIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Session {
+    layout: Layout,
+    duty: Duty,
+    end: Option<End>,
+}
+
+enum End {
+    /// Another process holds the home.
+    Remote(Connection),
+    /// This one does; others are answered until the token is cancelled.
+    Local { engine: Arc<Engine>, stop: CancellationToken },
+}
+
+impl Session {
+    /// A session that takes the home, if nobody holds it, with this duty.
+    pub async fn open(layout: &Layout, duty: Duty) -> Result<Self, Failure> {
+        is_home(layout.home())?;
+        let end = Some(open(layout, duty).await?);
+        Ok(Self { layout: layout.clone(), duty, end })
+    }
+
+    /// A session with the process that holds the home; none if nobody does.
+    pub async fn with_holder(layout: &Layout) -> Result<Option<Self>, Failure> {
+        is_home(layout.home())?;
+        match Connection::open(layout).await {
+            Ok(connection) => Ok(Some(Self {
+                layout: layout.clone(),
+                duty: Duty::None,
+                end: Some(End::Remote(connection)),
+            })),
+            Err(SocketError::NobodyListens) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The engine, if this process holds the home.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        match &self.end {
+            Some(End::Local { engine, .. }) => Some(engine),
+            Some(End::Remote(_)) | None => None,
+        }
+    }
+
+    /// Asks; a refusal is a failure.
+    pub async fn ask(&mut self, command: Command) -> Result<Value, Failure> {
+        match self.try_ask(&command).await {
+            Err(Unanswered::Gone) if command.is_repeatable() => {
+                self.end = None;
+                self.try_ask(&command).await.map_err(Failure::from)
+            }
+            answer => answer.map_err(Failure::from),
+        }
+    }
+
+    async fn try_ask(&mut self, command: &Command) -> Result<Value, Unanswered> {
+        if self.end.is_none() {
+            self.end = Some(open(&self.layout, self.duty).await?);
+        }
+        match &mut self.end {
+            Some(End::Local { engine, .. }) => {
+                Ok(execute(engine, command.clone()).await.map_err(Failure::from)?)
+            }
+            Some(End::Remote(connection)) => match connection.ask(command).await {
+                Ok(Answer::Ok(value)) => Ok(value),
+                Ok(Answer::Refused(refusal)) => Err(Unanswered::Failed(refusal.into())),
+                Err(SocketError::NoAnswer | SocketError::NobodyListens) => Err(Unanswered::Gone),
+                Err(error @ SocketError::Io { .. }) => Err(Unanswered::Failed(error.into())),
+            },
+            None => Err(Unanswered::Gone),
+        }
+    }
+
+    /// Asks, and reads the answer as this type.
+    pub async fn ask_as<T: DeserializeOwned>(&mut self, command: Command) -> Result<T, Failure> {
+        let value = self.ask(command).await?;
+        serde_json::from_value(value)
+            .map_err(|error| Failure::failed(format!("the answer is not understood: {error}")))
+    }
+
+    /// Waits before the next question. A home that this process holds only to read is free meanwhile.
+    pub async fn rest(&mut self, pause: Duration) {
+        let pause = match &self.end {
+            Some(End::Local { .. }) if self.duty == Duty::None => {
+                self.end = None;
+                pause.max(REST_MIN)
+            }
+            Some(End::Local { .. } | End::Remote(_)) | None => pause,
+        };
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Ends what this process runs, if it holds the home: what is under way may finish, for as long as the configuration says or until
+    /// `hard`.
+    pub async fn close(self, hard: CancellationToken) {
+        if let Some(End::Local { engine, stop }) = self.end {
+            engine.node.stop(engine.config.limits.drain.to_duration(), hard).await;
+            stop.cancel();
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// The process that was asked went away.
+    Gone,
+    /// It refused, or something failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Gone => SocketError::NoAnswer.into(),
+            Unanswered::Failed(failure) => failure,
+        }
+    }
+}
+
+fn is_home(home: &Path) -> Result<(), Failure> {
+    let is_home = home.join("orbit.yaml").exists() || home.join("namespaces").is_dir();
+    if is_home { Ok(()) } else { Err(Failure::no_home(home)) }
+}
+
+async fn open(layout: &Layout, duty: Duty) -> Result<End, Failure> {
+    for _ in 0..TRIES {
+        match Connection::open(layout).await {
+            Ok(connection) => return Ok(End::Remote(connection)),
+            Err(SocketError::NobodyListens) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match Engine::open(layout.clone(), duty).await {
+            Ok(engine) => return local(engine, duty).await,
+            Err(OpenError::Lock(LockError::Held { .. })) => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::failed("another process holds this home and does not answer")
+        .hint("see `orbit doctor`; it may be stopping"))
+}
+
+/// Who works answers others; who only reads is done before anybody could ask.
+async fn local(engine: Arc<Engine>, duty: Duty) -> Result<End, Failure> {
+    let stop = CancellationToken::new();
+    if duty != Duty::None {
+        drop(listen(Arc::clone(&engine), stop.clone()).await?);
+    }
+    Ok(End::Local { engine, stop })
+}

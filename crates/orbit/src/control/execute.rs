@@ -1,0 +1,257 @@
+//! Does what a command says, in the process that holds the home.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use orbit_core::config::{RunProfile, Snapshot};
+use orbit_core::governance::{Closed, Door};
+use orbit_core::id::{Trigger, cycle_id};
+use orbit_engine::namespace::Namespace;
+use orbit_engine::running::Cut;
+use orbit_engine::selection::dry_run;
+use orbit_store::contract::dispatch::RedriveFilter;
+use orbit_store::contract::record::RecordFilter;
+use orbit_store::contract::schedule::NewCycle;
+use orbit_store::contract::view::PageRequest;
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::documents::{self, DocumentPage};
+use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
+use crate::engine::Engine;
+use crate::exit;
+
+/// Does it; the answer is what `--json` prints.
+pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal> {
+    match command {
+        Command::Status => crate::status::status(engine).await,
+        Command::Run { namespace, run_profile, key, requests } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            fire(&namespace, run_profile.as_deref(), key, requests).await
+        }
+        Command::DryRun { namespace, run_profile, key } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            let (snapshot, run_profile) =
+                run_profile_of(&namespace, engine.snapshot(&namespace), run_profile.as_deref())?;
+            let trigger = Trigger::Manual { key };
+            let cycle_id = identity(&namespace, &run_profile, &trigger);
+            let requests = dry_run(&namespace, &snapshot, &run_profile, cycle_id)
+                .await
+                .map_err(|error| Refusal::failure(error.to_string()))?;
+            Ok(json!({ "items": requests }))
+        }
+        Command::List { namespace, list, cursor, limit } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            lists(engine, &namespace, list, PageRequest { cursor, limit }).await
+        }
+        Command::Show { namespace, thing, id } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            match thing {
+                Thing::Cycle => value(&namespace.store.cycle(id).await?),
+                Thing::Run => value(&namespace.store.run(id).await?),
+                Thing::Delivery => value(&namespace.store.delivery(id).await?),
+            }
+        }
+        Command::Document { namespace, kind, reference } => {
+            documents::show(engine, &*choose(engine, namespace.as_deref())?, kind, &reference)
+        }
+        Command::Artifact { namespace, digest } => {
+            Ok(documents::artifact(&*choose(engine, namespace.as_deref())?, digest))
+        }
+        Command::Records { namespace, after, run_id, cycle_id, limit } => {
+            let store = store_of(engine, namespace.as_deref())?;
+            let records = store.records(RecordFilter { after, run_id, cycle_id }, limit).await?;
+            value(&json!({ "items": records }))
+        }
+        Command::CancelRun { namespace, run_id, reason } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            cancel(&namespace, run_id, &reason).await
+        }
+        Command::Redrive { namespace, delivery_id, run_id, endpoint } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            let filter = RedriveFilter { delivery_id, run_id, endpoint };
+            let redriven = namespace.store.redrive(filter, now(engine)).await?;
+            namespace.nudges.dispatch.notify_one();
+            Ok(json!({ "redriven": redriven }))
+        }
+        Command::Halt { namespace, reason } => {
+            let changed = match namespace {
+                None => engine.node.halt(&reason).await?,
+                Some(name) => engine.node.halt_namespace(&*choose(engine, Some(&name))?, &reason).await?,
+            };
+            Ok(json!({ "halted": true, "changed": changed }))
+        }
+        Command::Resume { namespace } => {
+            let changed = match namespace {
+                None => engine.node.resume().await?,
+                Some(name) => engine.node.resume_namespace(&*choose(engine, Some(&name))?).await?,
+            };
+            Ok(json!({ "halted": false, "changed": changed }))
+        }
+    }
+}
+
+fn now(engine: &Engine) -> Timestamp {
+    engine.node.shared.clock.now()
+}
+
+fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
+    serde_json::to_value(of)
+        .map_err(|error| Refusal::failure(format!("the answer cannot be written: {error}")))
+}
+
+/// The namespace of that name, or the only one.
+fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
+    let all = engine.node.namespaces();
+    let names = || all.iter().map(|one| one.name.as_str().to_owned()).collect::<Vec<_>>().join(", ");
+    match (name, all.as_slice()) {
+        (Some(name), _) => engine.node.namespace(name).ok_or_else(|| {
+            Refusal::usage(format!("there is no namespace `{name}`"), format!("this home has: {}", names()))
+        }),
+        (None, [only]) => Ok(Arc::clone(only)),
+        (None, []) => Err(Refusal::usage("this home has no namespace", "make one with `orbit init`")),
+        (None, _) => Err(Refusal::usage(
+            "this home has several namespaces",
+            format!("name one of them with `-n`: {}", names()),
+        )),
+    }
+}
+
+fn store_of(engine: &Engine, name: Option<&str>) -> Result<Arc<dyn orbit_store::Store>, Refusal> {
+    if name == Some(orbit_core::config::NamespaceName::SYSTEM) {
+        return Ok(Arc::clone(&engine.node.system));
+    }
+    choose(engine, name).map(|namespace| Arc::clone(&namespace.store))
+}
+
+fn run_profile_of(
+    namespace: &Namespace,
+    snapshot: Option<Arc<Snapshot>>,
+    name: Option<&str>,
+) -> Result<(Arc<Snapshot>, RunProfile), Refusal> {
+    let snapshot = snapshot.ok_or_else(|| {
+        Refusal::usage(
+            format!("namespace `{}` has no configuration yet", namespace.name),
+            "see `orbit check`",
+        )
+    })?;
+    let labels = || snapshot.run_profiles.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let found = match name {
+        Some(name) => snapshot.run_profile(name).cloned().ok_or_else(|| {
+            Refusal::usage(format!("there is no run profile `{name}`"), format!("there are: {}", labels()))
+        })?,
+        None => match snapshot.run_profiles.values().collect::<Vec<_>>().as_slice() {
+            [only] => (*only).clone(),
+            [] => {
+                return Err(Refusal::usage(
+                    format!("namespace `{}` has no run profile", namespace.name),
+                    "add one under `run-profiles/`",
+                ));
+            }
+            _ => {
+                return Err(Refusal::usage(
+                    format!("namespace `{}` has several run profiles", namespace.name),
+                    format!("name one of them: {}", labels()),
+                ));
+            }
+        },
+    };
+    Ok((snapshot, found))
+}
+
+/// A manual firing is identified by its key alone, so that the same key never runs twice.
+fn identity(namespace: &Namespace, run_profile: &RunProfile, trigger: &Trigger) -> Uuid {
+    cycle_id(&namespace.name, run_profile.run_profile_id, trigger, Timestamp::UNIX_EPOCH)
+}
+
+async fn fire(
+    namespace: &Namespace,
+    run_profile: Option<&str>,
+    key: String,
+    requests: Value,
+) -> Result<Value, Refusal> {
+    let (snapshot, run_profile) = run_profile_of(namespace, namespace.active(), run_profile)?;
+    let label = format!("run profile `{}`", run_profile.label);
+    namespace
+        .ask(Door::Tick, &[(&label, run_profile.state)])
+        .map_err(|closed| refused(namespace, &closed))?;
+    let trigger = Trigger::Manual { key };
+    let cycle = NewCycle {
+        cycle_id: identity(namespace, &run_profile, &trigger),
+        run_profile_id: run_profile.run_profile_id,
+        run_profile: run_profile.label.to_string(),
+        trigger: trigger.to_string(),
+        nominal: namespace.shared.clock.now(),
+        snapshot: snapshot.digest(),
+        queued: false,
+        preset: requests,
+        detail: json!({ "reason": "by hand" }),
+    };
+    let cycle_id = cycle.cycle_id;
+    let new = namespace.store.fire(cycle, namespace.shared.clock.now()).await?;
+    namespace.nudges.selection.notify_one();
+    value(&Fired { namespace: namespace.name.to_string(), cycle_id, snapshot: snapshot.digest(), new })
+}
+
+/// A closed gate, what opens it, and the exit code that goes with it.
+fn refused(namespace: &Namespace, closed: &Closed) -> Refusal {
+    let (hint, exit) = match closed {
+        Closed::HaltedGlobal { .. } => ("`orbit resume` lifts the halt".to_owned(), exit::HALTED),
+        Closed::HaltedNamespace { .. } => {
+            (format!("`orbit resume -n {}` lifts the halt", namespace.name), exit::HALTED)
+        }
+        Closed::Paused => {
+            ("set `ORBIT_PAUSED=false` in `.env` and in the environment".to_owned(), exit::HALTED)
+        }
+        Closed::Document { .. } => ("set `state: enabled` in the document".to_owned(), exit::HALTED),
+        Closed::DiskFloor { .. } => {
+            ("free some space, or lower `disk_floor` in `namespace.yaml`".to_owned(), exit::FAILED)
+        }
+    };
+    Refusal { message: format!("nothing is started: {closed}"), hint: Some(hint), exit }
+}
+
+async fn lists(
+    engine: &Engine,
+    namespace: &Namespace,
+    list: List,
+    page: PageRequest,
+) -> Result<Value, Refusal> {
+    let store = &namespace.store;
+    match list {
+        List::Cycles => value(&store.cycles(page).await?),
+        List::Initiations => value(&store.initiations(page).await?),
+        List::Runs { cycle_id } => value(&store.runs(cycle_id, page).await?),
+        List::Deliveries { state } => value(&store.deliveries(state, page).await?),
+        List::Profiles { archived } => {
+            Ok(document_list(engine, namespace, DocumentKind::Profile, (archived, page)))
+        }
+        List::RunProfiles { archived } => {
+            Ok(document_list(engine, namespace, DocumentKind::RunProfile, (archived, page)))
+        }
+    }
+}
+
+fn document_list(
+    engine: &Engine,
+    namespace: &Namespace,
+    kind: DocumentKind,
+    (archived, page): (bool, PageRequest),
+) -> Value {
+    let page = DocumentPage { archived, cursor: page.cursor, limit: page.limit };
+    documents::list(engine, namespace, kind, &page)
+}
+
+async fn cancel(namespace: &Namespace, run_id: Uuid, reason: &str) -> Result<Value, Refusal> {
+    match namespace.store.cancel_run(run_id, reason, namespace.shared.clock.now()).await? {
+        Some(before) => {
+            namespace.running.cut(run_id, Cut::Cancelled);
+            Ok(json!({ "run_id": run_id, "was": before.name() }))
+        }
+        None => Err(Refusal::usage(
+            format!("run `{run_id}` is finished or does not exist"),
+            "`orbit runs list` shows the runs of this namespace",
+        )),
+    }
+}

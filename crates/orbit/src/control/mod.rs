@@ -1,0 +1,20 @@
+//! The control socket: every command works the same beside a running `serve` as without one.
+//!
+//! Whoever holds the home's lock executes commands and listens on an owner-only Unix socket; everybody else connects to it. One JSON
+//! line asks, one JSON line answers; to wait or to follow is to ask again.
+
+pub mod command;
+pub mod documents;
+pub mod execute;
+pub mod lock;
+pub mod socket;
+
+pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
+pub use execute::execute;
+pub use lock::{HomeLock, LockError};
+pub use socket::{Connection, SocketError, listen};
+
+/// Longest line in either direction, in bytes.
+pub const LINE_BYTES_MAX: u64 = 64 << 20;
+/// Connections that are served at once; the next one waits.
+pub const CONNECTIONS_MAX: usize = 64;

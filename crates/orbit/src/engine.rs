@@ -1,0 +1,313 @@
+//! A home that this process holds: the lock, the stores, the node, and the configuration as it was last read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot};
+use orbit_core::record::{Kind, Record, Subject};
+use orbit_engine::clock::SystemClock;
+use orbit_engine::gate::{Cell, SystemDisk};
+use orbit_engine::http::Client;
+use orbit_engine::layout::Layout;
+use orbit_engine::namespace::Namespace;
+use orbit_engine::node::{Duty, Node, Shared};
+use orbit_engine::secrets::Secrets;
+use orbit_engine::supervisor::{self, Launcher};
+use orbit_store::blobs::FolderBlobs;
+use orbit_store::sqlite::SqliteStore;
+use orbit_store::{Store, StoreError};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
+use crate::control::{HomeLock, LockError};
+use crate::environment::Environment;
+
+/// See the module.
+pub struct Engine {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The node.
+    pub node: Node,
+    /// `orbit.yaml` as it was read at the start.
+    pub config: NodeConfig,
+    /// When this process took the home.
+    pub started_at: Timestamp,
+    /// Which services run.
+    pub duty: Duty,
+    /// The address that health is served on.
+    pub listening: Cell<Option<String>>,
+    environment: Arc<Cell<Environment>>,
+    preview: Cell<Option<Arc<Preview>>>,
+    _lock: HomeLock,
+}
+
+/// The documents as they are, for questions about what they would do.
+struct Preview {
+    node: NodeConfig,
+    snapshots: BTreeMap<NamespaceName, Arc<Snapshot>>,
+}
+
+/// Why a home could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// See [`LockError`].
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The configuration has problems.
+    #[error("the configuration has {} problem(s)", problems.len())]
+    Config {
+        /// All of them.
+        problems: Vec<Diagnostic>,
+    },
+    /// `.env` or the environment cannot be read.
+    #[error("{0}")]
+    Environment(String),
+    /// A store or the blobs cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file or folder cannot be read or written.
+    #[error("cannot use `{path}`: {message}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the system said.
+        message: String,
+    },
+}
+
+struct LiveSecrets(Arc<Cell<Environment>>);
+
+impl Secrets for LiveSecrets {
+    fn get(&self, namespace: &NamespaceName, secret: &SecretRef) -> Option<String> {
+        self.0.get().secret(namespace, secret).map(|secret| secret.expose().to_owned())
+    }
+}
+
+impl Engine {
+    /// Takes the home. With a duty, the configuration must be valid: it is activated, and the services start.
+    pub async fn open(layout: Layout, duty: Duty) -> Result<Arc<Self>, OpenError> {
+        let lock = HomeLock::take(&layout)?;
+        let (environment, _) =
+            Environment::load(layout.home()).map_err(|error| OpenError::Environment(error.to_string()))?;
+        let paused = environment.paused().map_err(|error| OpenError::Environment(error.to_string()))?;
+        let loaded = match duty {
+            Duty::None => None,
+            Duty::Serve | Duty::RunOnly => Some(valid(load(layout.home()))?),
+        };
+        let config = loaded.as_ref().map(|loaded| loaded.node.clone()).unwrap_or_default();
+        let environment = Arc::new(Cell::new(environment));
+        if duty != Duty::None {
+            // Whoever survived a crash of the last process works for nobody.
+            supervisor::sweep(&marker(layout.home()));
+        }
+        let system = open_store(&layout, &NamespaceName::system())?;
+        let shared = shared(&layout, &config, Arc::clone(&environment), paused)?;
+        let node = Node::open(shared, system).await?;
+        let engine = Arc::new(Self {
+            started_at: node.shared.clock.now(),
+            layout,
+            node,
+            config,
+            duty,
+            listening: Cell::default(),
+            environment,
+            preview: Cell::default(),
+            _lock: lock,
+        });
+        match loaded {
+            Some(loaded) => engine.start(loaded).await?,
+            None => engine.open_what_exists().await?,
+        }
+        Ok(engine)
+    }
+
+    async fn start(&self, loaded: Loaded) -> Result<(), OpenError> {
+        let mut started = 0;
+        let mut last_error = None;
+        for namespace in loaded.namespaces {
+            let name = namespace.name.clone();
+            match self.add(namespace).await {
+                Ok(()) => started += 1,
+                Err(error) => {
+                    // One namespace that cannot start leaves the others running.
+                    self.report(&name, &error.to_string()).await;
+                    last_error = Some(error);
+                }
+            }
+        }
+        match last_error {
+            Some(error) if started == 0 => Err(error),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn add(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {
+        let namespace = self.open_namespace(&loaded.name).await?;
+        store_assets(&namespace.blobs, &loaded)?;
+        namespace.activate(loaded.snapshot).await?;
+        self.node.add(namespace, self.duty).await?;
+        Ok(())
+    }
+
+    async fn open_namespace(&self, name: &NamespaceName) -> Result<Namespace, OpenError> {
+        let store = open_store(&self.layout, name)?;
+        let folder = self.layout.blobs(name);
+        let blobs = FolderBlobs::open(&folder).map_err(|error| OpenError::Io {
+            path: folder.display().to_string(),
+            message: error.to_string(),
+        })?;
+        Ok(Namespace::open(name.clone(), Arc::clone(&self.node.shared), store, Arc::new(blobs)).await?)
+    }
+
+    /// Every namespace that has a folder of documents or of data, for reading.
+    async fn open_what_exists(&self) -> Result<(), OpenError> {
+        let mut names = BTreeSet::new();
+        for folder in ["data", "namespaces"] {
+            for entry in std::fs::read_dir(self.layout.home().join(folder)).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_str().and_then(|name| NamespaceName::parse(name).ok());
+                names.extend(name.filter(|name| *name != NamespaceName::system()));
+            }
+        }
+        for name in names {
+            let namespace = self.open_namespace(&name).await?;
+            self.node.add(namespace, Duty::None).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the documents, which must be valid, for questions about what they would do. Nothing is activated or recorded, and nothing is fired
+    /// under them.
+    pub fn preview(&self) -> Result<(), OpenError> {
+        let loaded = valid(load(self.layout.home()))?;
+        let snapshots = loaded.namespaces.into_iter().map(|one| (one.name, Arc::new(one.snapshot)));
+        self.preview.set(Some(Arc::new(Preview { node: loaded.node, snapshots: snapshots.collect() })));
+        Ok(())
+    }
+
+    /// The configuration that questions are about: the documents if they were previewed, else the active snapshot.
+    pub fn snapshot(&self, namespace: &Namespace) -> Option<Arc<Snapshot>> {
+        let previewed =
+            self.preview.get().and_then(|preview| preview.snapshots.get(&namespace.name).cloned());
+        previewed.or_else(|| namespace.active())
+    }
+
+    /// The node's name: the documents' if they were previewed.
+    pub fn node_name(&self) -> String {
+        let previewed = self.preview.get().map(|preview| preview.node.node.name.clone());
+        previewed.unwrap_or_else(|| self.node.shared.node.clone())
+    }
+
+    /// Reads `.env` and the configuration again. A valid one is activated; an invalid one changes nothing but a record.
+    pub async fn reload(&self) -> Vec<Diagnostic> {
+        if let Ok((environment, _)) = Environment::load(self.layout.home()) {
+            // What cannot be read as yes or no counts as yes: the safe side.
+            let paused = environment.paused().unwrap_or(true);
+            let changed = environment.changed_names(&self.environment.get());
+            self.environment.set(environment);
+            self.node.set_paused(paused);
+            if !changed.is_empty() {
+                self.record(Kind::SecretsChanged, json!({ "names": changed })).await;
+            }
+        }
+        let loaded = match valid(load(self.layout.home())) {
+            Ok(loaded) => loaded,
+            Err(OpenError::Config { problems }) => {
+                tracing::warn!(
+                    problems = problems.len(),
+                    "the changed configuration is invalid and not used"
+                );
+                self.record(Kind::ConfigRefused, json!({ "problems": problems })).await;
+                return problems;
+            }
+            Err(_) => return Vec::new(),
+        };
+        for namespace in loaded.namespaces {
+            let name = namespace.name.clone();
+            if let Err(error) = self.activate(namespace).await {
+                self.report(&name, &error.to_string()).await;
+            }
+        }
+        Vec::new()
+    }
+
+    async fn activate(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {
+        match self.node.namespace(loaded.name.as_str()) {
+            Some(namespace) => {
+                store_assets(&namespace.blobs, &loaded)?;
+                if namespace.activate(loaded.snapshot).await? {
+                    tracing::info!(namespace = %namespace.name, "a changed configuration is active");
+                }
+                Ok(())
+            }
+            None => self.add(loaded).await,
+        }
+    }
+
+    async fn report(&self, namespace: &NamespaceName, message: &str) {
+        tracing::error!(%namespace, "{message}");
+        self.record(Kind::ServiceFailed, json!({ "namespace": namespace, "message": message })).await;
+    }
+
+    /// Records what concerns the whole node.
+    async fn record(&self, kind: Kind, body: serde_json::Value) {
+        let record = Record::fact(self.node.shared.clock.now(), kind, Subject::default(), body);
+        if let Err(error) = self.node.system.append(vec![record]).await {
+            tracing::error!(kind = kind.name(), %error, "a record could not be appended");
+        }
+    }
+}
+
+/// The mark in the environment of every program of this home.
+pub fn marker(home: &Path) -> String {
+    orbit_core::digest::Digest::of(home.as_os_str().as_encoded_bytes()).hex()[..16].to_owned()
+}
+
+fn valid(loaded: Loaded) -> Result<Loaded, OpenError> {
+    if loaded.problems.iter().any(Diagnostic::is_error) {
+        return Err(OpenError::Config { problems: loaded.problems });
+    }
+    Ok(loaded)
+}
+
+fn open_store(layout: &Layout, name: &NamespaceName) -> Result<Arc<dyn Store>, StoreError> {
+    SqliteStore::open(&layout.database(name), name).map(|store| Arc::new(store) as Arc<dyn Store>)
+}
+
+fn store_assets(blobs: &FolderBlobs, loaded: &LoadedNamespace) -> Result<(), OpenError> {
+    for asset in &loaded.assets {
+        blobs.put_file(&asset.path).map_err(|error| OpenError::Io {
+            path: asset.path.display().to_string(),
+            message: error.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+fn shared(
+    layout: &Layout,
+    config: &NodeConfig,
+    environment: Arc<Cell<Environment>>,
+    paused: bool,
+) -> Result<Shared, OpenError> {
+    let program = std::env::current_exe().map_err(|error| OpenError::Io {
+        path: "the running program".to_owned(),
+        message: error.to_string(),
+    })?;
+    Ok(Shared {
+        node: config.node.name.clone(),
+        layout: layout.clone(),
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(SystemDisk),
+        launcher: Launcher { program, args: vec![crate::SUPERVISE.into()] },
+        client: Client::system(),
+        secrets: Arc::new(LiveSecrets(environment)),
+        paused: Cell::new(paused),
+        halted: Cell::default(),
+        reopened_at: Cell::default(),
+        runs: Arc::new(Semaphore::new(usize::try_from(config.limits.runs_concurrent).unwrap_or(1))),
+        embedded: BTreeMap::new(),
+    })
+}

@@ -1,0 +1,168 @@
+//! What the node is doing.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::fields::{count, items, some_text, text, time};
+use super::text::short;
+use super::units::bytes;
+use super::{Terminal, Tone, block};
+
+/// The node, then each namespace.
+pub fn status(status: &Value, out: &Terminal) -> String {
+    let mut shown = format!("node {}  {}\n", text(status, "node"), out.paint_state(&text(status, "state")));
+    shown.push_str(&block(&[
+        ("home", text(status, "home")),
+        ("version", text(status, "version")),
+        ("process", process(status, out)),
+        (
+            "health",
+            some_text(status, "listen").map(|listen| format!("http://{listen}/readyz")).unwrap_or_default(),
+        ),
+        (
+            "halt",
+            halt(&status["halt"], out)
+                .map(|halt| format!("{halt}; `orbit resume` lifts it"))
+                .unwrap_or_default(),
+        ),
+        ("paused", if status["paused"] == true { "by ORBIT_PAUSED".to_owned() } else { String::new() }),
+    ]));
+    let namespaces = items(status, "namespaces");
+    if namespaces.is_empty() {
+        shown.push_str("\nno namespaces\n");
+    }
+    for namespace in namespaces {
+        shown.push_str(&of_namespace(namespace, out));
+    }
+    shown
+}
+
+fn process(status: &Value, out: &Terminal) -> String {
+    let Some(pid) = status["pid"].as_u64() else {
+        return "none serves this home; `orbit serve` does".to_owned();
+    };
+    let since =
+        time(status, "started_at").map(|at| format!(", started {}", out.when(at))).unwrap_or_default();
+    let does = if status["serving"] == true { "serves" } else { "runs one cycle" };
+    format!("pid {pid} {does}{since}")
+}
+
+fn halt(halt: &Value, out: &Terminal) -> Option<String> {
+    let since = out.when(time(halt, "at")?);
+    Some(format!("{} ({since})", text(halt, "reason")))
+}
+
+fn of_namespace(namespace: &Value, out: &Terminal) -> String {
+    let name = text(namespace, "namespace");
+    let counts = &namespace["counts"];
+    let lift = |halt| format!("{halt}; `orbit resume -n {name}` lifts it");
+    let mut shown = format!("\nnamespace {name}  {}\n", out.paint_state(&text(namespace, "state")));
+    shown.push_str(&block(&[
+        ("closed", out.paint(Tone::Watch, &text(namespace, "closed"))),
+        ("halt", halt(&namespace["halt"], out).map(lift).unwrap_or_default()),
+        ("snapshot", snapshot(namespace)),
+        ("cycles", by_state(&counts["cycles"])),
+        ("runs", by_state(&counts["runs"])),
+        ("deliveries", by_state(&counts["deliveries"])),
+        ("under way", count(namespace, "running").to_string()),
+        ("records", count(counts, "records").to_string()),
+        ("disk", disk(namespace)),
+    ]));
+    for (endpoint, reason) in counts["endpoints_disabled"].as_object().into_iter().flatten() {
+        let (endpoint, reason) =
+            (super::text::clean(endpoint), super::fields::scalar(reason).unwrap_or_default());
+        _ = writeln!(
+            shown,
+            "  {}\n    hint: `orbit deliveries redrive --endpoint {endpoint}` enables it and tries again",
+            out.paint(Tone::Bad, &format!("endpoint `{endpoint}` is disabled: {reason}"))
+        );
+    }
+    for firing in items(namespace, "next_firings") {
+        let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
+        _ = writeln!(shown, "  next {}  {due}", text(firing, "run_profile"));
+    }
+    shown
+}
+
+fn snapshot(namespace: &Value) -> String {
+    some_text(namespace, "snapshot").map_or_else(|| "none yet".to_owned(), |digest| short(&digest))
+}
+
+/// `2 working, 30 finished`, or `none`.
+fn by_state(counts: &Value) -> String {
+    let told =
+        |(state, count): (&String, &Value)| Some(format!("{} {}", count.as_u64().filter(|n| *n > 0)?, state));
+    let told: Vec<_> = counts.as_object().into_iter().flatten().filter_map(told).collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}
+
+fn disk(namespace: &Value) -> String {
+    let floor = namespace["disk_floor_bytes"].as_u64().map(|floor| format!(", floor {}", bytes(floor)));
+    match namespace["disk_free_bytes"].as_u64() {
+        Some(free) => format!("{} free{}", bytes(free), floor.unwrap_or_default()),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::terminal;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_that_serves() {
+        let answer = json!({
+            "node": "vps-1", "version": "0.1.0", "home": "/srv/orbit", "state": "running", "serving": true, "pid": 42,
+            "started_at": "2026-11-25T09:00:00Z", "listen": "127.0.0.1:7878", "halt": null, "paused": false,
+            "namespaces": [{
+                "namespace": "studio", "snapshot": "sha256:ba7816bf8f01cfea414140de", "state": "closed",
+                "halt": { "at": "2026-11-25T11:58:00Z", "reason": "by the operator" }, "closed": "namespace halted: by the operator",
+                "disk_free_bytes": 13_000_000_000_u64, "disk_floor_bytes": 268_435_456, "running": 2,
+                "counts": { "cycles": { "finished": 30, "running": 1 }, "runs": { "finished": 60, "working": 2 }, "deliveries": {},
+                    "records": 1234, "endpoints_disabled": { "archive": "it answered 410" } },
+                "next_firings": [{ "run_profile": "daily", "nominal": "2026-11-25T18:00:00Z", "due": "2026-11-25T18:01:00Z" }],
+            }] });
+        let expected = "\
+node vps-1  running
+  home     /srv/orbit
+  version  0.1.0
+  process  pid 42 serves, started 3h ago
+  health   http://127.0.0.1:7878/readyz
+
+namespace studio  closed
+  closed      namespace halted: by the operator
+  halt        by the operator (2m ago); `orbit resume -n studio` lifts it
+  snapshot    ba7816bf8f01
+  cycles      30 finished, 1 running
+  runs        60 finished, 2 working
+  deliveries  none
+  under way   2
+  records     1234
+  disk        12.1 GiB free, floor 256.0 MiB
+  endpoint `archive` is disabled: it answered 410
+    hint: `orbit deliveries redrive --endpoint archive` enables it and tries again
+  next daily  in 6h
+";
+        assert_eq!(status(&answer, &terminal(Some(100))), expected);
+    }
+
+    #[test]
+    fn a_node_that_nobody_serves() {
+        let answer = json!({
+            "node": "orbit", "version": "0.1.0", "home": "/h", "state": "halted", "serving": false, "pid": null, "started_at": null,
+            "listen": null, "halt": { "at": "2026-11-25T11:58:00Z", "reason": "x" }, "paused": true, "namespaces": [] });
+        let expected = "\
+node orbit  halted
+  home     /h
+  version  0.1.0
+  process  none serves this home; `orbit serve` does
+  halt     x (2026-11-25T11:58:00Z); `orbit resume` lifts it
+  paused   by ORBIT_PAUSED
+
+no namespaces
+";
+        assert_eq!(status(&answer, &terminal(None)), expected);
+    }
+}

@@ -1,0 +1,289 @@
+//! The story of a run: what it is, its steps with every attempt that failed, and what became of its deliveries.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::delivery::{next_attempt, receipts};
+use super::fields::{between, count, items, some_text, text, time, told};
+use super::record::facts;
+use super::text::{clean, pad, short};
+use super::units::{bytes, duration, time_of_day};
+use super::{Terminal, Tone, block, standing};
+
+/// Lines of a program's last words that are shown.
+const LAST_WORDS_LINES_MAX: usize = 5;
+/// Columns of the longest step (`normalize`) and of the longest state that a step or delivery shows.
+const STEP_COLUMNS: usize = 9;
+const STATE_COLUMNS: usize = 11;
+
+/// The run as its row and its records (in order of position) tell it.
+pub fn story(run: &Value, records: &[Value], out: &Terminal) -> String {
+    let mut shown = head(run, out);
+    let steps = items(run, "steps");
+    shown.push_str(if steps.is_empty() { "\nno step has started\n" } else { "\nsteps\n" });
+    for step in steps {
+        shown.push_str(&step_line(step, out));
+        shown.push_str(&failed_attempts(&text(step, "step"), records, out));
+    }
+    if text(run, "outcome") == "failed" {
+        shown.push_str(&last_words(records, out));
+        _ = writeln!(
+            shown,
+            "  hint: `orbit log tail --run {} --json` has everything that was recorded",
+            text(run, "run_id")
+        );
+    }
+    let deliveries = items(run, "deliveries");
+    if !deliveries.is_empty() {
+        shown.push_str("\ndeliveries\n");
+        for delivery in deliveries {
+            shown.push_str(&delivery_lines(delivery, out));
+        }
+    }
+    shown
+}
+
+/// A record that came after the story was told; nothing for what says nothing to people.
+pub fn story_line(_run: &Value, record: &Value, out: &Terminal) -> Option<String> {
+    if record["body_class"] == "evidence" {
+        return None;
+    }
+    let at = time(record, "at").map(time_of_day).unwrap_or_default();
+    let line = format!("{}  {}", pad(&text(record, "kind"), 19), facts(&record["body"]));
+    Some(format!("{}  {}\n", out.paint(Tone::Dim, &at), out.fit(line.trim_end(), 14)))
+}
+
+fn head(run: &Value, out: &Terminal) -> String {
+    let took = between(run, "started_at", "finished_at").map(|took| format!(" in {}", duration(took)));
+    let artifact = items(run, "steps").iter().rev().find_map(|step| some_text(step, "digest"));
+    let artifact = artifact.filter(|_| matches!(text(run, "state").as_str(), "dispatching" | "finished"));
+    let title = format!("run {}  {}", text(run, "run_id"), out.paint_state(&standing(run)));
+    format!("{title}{}\n", took.unwrap_or_default())
+        + &block(&[
+            ("initiation", out.fit(&text(run, "initiation"), 15)),
+            ("profile", text(run, "profile")),
+            ("run profile", text(run, "run_profile")),
+            ("cycle", text(run, "cycle_id")),
+            ("nominal", text(run, "nominal_time")),
+            ("snapshot", short(&text(run, "snapshot"))),
+            ("started", text(run, "started_at")),
+            ("finished", text(run, "finished_at")),
+            ("artifact", artifact.unwrap_or_default()),
+            ("reason", out.paint(Tone::Bad, &text(run, "reason"))),
+        ])
+}
+
+fn step_line(step: &Value, out: &Terminal) -> String {
+    let state = text(step, "state");
+    let end = time(step, "finished_at").unwrap_or(out.now);
+    let took = time(step, "started_at").map(|start| duration(end.duration_since(start))).unwrap_or_default();
+    let attempts = match count(step, "attempts") {
+        0 | 1 => None,
+        several => Some(format!("{several} attempts")),
+    };
+    let size = step["bytes"].as_u64().map(bytes);
+    let digest = some_text(step, "digest").map(|digest| short(&digest));
+    let parts = [Some(pad(&took, 6)), size, some_text(step, "media_type"), digest, attempts];
+    let padding = " ".repeat(STATE_COLUMNS.saturating_sub(state.len()));
+    let mut line = format!(
+        "  {}  {}{padding}  {}",
+        pad(&text(step, "step"), STEP_COLUMNS),
+        out.paint_state(&state),
+        parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    );
+    line.truncate(line.trim_end().len());
+    line.push('\n');
+    if let Some(failure) =
+        some_text(step, "failure").filter(|_| matches!(state.as_str(), "failed" | "cancelled"))
+    {
+        _ = writeln!(line, "    {}", out.paint(Tone::Bad, &out.fit(&failure, 4)));
+    }
+    line
+}
+
+/// The attempts of a step that were followed by another, each on a line.
+fn failed_attempts(step: &str, records: &[Value], out: &Terminal) -> String {
+    let mut shown = String::new();
+    let mut attempt = 0;
+    for record in records.iter().filter(|record| record["body"]["step"] == step) {
+        let body = &record["body"];
+        match record["kind"].as_str() {
+            Some("step_started") => attempt = body["attempt"].as_u64().unwrap_or(attempt + 1),
+            Some("step_failed" | "step_interrupted") => {
+                let at = time(record, "at").map(time_of_day).unwrap_or_default();
+                let why = told(body).unwrap_or_else(|| "interrupted".to_owned());
+                let line = format!("attempt {attempt}: {why}");
+                _ = writeln!(shown, "    {}  {}", out.paint(Tone::Dim, &at), out.fit(&line, 18));
+            }
+            Some(_) | None => {}
+        }
+    }
+    shown
+}
+
+/// The end of what the last program wrote to standard error.
+fn last_words(records: &[Value], out: &Terminal) -> String {
+    let Some(record) = records.iter().rev().find(|record| record["kind"] == "step_output") else {
+        return String::new();
+    };
+    let body = &record["body"];
+    let said = ["stderr", "stderr_tail", "tail", "text"]
+        .iter()
+        .find_map(|name| body[*name].as_str())
+        .unwrap_or_default();
+    let lines: Vec<_> = said.lines().map(clean).filter(|line| !line.is_empty()).collect();
+    let from = lines.len().saturating_sub(LAST_WORDS_LINES_MAX);
+    let mut shown = String::new();
+    for line in &lines[from..] {
+        _ = writeln!(shown, "    {}", out.paint(Tone::Dim, &format!("| {}", out.fit(line, 6))));
+    }
+    shown
+}
+
+fn delivery_lines(delivery: &Value, out: &Terminal) -> String {
+    let state = text(delivery, "state");
+    let padding = " ".repeat(STATE_COLUMNS.saturating_sub(state.len()));
+    let endpoint = pad(&text(delivery, "endpoint"), STEP_COLUMNS);
+    let used = endpoint.len() + STATE_COLUMNS + 6;
+    let mut shown = format!(
+        "  {endpoint}  {}{padding}  {}\n",
+        out.paint_state(&state),
+        out.fit(&text(delivery, "url"), used)
+    );
+    for line in receipts(delivery, out) {
+        _ = writeln!(shown, "    {line}");
+    }
+    if let Some(next) = next_attempt(delivery, out).filter(|_| count(delivery, "attempts") > 0) {
+        _ = writeln!(shown, "    {next}");
+    }
+    if state == "dead" {
+        _ = writeln!(shown, "    {}", out.paint(Tone::Bad, &out.fit(&text(delivery, "reason"), 4)));
+        _ = writeln!(
+            shown,
+            "    hint: `orbit deliveries redrive {}` tries again",
+            text(delivery, "delivery_id")
+        );
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::terminal;
+    use super::*;
+    use serde_json::json;
+
+    const RUN: &str = "3f2a8c1e-0000-5000-8000-000000000001";
+
+    fn run(state: &str, outcome: Value) -> Value {
+        let mut run = json!({
+            "run_id": RUN, "cycle_id": "9c1b0000-0000-5000-8000-000000000001", "profile": "explainer", "run_profile": "daily",
+            "snapshot": "sha256:ba7816bf8f01cfea414140de", "state": state, "reason": null, "initiation": "Tides",
+            "nominal_time": "2026-11-25T11:57:00Z", "started_at": "2026-11-25T11:57:00Z", "finished_at": "2026-11-25T11:57:12.3Z",
+            "steps": [
+                { "step": "tier1", "state": "succeeded", "attempts": 2, "started_at": "2026-11-25T11:57:00Z", "finished_at": "2026-11-25T11:57:02.5Z",
+                  "bytes": 1280, "digest": "sha256:00112233445566778899", "media_type": "text/plain", "failure": "exit code 3" },
+            ],
+            "deliveries": [] });
+        run["outcome"] = outcome;
+        run
+    }
+
+    fn records() -> Vec<Value> {
+        let record = |second: &str, kind: &str, body: Value| json!({ "at": format!("2026-11-25T11:57:{second}Z"), "kind": kind, "run_id": RUN, "body_class": "fact", "body": body });
+        vec![
+            record("00", "step_started", json!({ "step": "tier1", "attempt": 1 })),
+            record("01.25", "step_failed", json!({ "step": "tier1", "event": { "failure": "exit code 3" } })),
+            record(
+                "01.25",
+                "step_output",
+                json!({ "step": "tier1", "stderr": "one\n\u{1b}[31mcannot read\u{1b}[0m\n" }),
+            ),
+            record("02", "step_started", json!({ "step": "tier1", "attempt": 2 })),
+            record("02.5", "step_succeeded", json!({ "step": "tier1" })),
+        ]
+    }
+
+    #[test]
+    fn a_run_that_was_delivered() {
+        let mut run = run("finished", json!("succeeded"));
+        run["deliveries"] = json!([{
+            "delivery_id": "d1", "endpoint": "archive", "url": "https://archive.example.net/x", "state": "accepted", "attempts": 1,
+            "receipts": [{ "attempt": 1, "started_at": "2026-11-25T11:57:12Z", "at": "2026-11-25T11:57:12.25Z",
+                "receipt": { "status": 201, "address": "192.0.2.1:443" } }] }]);
+        let expected = "\
+run 3f2a8c1e-0000-5000-8000-000000000001  succeeded in 12.3s
+  initiation   Tides
+  profile      explainer
+  run profile  daily
+  cycle        9c1b0000-0000-5000-8000-000000000001
+  nominal      2026-11-25T11:57:00Z
+  snapshot     ba7816bf8f01
+  started      2026-11-25T11:57:00Z
+  finished     2026-11-25T11:57:12.3Z
+  artifact     sha256:00112233445566778899
+
+steps
+  tier1      succeeded    2.5s    1.2 KiB  text/plain  001122334455  2 attempts
+    11:57:01.250  attempt 1: exit code 3
+
+deliveries
+  archive    accepted     https://archive.example.net/x
+    2026-11-25T11:57:12Z  attempt 1  201  0.2s  192.0.2.1:443
+";
+        assert_eq!(story(&run, &records(), &terminal(Some(100))), expected);
+    }
+
+    #[test]
+    fn a_run_that_failed_says_why_and_what_to_do() {
+        let mut run = run("finished", json!("failed"));
+        run["reason"] = json!("tier1: exit code 3");
+        run["steps"][0]["state"] = json!("failed");
+        run["steps"][0]["bytes"] = Value::Null;
+        run["steps"][0]["digest"] = Value::Null;
+        run["steps"][0]["media_type"] = Value::Null;
+        let text = story(&run, &records()[..3], &terminal(Some(60)));
+        let expected = "
+steps
+  tier1      failed       2.5s    2 attempts
+    exit code 3
+    11:57:01.250  attempt 1: exit code 3
+    | one
+    | cannot read
+  hint: `orbit log tail --run 3f2a8c1e-0000-5000-8000-000000000001 --json` has everything that was recorded
+";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(text.contains("  reason       tier1: exit code 3\n"), "{text}");
+    }
+
+    #[test]
+    fn a_dead_letter_and_one_that_waits() {
+        let mut run = run("dispatching", Value::Null);
+        run["deliveries"] = json!([
+            { "delivery_id": "d1", "endpoint": "archive", "url": "http://a/", "state": "dead", "reason": "it answered 410", "attempts": 1, "receipts": [] },
+            { "delivery_id": "d2", "endpoint": "press", "url": "http://b/", "state": "waiting", "attempts": 1, "due_at": "2026-11-25T12:05:00Z", "receipts": [] },
+            { "delivery_id": "d3", "endpoint": "other", "url": "http://c/", "state": "waiting", "attempts": 0, "due_at": "2026-11-25T12:00:00Z", "receipts": [] },
+        ]);
+        let text = story(&run, &[], &terminal(Some(60)));
+        let expected = "
+deliveries
+  archive    dead         http://a/
+    it answered 410
+    hint: `orbit deliveries redrive d1` tries again
+  press      waiting      http://b/
+    attempt 2 is due in 5m
+  other      waiting      http://c/
+";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn what_came_after() {
+        let check = |record: &Value, expected: Option<&str>| {
+            assert_eq!(story_line(&Value::Null, record, &terminal(Some(100))).as_deref(), expected);
+        };
+        check(&records()[1], Some("11:57:01.250  step_failed          step=tier1 failure=\"exit code 3\"\n"));
+        check(&json!({ "kind": "step_output", "body_class": "evidence", "body": "x" }), None);
+    }
+}

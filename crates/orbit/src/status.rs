@@ -1,0 +1,74 @@
+//! What the node is doing, in one JSON document.
+
+use orbit_core::governance::Door;
+use orbit_core::schedule::Schedule;
+use orbit_engine::namespace::Namespace;
+use orbit_engine::node::Duty;
+use serde_json::{Value, json};
+
+use crate::control::Refusal;
+use crate::engine::Engine;
+
+/// See the module.
+pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
+    let mut namespaces = Vec::new();
+    for namespace in engine.node.namespaces() {
+        namespaces.push(of_namespace(engine, &namespace).await?);
+    }
+    let shared = &engine.node.shared;
+    let serving = engine.duty == Duty::Serve;
+    let halt = shared.halted.get();
+    let paused = shared.paused.get();
+    let state = match (&halt, paused, engine.duty) {
+        (Some(_), _, _) => "halted",
+        (None, true, _) => "paused",
+        (None, false, Duty::None) => "stopped",
+        (None, false, Duty::Serve | Duty::RunOnly) => "running",
+    };
+    Ok(json!({
+        "node": engine.node_name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "home": engine.layout.home(),
+        "state": state,
+        "serving": serving,
+        "pid": (engine.duty != Duty::None).then(std::process::id),
+        "started_at": (engine.duty != Duty::None).then(|| engine.started_at.to_string()),
+        "listen": engine.listening.get(),
+        "halt": halt,
+        "paused": paused,
+        "namespaces": namespaces,
+    }))
+}
+
+async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, Refusal> {
+    let closed = namespace.ask(Door::Step, &[]).err();
+    let snapshot = namespace.active();
+    let data = namespace.shared.layout.data(&namespace.name);
+    Ok(json!({
+        "namespace": namespace.name,
+        "snapshot": snapshot.as_ref().map(|snapshot| snapshot.digest()),
+        "state": if closed.is_some() { "closed" } else { "open" },
+        "halt": namespace.halted(),
+        "closed": closed.map(|closed| closed.to_string()),
+        "disk_free_bytes": namespace.shared.disk.free_bytes(&data),
+        "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
+        "counts": namespace.store.counts().await?,
+        "running": namespace.running.count(),
+        "next_firings": next_firings(engine, namespace),
+    }))
+}
+
+fn next_firings(engine: &Engine, namespace: &Namespace) -> Vec<Value> {
+    let Some(snapshot) = engine.snapshot(namespace) else { return Vec::new() };
+    let now = namespace.shared.clock.now();
+    let next = |run_profile: &orbit_core::config::RunProfile| {
+        let schedule =
+            Schedule::compile(&run_profile.execution_policy.schedule, run_profile.run_profile_id).ok()?;
+        let next = schedule.after(now)?;
+        Some(json!({ "run_profile": run_profile.label, "nominal": next.nominal, "due": next.due }))
+    };
+    let enabled = |run_profile: &&orbit_core::config::RunProfile| {
+        run_profile.state == orbit_core::config::DocState::Enabled
+    };
+    snapshot.run_profiles.values().filter(enabled).filter_map(next).collect()
+}

@@ -1,0 +1,15 @@
+//! Tests of the real binary and of the house.
+#![expect(unreachable_pub, reason = "nothing outside this binary sees it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "tests start the binary and its neighbours themselves")]
+
+mod crash;
+mod cycle;
+mod delivery;
+mod governance;
+mod home;
+mod hostile;
+mod isolation;
+mod receiver;
+mod serving;
+mod tidy;

@@ -1,0 +1,136 @@
+//! `orbit serve` as a process: health, the socket, stops, one holder a home, live configuration.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::home::{Home, until};
+
+fn get(address: &str, path: &str) -> (u16, Value) {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: orbit\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+#[test]
+fn health_the_socket_and_one_holder() {
+    let home = Home::lab(3);
+    let serving = home.serve();
+    let status = home.json(&["status"], 0);
+    let address = status["listen"].as_str().unwrap();
+    assert_eq!(get(address, "/healthz").0, 200);
+    let (code, ready) = get(address, "/readyz");
+    assert_eq!((code, &ready["status"]), (200, &Value::from("ready")), "{ready}");
+    assert_eq!(status["pid"], serving.pid());
+    let mode = |below: &str| fs::metadata(home.path(below)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("run/orbit.sock"), mode("run")), (0o600, 0o700));
+    let second = home.run(&["serve"]);
+    assert_eq!(second.code, 1, "{second:?}");
+    assert!(second.stderr.contains("serves this home") && second.stderr.contains("hint:"), "{second:?}");
+    assert_eq!(serving.stop(), 0);
+    assert!(!home.path("run/orbit.sock").exists());
+}
+
+#[test]
+fn commands_say_the_same_beside_a_serve_and_without() {
+    let home = Home::lab(3);
+    let run = home.json(&["run"], 0)["runs"][0]["run_id"].as_str().unwrap().to_owned();
+    let cycle = home.json(&["cycles", "list"], 0)["items"][0]["cycle_id"].as_str().unwrap().to_owned();
+    let questions: [&[&str]; 6] = [
+        &["runs", "list", "--json"],
+        &["runs", "show", &run, "--json"],
+        &["runs", "show", &run],
+        &["cycles", "show", &cycle],
+        &["initiations", "list"],
+        &["deliveries", "list"],
+    ];
+    let ask = || {
+        questions.map(|question| home.run(question)).map(|answer| (answer.code, answer.stdout, answer.stderr))
+    };
+    let without = ask();
+    let serving = home.serve();
+    let beside = ask();
+    assert_eq!(without, beside);
+    assert!(without.iter().all(|answer| answer.0 == 0), "{without:?}");
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn the_first_signal_lets_work_finish_and_the_second_does_not() {
+    let home = Home::lab(5);
+    home.processor(
+        "two",
+        "cat; touch ../../../../../started; until [ -e ../../../../../go ]; do sleep 0.05; done",
+        "limits: { grace: 100ms }\n",
+    );
+    let serving = home.serve();
+    assert_eq!(home.run(&["run", "--no-wait"]).code, 0);
+    until("the program to run", || home.path("started").exists());
+    serving.signal("-TERM");
+    until("the stop to begin", || serving.log().contains("stopping"));
+    home.write("go", "");
+    let mut serving = serving;
+    assert_eq!(serving.wait(), 0);
+    let runs = home.json(&["runs", "list"], 0);
+    // The step under way was finished; what comes after it is for the next start.
+    assert_eq!(runs["items"][0]["steps"][1]["state"], "succeeded", "{runs}");
+    fs::remove_file(home.path("go")).unwrap();
+    fs::remove_file(home.path("started")).unwrap();
+
+    let mut serving = home.serve();
+    assert_eq!(home.run(&["run", "--no-wait"]).code, 0);
+    until("the program to run", || home.path("started").exists());
+    serving.signal("-TERM");
+    until("the stop to begin", || serving.log().matches("stopping").count() == 2);
+    serving.signal("-INT");
+    assert_eq!(serving.wait(), 0);
+    assert!(home.processes().is_empty(), "{:?}", home.processes());
+    home.write("go", "");
+    let serving = home.serve();
+    until("every run to finish", || {
+        let runs = home.json(&["runs", "list"], 0);
+        let runs = runs["items"].as_array().unwrap();
+        runs.len() == 2 && runs.iter().all(|run| run["outcome"] == "succeeded")
+    });
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_changed_configuration_is_taken_live_and_a_broken_one_changes_nothing() {
+    let home = Home::lab(50);
+    let serving = home.serve();
+    let snapshot = || home.json(&["status"], 0)["namespaces"][0]["snapshot"].as_str().unwrap().to_owned();
+    let before = snapshot();
+    home.processor("two", "cat; echo changed", "");
+    until("the change to be active", || snapshot() != before);
+    let changed = snapshot();
+    home.write("namespaces/lab/processors/two.yaml", "name: two\nkind: exec\nargv: []\nargv: [a]\n");
+    until("the refusal to be recorded", || {
+        let log = home.run(&["log", "tail", "-n", "system", "--json", "--limit", "1000"]);
+        log.stdout.contains("config_refused")
+    });
+    assert_eq!(snapshot(), changed);
+    assert_eq!(home.run(&["run"]).code, 0);
+    assert_eq!(serving.stop(), 0);
+    // Without a serving process a broken configuration stops the command, and says where.
+    let refused = home.run(&["run"]);
+    assert_eq!((refused.code, refused.stderr.contains("two.yaml:4:1")), (2, true), "{refused:?}");
+}
+
+#[test]
+fn a_home_that_cannot_be_used_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = std::process::Command::new(env!("CARGO_BIN_EXE_orbit"))
+        .args(["--home", folder.path().to_str().unwrap(), "run"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(nowhere.stderr).unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(text.contains("not a home") && text.contains("hint:"), "{text}");
+}
