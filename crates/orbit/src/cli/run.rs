@@ -211,7 +211,9 @@ fn settled(cycle: &Value, runs: &[Value], patient: bool) -> bool {
             .all(|delivery| settled(delivery) || retrying(delivery)),
         _ => false,
     };
-    !patient && !runs.is_empty() && runs.iter().all(at_rest)
+    // The cycle was read before its runs: where all of these are finished, the next look shows the cycle finished too.
+    let owing = runs.iter().any(|run| run["state"] == "dispatching");
+    !patient && owing && runs.iter().all(at_rest)
 }
 
 fn report(watched: &Watched, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
@@ -277,6 +279,7 @@ mod tests {
         let later = json!([{ "state": "waiting", "attempts": 1 }]);
         let first = json!([{ "state": "waiting", "attempts": 0 }]);
         check(&[], false, false);
+        check(&[run("finished", json!([]))], false, false);
         check(&[run("working", json!([]))], false, false);
         check(&[run("finished", json!([])), run("dispatching", later.clone())], false, true);
         check(&[run("dispatching", later)], true, false);
