@@ -32,7 +32,6 @@ pub enum Kind {
     SelectionFailed,
     InitiationReleased,
     RunAdmitted,
-    RunHeld,
     StepStarted,
     StepSucceeded,
     StepFailed,
@@ -57,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the flow.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 33] = [
         Self::NodeStarted,
         Self::NodeStopped,
         Self::ConfigActivated,
@@ -71,7 +70,6 @@ impl Kind {
         Self::SelectionFailed,
         Self::InitiationReleased,
         Self::RunAdmitted,
-        Self::RunHeld,
         Self::StepStarted,
         Self::StepSucceeded,
         Self::StepFailed,
@@ -133,9 +131,6 @@ impl Kind {
             Self::SelectionFailed => ("selection_failed", "The source could not be read."),
             Self::InitiationReleased => ("initiation_released", "The cycle's outcome freed its candidate."),
             Self::RunAdmitted => ("run_admitted", "A run exists; holds its execution request."),
-            Self::RunHeld => {
-                ("run_held", "Admitted runs wait at a closed gate; holds the reason and the count.")
-            }
             Self::StepStarted => ("step_started", "A worker took a step; names attempt and idempotency key."),
             Self::StepSucceeded => {
                 ("step_succeeded", "A step's output is durable; holds digest, bytes, usage.")

@@ -1,6 +1,6 @@
 //! The spine: what a run is, what can happen to it, and the one function that says what follows.
 //!
-//! Live running, recovery after a crash and the fold over the log all go through [`RunState::next`]; a row in a store is only a
+//! Live running, recovery after a crash and the fold over the log all go through [`RunState::next`](crate::run::RunState::next); a row in a store is only a
 //! cache of it. Nothing here knows how a step is done or where a delivery goes.
 
 use jiff::Timestamp;

@@ -52,9 +52,12 @@ impl Service for Keeper {
 
     async fn turn(&self) -> Result<Turn, TurnError> {
         self.watch_gate().await;
-        self.namespace.store.expire_runs(self.namespace.shared.clock.now()).await?;
+        let now = self.namespace.shared.clock.now();
+        self.namespace.store.expire_runs(now).await?;
+        // What is due and may not start yet, because the gate is closed or every worker busy, is due all the time.
+        let next = self.namespace.store.next_step_due().await?.filter(|due| *due > now);
         // No `done`: one turn ends all that are due, and the timer brings the next.
-        Ok(Turn { done: 0, next: self.namespace.store.next_step_due().await? })
+        Ok(Turn { done: 0, next })
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -26,6 +26,8 @@ pub mod gate;
 pub mod http;
 pub mod layout;
 pub mod namespace;
+mod persist;
+mod program;
 pub mod running;
 pub mod secrets;
 pub mod service;

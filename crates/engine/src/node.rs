@@ -50,6 +50,8 @@ pub struct Shared {
     pub halted: Cell<Option<Halt>>,
     /// When a halt or pause of the whole node was last lifted while this process ran.
     pub reopened_at: Cell<Option<jiff::Timestamp>>,
+    /// Cancelled when the node is to stop: what is under way is finished, and nothing else begins.
+    pub stopping: CancellationToken,
     /// Permits for runs at work, over all namespaces.
     pub runs: Arc<Semaphore>,
     /// Processors that live in this process; they win over a document of the same name.
@@ -63,7 +65,6 @@ pub struct Node {
     /// The store of the `system` namespace.
     pub system: Arc<dyn Store>,
     namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
-    stop: CancellationToken,
     services: TaskTracker,
 }
 
@@ -86,7 +87,6 @@ impl Node {
             shared: Arc::new(shared),
             system,
             namespaces: RwLock::default(),
-            stop: CancellationToken::new(),
             services: TaskTracker::new(),
         })
     }
@@ -122,7 +122,12 @@ impl Node {
         let nudges = &namespace.nudges;
         let spawn = |service: Arc<dyn Service>, nudge: &Arc<tokio::sync::Notify>| {
             let clock = Arc::clone(&self.shared.clock);
-            self.services.spawn(service::run(service, Arc::clone(nudge), clock, self.stop.clone()));
+            self.services.spawn(service::run(
+                service,
+                Arc::clone(nudge),
+                clock,
+                self.shared.stopping.clone(),
+            ));
         };
         let of = |namespace: &Arc<Namespace>| Arc::clone(namespace);
         if duty == Duty::Serve {
@@ -185,7 +190,7 @@ impl Node {
 
     /// Stops: nothing new is started; what is under way gets `drain`, or until `hard`, and is then cut. What was cut continues at the next start.
     pub async fn stop(&self, drain: Duration, hard: CancellationToken) {
-        self.stop.cancel();
+        self.shared.stopping.cancel();
         self.services.close();
         let all_done = async {
             self.services.wait().await;
@@ -212,10 +217,5 @@ impl Node {
             let body = json!({ "node": self.shared.node, "drained": drained });
             namespace.record(Kind::NodeStopped, Subject::default(), body).await;
         }
-    }
-
-    /// Whether a stop was asked for.
-    pub fn stopping(&self) -> &CancellationToken {
-        &self.stop
     }
 }

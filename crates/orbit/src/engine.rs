@@ -1,7 +1,6 @@
 //! A home that this process holds: the lock, the stores, the node, and the configuration as it was last read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,6 +19,7 @@ use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
@@ -101,7 +101,7 @@ impl Engine {
         let environment = Arc::new(Cell::new(environment));
         if duty != Duty::None {
             // Whoever survived a crash of the last process works for nobody.
-            supervisor::sweep(&marker(layout.home()));
+            supervisor::sweep(&supervisor::marker(layout.home()));
         }
         let system = open_store(&layout, &NamespaceName::system())?;
         let shared = shared(&layout, &config, Arc::clone(&environment), paused)?;
@@ -260,11 +260,6 @@ impl Engine {
     }
 }
 
-/// The mark in the environment of every program of this home.
-pub fn marker(home: &Path) -> String {
-    orbit_core::digest::Digest::of(home.as_os_str().as_encoded_bytes()).hex()[..16].to_owned()
-}
-
 fn valid(loaded: Loaded) -> Result<Loaded, OpenError> {
     if loaded.problems.iter().any(Diagnostic::is_error) {
         return Err(OpenError::Config { problems: loaded.problems });
@@ -276,12 +271,17 @@ fn open_store(layout: &Layout, name: &NamespaceName) -> Result<Arc<dyn Store>, S
     SqliteStore::open(&layout.database(name), name).map(|store| Arc::new(store) as Arc<dyn Store>)
 }
 
+/// Copies every asset to the blobs, where the snapshot finds it by its digest.
 fn store_assets(blobs: &FolderBlobs, loaded: &LoadedNamespace) -> Result<(), OpenError> {
     for asset in &loaded.assets {
-        blobs.put_file(&asset.path).map_err(|error| OpenError::Io {
-            path: asset.path.display().to_string(),
-            message: error.to_string(),
-        })?;
+        let unusable = |message| OpenError::Io { path: asset.path.display().to_string(), message };
+        let blob = blobs.put_file(&asset.path).map_err(|error| unusable(error.to_string()))?;
+        if (blob.digest, blob.bytes) != (asset.digest, asset.bytes) {
+            // Otherwise the snapshot would name bytes that nobody has.
+            return Err(unusable(
+                "the asset changed while the configuration was read; nothing is activated".to_owned(),
+            ));
+        }
     }
     Ok(())
 }
@@ -307,7 +307,45 @@ fn shared(
         paused: Cell::new(paused),
         halted: Cell::default(),
         reopened_at: Cell::default(),
+        stopping: CancellationToken::new(),
         runs: Arc::new(Semaphore::new(usize::try_from(config.limits.runs_concurrent).unwrap_or(1))),
         embedded: BTreeMap::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asset_that_changed_since_it_was_read_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let write = |below: &str, text: &str| {
+            let path = home.path().join(below);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("orbit.yaml", "");
+        write("namespaces/lab/namespace.yaml", "label: Lab\n");
+        write("namespaces/lab/sources/words.yaml", "name: words\nkind: inline\nitems: [{ label: a }]\n");
+        write("namespaces/lab/processors/cat.yaml", "name: cat\nkind: exec\nargv: [cat]\n");
+        write("namespaces/lab/asset.bin", "as it was");
+        let tiers = "[{ processor: cat }, { processor: cat }, { processor: cat }]";
+        let id = "00000000-0000-4000-8000-000000000001";
+        write(
+            "namespaces/lab/profiles/p.yaml",
+            &format!(
+                "profile_id: {id}\nlabel: p\nasset_bindings: {{ a: asset.bin }}\nexecution_rules:\n  tiers: {tiers}\n"
+            ),
+        );
+        let loaded = valid(load(home.path())).map_err(|error| error.to_string()).unwrap();
+        let loaded = &loaded.namespaces[0];
+        assert_eq!(loaded.assets.len(), 1);
+        let blobs = FolderBlobs::open(&home.path().join("blobs")).unwrap();
+        store_assets(&blobs, loaded).unwrap();
+        assert!(blobs.contains(loaded.assets[0].digest));
+        write("namespaces/lab/asset.bin", "as it is now");
+        let refused = store_assets(&blobs, loaded).unwrap_err().to_string();
+        assert!(refused.contains("asset.bin") && refused.contains("changed while"), "{refused}");
+    }
 }

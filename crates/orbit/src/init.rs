@@ -22,6 +22,9 @@ const FILES: [(&str, &str); 8] = [
     ("namespaces/hello/run-profiles/twice-daily.yaml", include_str!("init/run-profile.yaml")),
 ];
 
+/// The names that the node's document may have; where one of them lies is a home.
+const NODE_FILES: [&str; 3] = ["orbit.yaml", "orbit.yml", "orbit.json"];
+
 /// Why no home was made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InitError {
@@ -30,6 +33,14 @@ pub enum InitError {
     IsHome {
         /// The folder.
         path: PathBuf,
+    },
+    /// The folder lies within a home, whose folders have a meaning.
+    #[error("`{}` lies within the home `{}`", path.display(), home.display())]
+    WithinHome {
+        /// The folder.
+        path: PathBuf,
+        /// The home around it.
+        home: PathBuf,
     },
     /// A file that would be written is there.
     #[error("`{}` is there already and is not overwritten", path.display())]
@@ -54,6 +65,7 @@ impl InitError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::IsHome { .. } => Some("`orbit check` reads it; `orbit init OTHER` makes another one"),
+            Self::WithinHome { .. } => Some("choose a folder outside, as in `orbit init ../my-home`"),
             Self::Exists { .. } => Some("choose an empty folder, as in `orbit init my-home`"),
             Self::Io { .. } => {
                 Some("the folder must be writable by this user; remove what was left and try again")
@@ -73,8 +85,13 @@ fn left_over(made: &[PathBuf]) -> String {
 /// Makes a home in this folder and answers the files it made. The ids in it and the seed of the log's key come from the
 /// 32 random bytes, so that no two homes share one.
 pub fn init(home: &Path, random: [u8; 32]) -> Result<Vec<PathBuf>, InitError> {
-    if ["orbit.yaml", "orbit.yml", "orbit.json", "namespaces"].iter().any(|name| home.join(name).exists()) {
+    if NODE_FILES.iter().chain(&["namespaces"]).any(|name| home.join(name).exists()) {
         return Err(InitError::IsHome { path: home.to_owned() });
+    }
+    let full = std::path::absolute(home).unwrap_or_else(|_| home.to_owned());
+    let is_home = |folder: &&Path| NODE_FILES.iter().any(|name| folder.join(name).exists());
+    if let Some(around) = full.ancestors().skip(1).find(is_home) {
+        return Err(InitError::WithinHome { path: home.to_owned(), home: around.to_owned() });
     }
     let id =
         |label: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, &[&random, label.as_bytes()].concat()).to_string();
@@ -155,6 +172,12 @@ mod tests {
         let again = init(home, [9; 32]).unwrap_err();
         assert_eq!(again, InitError::IsHome { path: home.to_owned() });
         assert!(again.hint().is_some());
+        let within = init(&home.join("namespaces/other"), [9; 32]).unwrap_err();
+        assert!(
+            matches!(&within, InitError::WithinHome { home: around, .. } if around == home),
+            "{within:?}"
+        );
+        assert!(!home.join("namespaces/other").exists());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use orbit_core::record::Kind;
 use serde_json::{Map, Value};
 
-use crate::cli::args::Cli;
+use crate::cli::help;
 use crate::schema;
 
 /// Every page: its file name and its text.
@@ -16,14 +16,14 @@ pub fn pages() -> Vec<(&'static str, String)> {
 
 fn commands() -> String {
     let mut page = String::from("# Commands\n\nGenerated from the command line itself.\n");
-    let mut root = Cli::command().term_width(100);
+    let mut root = help::command().term_width(100);
     root.build();
     command(&mut root, "orbit", &mut page);
     page
 }
 
 fn command(one: &mut Command, path: &str, page: &mut String) {
-    let help = one.render_long_help().to_string();
+    let help = one.render_help().to_string();
     let lines: Vec<_> = help.lines().map(str::trim_end).collect();
     _ = write!(page, "\n## `{path}`\n\n```text\n{}\n```\n", lines.join("\n").trim_end());
     for below in one.get_subcommands_mut().filter(|below| !below.is_hide_set()) {

@@ -6,6 +6,7 @@
 pub mod guard;
 pub mod header;
 pub mod outcome;
+pub mod rate;
 pub mod retry;
 pub mod signature;
 mod target;

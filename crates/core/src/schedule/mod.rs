@@ -4,7 +4,7 @@
 //! the memory that a decision needs. Never reads a clock: `now` is a parameter. Zones are the ones built into the program.
 //!
 //! A firing is known by its *nominal* instant; it is *due* when its jitter has passed, and jitter never reaches the next nominal
-//! instant, so that firings come due in order. Read next: [`decide`].
+//! instant, so that firings come due in order. Read next: [`decide`](crate::schedule::decide).
 
 mod compile;
 mod cron;

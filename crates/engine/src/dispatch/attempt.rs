@@ -4,7 +4,6 @@
 //! turns into nothing. Nothing is read but the request, the pinned snapshot and the secrets as they are now.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use orbit_core::config::{DeliveryRetry, Endpoint, Method};
@@ -12,7 +11,6 @@ use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
 use orbit_core::synthesis::ExecutionRequest;
-use orbit_store::StoreError;
 use orbit_store::contract::Evidence;
 use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
 use tokio_util::sync::CancellationToken;
@@ -23,15 +21,9 @@ use super::sign::{Signing, verify_and_sign};
 use crate::clock::{random_number, salt};
 use crate::http::{FileBody, Request};
 use crate::namespace::Namespace;
+use crate::persist::persist;
 use crate::running::{Act, Cut};
 use crate::service::panic_message;
-
-/// Commits that are tried before the attempt is left to the recovery of the next start.
-const COMMITS_MAX: u32 = 60;
-/// The pause after the first commit that failed; it doubles up to [`COMMIT_PAUSE_MAX`].
-const COMMIT_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between two commits.
-const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// An attempt that ended, and the retry settings of its endpoint as far as they could be read.
 struct Attempted {
@@ -182,29 +174,19 @@ fn after_cut(cut: Option<Cut>, now: Timestamp) -> Next {
 }
 
 async fn commit_receipt(namespace: &Namespace, delivery: &ClaimedDelivery, commit: AttemptCommit, act: &Act) {
-    let mut pause = COMMIT_PAUSE;
-    for tried in 1..=COMMITS_MAX {
-        let now = namespace.shared.clock.now();
-        let error = match namespace.store.commit_attempt(delivery.claim, commit.clone(), now).await {
-            Ok(true) => return,
-            Ok(false) => {
-                tracing::info!(delivery = %delivery.claim.id, "the delivery was cancelled or claimed anew meanwhile");
-                return;
-            }
-            Err(error) => error,
-        };
-        let may_pass = matches!(error, StoreError::Full { .. } | StoreError::Io { .. });
-        if !may_pass || tried == COMMITS_MAX || act.cut() == Some(Cut::Stop) {
-            let message = format!("the receipt of delivery {} could not be kept: {error}", delivery.claim.id);
-            return namespace.record_failure("dispatch", &message).await;
+    let what = format!("the receipt of delivery {}", delivery.claim.id);
+    // Whoever cuts acts short to stop the node waits for this.
+    let gives_up = || act.cut() == Some(Cut::Stop);
+    let call =
+        || namespace.store.commit_attempt(delivery.claim, commit.clone(), namespace.shared.clock.now());
+    match persist(&namespace.name, &what, gives_up, call).await {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::info!(delivery = %delivery.claim.id, "the delivery was cancelled or claimed anew meanwhile");
         }
-        tracing::warn!(delivery = %delivery.claim.id, %error, "the receipt could not be kept; it is tried again");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            // Whoever stops the node waits for this.
-            () = act.token.cancelled(), if !act.token.is_cancelled() => {}
+        Err(error) => {
+            namespace.record_failure("dispatch", &format!("{what} could not be kept: {error}")).await;
         }
-        pause = (pause * 2).min(COMMIT_PAUSE_MAX);
     }
 }
 

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::dispatch::rate::Bucket;
 use orbit_core::governance::Door;
-use orbit_store::contract::OpenDoors;
+use orbit_store::contract::{OpenDoors, earlier};
 use tokio::sync::Semaphore;
 
 use super::attempt;
@@ -19,41 +21,65 @@ const ENDPOINTS_REMEMBERED_MAX: usize = 1024;
 /// See the module.
 pub struct Dispatcher {
     namespace: Arc<Namespace>,
-    permits: Mutex<HashMap<String, Arc<Semaphore>>>,
+    lanes: Mutex<HashMap<String, Lane>>,
+}
+
+/// What bounds the attempts at an endpoint. The number of permits is that of the snapshot under which it was first met since the start.
+struct Lane {
+    permits: Arc<Semaphore>,
+    bucket: Option<Bucket>,
+}
+
+/// What a look at an endpoint came to.
+struct Served {
+    attempts: usize,
+    /// When its rate allows more, if that is what holds it.
+    next: Option<Timestamp>,
 }
 
 impl Dispatcher {
     /// The dispatcher of a namespace.
     pub fn new(namespace: Arc<Namespace>) -> Self {
-        Self { namespace, permits: Mutex::default() }
+        Self { namespace, lanes: Mutex::default() }
     }
 
-    /// The permits of an endpoint. Their number is that of the snapshot under which it was first met since the start.
-    fn permits_of(&self, endpoint: &str) -> Arc<Semaphore> {
-        let concurrency = self
-            .namespace
-            .active()
-            .and_then(|snapshot| snapshot.endpoints.get(endpoint).map(|found| found.concurrency))
-            .and_then(|concurrency| usize::try_from(concurrency).ok())
-            .unwrap_or(1);
-        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
-        if permits.len() >= ENDPOINTS_REMEMBERED_MAX {
-            permits.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+    /// Does something with the lane of an endpoint.
+    fn with_lane<T>(&self, endpoint: &str, concurrency: u32, act: impl FnOnce(&mut Lane) -> T) -> T {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.len() >= ENDPOINTS_REMEMBERED_MAX {
+            lanes.retain(|name, lane| name == endpoint || Arc::strong_count(&lane.permits) > 1);
         }
-        let new = || Arc::new(Semaphore::new(concurrency.max(1)));
-        Arc::clone(permits.entry(endpoint.to_owned()).or_insert_with(new))
+        let permits = usize::try_from(concurrency).unwrap_or(1).max(1);
+        let new = || Lane { permits: Arc::new(Semaphore::new(permits)), bucket: None };
+        act(lanes.entry(endpoint.to_owned()).or_insert_with(new))
     }
 
-    async fn serve(&self, endpoint: &str, doors: OpenDoors) -> Result<usize, TurnError> {
+    async fn serve(&self, endpoint: &str, doors: OpenDoors) -> Result<Served, TurnError> {
         let namespace = &self.namespace;
-        let semaphore = self.permits_of(endpoint);
-        let free = u32::try_from(semaphore.available_permits()).unwrap_or(u32::MAX);
-        if free == 0 {
-            return Ok(0);
-        }
+        let snapshot = namespace.active();
+        let document = snapshot.as_ref().and_then(|snapshot| snapshot.endpoints.get(endpoint));
+        let (concurrency, rate) =
+            document.map_or((1, None), |found| (found.concurrency, found.rate.as_ref()));
         let now = namespace.shared.clock.now();
-        let claimed = namespace.store.claim_deliveries(endpoint, free, doors, now).await?;
-        let done = claimed.len();
+        let (semaphore, granted) = self.with_lane(endpoint, concurrency, |lane| {
+            let free = u32::try_from(lane.permits.available_permits()).unwrap_or(u32::MAX);
+            let granted = rate.map_or(free, |rate| {
+                lane.bucket.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, free, now)
+            });
+            (Arc::clone(&lane.permits), granted)
+        });
+        let claimed = match granted {
+            0 => Vec::new(),
+            granted => namespace.store.claim_deliveries(endpoint, granted, doors, now).await?,
+        };
+        let attempts = claimed.len();
+        let unused = granted.saturating_sub(u32::try_from(attempts).unwrap_or(u32::MAX));
+        let next = self.with_lane(endpoint, concurrency, |lane| {
+            let (bucket, rate) = lane.bucket.as_mut().zip(rate)?;
+            bucket.give_back(unused);
+            // Where permits are what holds it, a freed one nudges.
+            (lane.permits.available_permits() > attempts).then(|| bucket.next(rate))
+        });
         for delivery in claimed {
             let permit = Arc::clone(&semaphore).try_acquire_owned().ok();
             let worker = Arc::clone(namespace);
@@ -63,7 +89,7 @@ impl Dispatcher {
                 worker.nudges.dispatch.notify_one();
             });
         }
-        Ok(done)
+        Ok(Served { attempts, next: next.filter(|next| *next > now) })
     }
 }
 
@@ -83,13 +109,19 @@ impl Service for Dispatcher {
             return Ok(Turn::default());
         }
         let mut done = 0;
+        let mut allowed = None;
         for endpoint in namespace.store.due_endpoints(namespace.shared.clock.now()).await? {
-            done += self.serve(&endpoint, doors).await?;
+            if namespace.shared.stopping.is_cancelled() {
+                break;
+            }
+            let served = self.serve(&endpoint, doors).await?;
+            done += served.attempts;
+            allowed = earlier(allowed, served.next);
         }
         // An endpoint at its limit is due all the time; its next free permit nudges.
         let next =
             namespace.store.next_delivery_due().await?.filter(|due| *due > namespace.shared.clock.now());
-        Ok(Turn { done, next })
+        Ok(Turn { done, next: earlier(next, allowed) })
     }
 
     async fn failed(&self, error: &TurnError) {

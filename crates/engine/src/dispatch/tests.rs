@@ -19,6 +19,7 @@ use orbit_store::contract::{Artifact, OpenDoors};
 use orbit_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Dispatcher, compose};
@@ -93,6 +94,7 @@ impl World {
             paused: Cell::default(),
             halted: Cell::default(),
             reopened_at: Cell::default(),
+            stopping: CancellationToken::new(),
             runs: Arc::new(tokio::sync::Semaphore::new(1)),
             embedded: BTreeMap::new(),
         };

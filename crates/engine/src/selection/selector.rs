@@ -3,17 +3,23 @@
 //! Each cycle is a task of its own, so that a source that hangs or a panic holds up no other cycle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use orbit_core::governance::Door;
+use orbit_store::StoreError;
+use orbit_store::contract::Claim;
 use orbit_store::contract::selection::ClaimedCycle;
 
-use super::admission;
+use super::admission::{self, AdmissionError};
 use crate::namespace::Namespace;
+use crate::persist::{passes, persist};
 use crate::service::{Service, Turn, TurnError, panic_message};
 
 /// Cycles that are selected at once.
 const SELECTING_MAX: usize = 4;
+/// How long a cycle whose selection met a failing store stays claimed, so that its source is not read again and again meanwhile.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Selector {
@@ -63,17 +69,35 @@ async fn select(namespace: &Arc<Namespace>, cycle: ClaimedCycle) {
     let task = tokio::spawn(async move { admission::select_and_admit(&working, cycle).await });
     let failure = match task.await {
         Ok(Ok(())) => return,
-        Ok(Err(admission::AdmissionError::Cut)) => {
-            if let Err(error) = namespace.store.unclaim_cycle(claim).await {
-                namespace.record_failure("selection", &error.to_string()).await;
+        Ok(Err(AdmissionError::Cut)) => return again(namespace, claim).await,
+        Ok(Err(AdmissionError::Store(error))) if passes(&error) => {
+            tracing::warn!(namespace = %namespace.name, cycle = %claim.id, %error, "a cycle waits for the store");
+            tokio::select! {
+                () = tokio::time::sleep(STORE_PAUSE) => {}
+                () = namespace.shared.stopping.cancelled() => {}
             }
-            return;
+            return again(namespace, claim).await;
         }
         Ok(Err(error)) => error.to_string(),
         Err(error) => format!("selection panicked: {}", panic_message(error)),
     };
-    let now = namespace.shared.clock.now();
-    if let Err(error) = namespace.store.fail_selection(claim, &failure, now).await {
-        namespace.record_failure("selection", &error.to_string()).await;
+    let call = || namespace.store.fail_selection(claim, &failure, namespace.shared.clock.now());
+    told(namespace, claim, "the failure", call).await;
+}
+
+/// The cycle waits as before its claim; a later turn selects for it.
+async fn again(namespace: &Namespace, claim: Claim) {
+    told(namespace, claim, "the return", || namespace.store.unclaim_cycle(claim)).await;
+}
+
+/// Tells the store until it answers. A cycle that stays claimed because the node stops is free at the next start.
+async fn told<T, F>(namespace: &Namespace, claim: Claim, what: &str, call: impl FnMut() -> F)
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let what = format!("{what} of cycle {}", claim.id);
+    let gives_up = || namespace.shared.stopping.is_cancelled();
+    if let Err(error) = persist(&namespace.name, &what, gives_up, call).await {
+        namespace.record_failure("selection", &format!("{what} could not be recorded: {error}")).await;
     }
 }

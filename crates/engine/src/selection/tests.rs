@@ -12,10 +12,11 @@ use orbit_store::contract::selection::{ClaimedCycle, Taken};
 use orbit_store::contract::view::PageRequest;
 use orbit_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::admission::{AdmissionError, select_and_admit};
-use super::{dry_run, pass};
+use super::{Selector, dry_run, pass};
 use crate::clock::SystemClock;
 use crate::gate::{Cell, SystemDisk};
 use crate::http::Client;
@@ -24,12 +25,14 @@ use crate::namespace::Namespace;
 use crate::node::Shared;
 use crate::running::Cut;
 use crate::secrets::Secrets;
+use crate::service::Service;
 use crate::supervisor::Launcher;
 
 struct NoSecrets;
 
 impl Secrets for NoSecrets {
-    fn get(&self, _: &NamespaceName, _: &SecretRef) -> Option<String> {
+    fn get(&self, _: &NamespaceName, secret: &SecretRef) -> Option<String> {
+        assert_ne!(secret.name(), "POISON");
         None
     }
 }
@@ -37,7 +40,7 @@ impl Secrets for NoSecrets {
 /// A namespace in a home of its own.
 struct World {
     home: tempfile::TempDir,
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
 }
 
 impl World {
@@ -59,12 +62,13 @@ impl World {
             paused: Cell::default(),
             halted: Cell::default(),
             reopened_at: Cell::default(),
+            stopping: CancellationToken::new(),
             runs: Arc::new(tokio::sync::Semaphore::new(1)),
             embedded: BTreeMap::new(),
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
         let namespace = Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap();
-        let world = Self { home, namespace };
+        let world = Self { home, namespace: Arc::new(namespace) };
         world.configure(change).await;
         world
     }
@@ -212,6 +216,8 @@ async fn what_is_paused_after_the_firing_does_not_start() {
         let id = world.admit(key, Value::Null).await.unwrap();
         assert_eq!(world.story(id).await.0, []);
         assert_eq!(world.record(id, "selection_exhausted").await.unwrap()["report"]["reason"], reason);
+        let cycle = world.namespace.store.cycle(id).await.unwrap().unwrap();
+        assert_eq!((cycle.outcome.as_deref(), cycle.reason.as_deref()), (Some("skipped"), Some(reason)));
     };
     check(
         "2",
@@ -369,4 +375,28 @@ async fn a_source_that_cannot_be_read_is_told_with_its_name() {
         .await;
     let error = world.admit("3", Value::Null).await.unwrap_err().to_string();
     assert!(error.contains("`ORBIT_SECRET_STUDIO_LIST_KEY` is not set"), "{error}");
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_own_cycle_and_no_other() {
+    let poisoned = |whole: &mut Value| {
+        whole["sources"]["list"] =
+            json!({ "name": "list", "kind": "exec", "argv": ["true"], "env": { "A": "${POISON}" } });
+    };
+    let world = World::new(poisoned).await;
+    let first = world.claimed("1", Value::Null).await.claim;
+    world.configure(|_| ()).await;
+    let second = world.claimed("2", Value::Null).await.claim;
+    for claim in [first, second] {
+        world.namespace.store.unclaim_cycle(claim).await.unwrap();
+    }
+    let selector = Selector::new(Arc::clone(&world.namespace));
+    while selector.turn().await.unwrap().done > 0 {}
+    world.namespace.tasks.close();
+    world.namespace.tasks.wait().await;
+    let cycle = async |id| world.namespace.store.cycle(id).await.unwrap().unwrap();
+    let failed = cycle(first.id).await;
+    assert_eq!(failed.outcome.as_deref(), Some("failed"));
+    assert!(failed.reason.as_deref().is_some_and(|reason| reason.contains("panicked")), "{failed:?}");
+    assert_eq!(cycle(second.id).await.state, "running");
 }

@@ -9,7 +9,7 @@ use orbit_core::id;
 use orbit_core::run::Then;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_core::tiers::{Failure, Usage};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blob, FolderBlobs};
 use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
@@ -23,6 +23,11 @@ use super::work::Work;
 use crate::namespace::Namespace;
 use crate::service::panic_message;
 use crate::supervisor;
+
+/// How often an output is offered to a disk that takes nothing: for about five minutes. Then the attempt has failed.
+const KEEP_TRIES_MAX: u32 = 600;
+/// The pause between two offers.
+const KEEP_PAUSE: Duration = Duration::from_millis(500);
 
 /// An attempt that is over.
 pub(super) struct Finished {
@@ -158,16 +163,51 @@ async fn perform(
         None => exec(namespace, document.clone()).process(&job, cancel).await,
     };
     drop(job);
-    let (blobs, outcome) = (Arc::clone(&namespace.blobs), attempted.result.clone());
-    let (media_type, input) =
-        (document.output.media_type.clone(), claimed.input.as_ref().map(|input| input.digest));
-    // The last hold on the work folder goes into this closure, so that the folder is removed there and not between other tasks.
-    let kept = blocking(move || outcome.and_then(|()| output::keep(&work, &document, input, &blobs))).await;
+    let media_type = document.output.media_type.clone();
+    let input = claimed.input.as_ref().map(|input| input.digest);
+    let kept = match attempted.result.clone() {
+        Ok(()) => keep(namespace, &work, (document, input), cancel).await,
+        Err(failure) => Err(failure),
+    };
+    // The folder goes with the last hold on it, which takes a while: not between other tasks.
+    let drop_it = move || {
+        drop(work);
+        Ok(())
+    };
+    blocking(drop_it).await?;
     let made = kept.map(|blob| {
         let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type };
         Made { artifact, then, deliveries }
     });
     Ok((made, attempted))
+}
+
+/// Keeps the output. While the disk takes nothing it waits, so that an hour of work is not lost to a minute without space.
+async fn keep(
+    namespace: &Namespace,
+    work: &Arc<Work>,
+    (document, input): (ExecProcessor, Option<Digest>),
+    cancel: &CancellationToken,
+) -> Result<Blob, Failure> {
+    let document = Arc::new(document);
+    let mut tries = 1;
+    loop {
+        let (work, document) = (Arc::clone(work), Arc::clone(&document));
+        let blobs = Arc::clone(&namespace.blobs);
+        match blocking(move || output::keep(&work, &document, input, &blobs)).await {
+            Err(Failure::Storage { message }) if tries < KEEP_TRIES_MAX => {
+                if tries == 1 {
+                    tracing::warn!(namespace = %namespace.name, "an output waits to be kept: {message}");
+                }
+            }
+            kept => return kept,
+        }
+        tries += 1;
+        tokio::select! {
+            () = tokio::time::sleep(KEEP_PAUSE) => {}
+            () = cancel.cancelled() => return Err(Failure::Cancelled),
+        }
+    }
 }
 
 /// What is put into the work folder before a processor is asked.
@@ -197,7 +237,7 @@ impl Filling {
     }
 }
 
-/// One of the processor's permits on this node, unless the run is cut or its deadline passes first.
+/// One of the processor's permits on this node, unless the run is cut, the node is to stop or the deadline passes first.
 async fn permit(
     namespace: &Namespace,
     claimed: &ClaimedStep,
@@ -208,6 +248,8 @@ async fn permit(
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Failure::Cancelled),
+        // No program is started any more; the step is for the next start.
+        () = namespace.shared.stopping.cancelled() => Err(Failure::Cancelled),
         permit = permits.acquire_owned() => permit.map_err(|_| Failure::Cancelled),
         () = tokio::time::sleep(time_left(namespace, claimed)) => Err(Failure::TimedOut { wall_ms: 0 }),
     }

@@ -1,26 +1,19 @@
 //! The processor that is a program: its arguments, its environment, its streams, and what its end means.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use orbit_core::config::{
-    ByteSize, ExecProcessor, InputMode, Millis, NamespaceName, OutputTarget, TextOrSecret,
-};
+use orbit_core::config::{ByteSize, ExecProcessor, InputMode, Millis, NamespaceName, OutputTarget};
 use orbit_core::template;
 use orbit_core::tiers::{Failure, OverLimit};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::processor::{Attempted, Job, Processor};
-use super::redact::redact;
+use crate::program::{Environment, SecretMissing, resolve};
 use crate::secrets::Secrets;
 use crate::supervisor::{Launcher, Program};
-
-/// Where programs are looked for when the document's `env` has no `PATH`. The engine's own is not used: what runs in a terminal must run in a
-/// service too.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// See the module.
 pub(super) struct Exec {
@@ -38,13 +31,6 @@ pub(super) struct Exec {
     pub secrets: Arc<dyn Secrets>,
 }
 
-/// A program's environment and the secrets in it.
-#[derive(Debug, PartialEq)]
-struct Environment {
-    variables: BTreeMap<String, String>,
-    secrets: Vec<String>,
-}
-
 #[async_trait]
 impl Processor for Exec {
     async fn process(&self, job: &Job, cancel: &CancellationToken) -> Attempted {
@@ -58,7 +44,7 @@ impl Processor for Exec {
         limits.wall = Millis(wall_ms);
         let program = Program {
             argv,
-            env: environment.variables,
+            env: environment.variables.clone(),
             cwd: job.work.folder().to_owned(),
             stdin: (self.document.input == InputMode::Stdin).then(|| job.work.input()),
             stdout: (self.document.output.to == OutputTarget::Stdout).then(|| job.work.output().to_owned()),
@@ -72,7 +58,7 @@ impl Processor for Exec {
                 Err(or_output_too_large(failure, job, self.document.limits.output))
             }),
             usage: Some(ended.usage),
-            words: redact(&ended.stderr_tail, &environment.secrets),
+            words: environment.redact(&ended.stderr_tail),
         }
     }
 }
@@ -93,9 +79,7 @@ impl Exec {
             }
             argv.push(text);
         }
-        if let Some(program) = argv.first_mut().filter(|program| program.contains('/')) {
-            *program = self.folder.join(&*program).to_string_lossy().into_owned();
-        }
+        resolve(&self.folder, &mut argv);
         Ok(argv)
     }
 
@@ -120,27 +104,15 @@ impl Exec {
     }
 
     fn environment(&self, job: &Job) -> Result<Environment, Failure> {
-        let folder = job.work.folder().to_string_lossy().into_owned();
-        let mut secrets = Vec::new();
-        let base = [("PATH", PATH), ("LANG", "C.UTF-8"), ("HOME", &folder), ("TMPDIR", &folder)];
-        let mut variables: BTreeMap<_, _> =
-            base.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        for (name, value) in &self.document.env {
-            let value = match value {
-                TextOrSecret::Text(text) => text.clone(),
-                TextOrSecret::Secret(secret) => {
-                    let missing = || Failure::SecretMissing { variable: secret.variable(&self.namespace) };
-                    let value = self.secrets.get(&self.namespace, secret).ok_or_else(missing)?;
-                    secrets.push(value.clone());
-                    value
-                }
-            };
-            variables.insert(name.clone(), value);
-        }
-        variables.insert("ORBIT_RUN_ID".to_owned(), job.request.run.run_id.to_string());
-        variables.insert("ORBIT_ATTEMPT".to_owned(), job.attempt.to_string());
-        variables.insert("ORBIT_IDEMPOTENCY_KEY".to_owned(), job.idempotency_key.to_string());
-        Ok(Environment { variables, secrets })
+        let whose = (&self.namespace, &*self.secrets);
+        let mut environment = Environment::of(&self.document.env, job.work.folder(), whose)
+            .map_err(|SecretMissing(variable)| Failure::SecretMissing { variable })?;
+        environment.variables.extend([
+            ("ORBIT_RUN_ID".to_owned(), job.request.run.run_id.to_string()),
+            ("ORBIT_ATTEMPT".to_owned(), job.attempt.to_string()),
+            ("ORBIT_IDEMPOTENCY_KEY".to_owned(), job.idempotency_key.to_string()),
+        ]);
+        Ok(environment)
     }
 }
 

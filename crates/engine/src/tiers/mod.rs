@@ -4,11 +4,9 @@
 //! the processor that is a program. What a failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
 
 mod attempt;
-mod commit;
 mod exec;
 mod output;
 mod processor;
-mod redact;
 pub mod step;
 mod work;
 mod workers;

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use orbit_core::governance::{Closed, Door};
 use orbit_core::run::{Interruption, RunEvent, Step};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
-use orbit_store::contract::Evidence;
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
+use orbit_store::contract::{Claim, Evidence};
 use serde_json::{Map, Value, json};
 
 use super::attempt::{self, Finished};
-use super::commit::commit;
 use crate::clock;
 use crate::namespace::Namespace;
+use crate::persist::persist;
 use crate::running::{Act, Cut};
 use crate::service::panic_message;
 
@@ -49,7 +49,7 @@ async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Opt
     let now = namespace.shared.clock.now();
     let event = event(namespace, &claimed, &finished, cut, now);
     // A run goes on at once after a success, if nobody cut it, the gate lets a new step start and the node is not about to stop.
-    let goes_on = finished.result.is_ok() && cut.is_none() && !namespace.runs.is_closed();
+    let goes_on = finished.result.is_ok() && cut.is_none() && !namespace.shared.stopping.is_cancelled();
     let commit_of = StepCommit {
         event,
         detail: detail(&claimed, &finished, began, now),
@@ -58,9 +58,24 @@ async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Opt
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
-    match commit(namespace, claimed.claim, commit_of).await {
+    match commit(namespace, act, claimed.claim, commit_of).await {
         Some(StepCommitted::Done { next, .. }) => next.map(|next| *next),
         Some(StepCommitted::Lost) | None => None,
+    }
+}
+
+/// Commits. None if it could not be: then the claim stays until the next start, which counts the attempt as interrupted.
+async fn commit(namespace: &Namespace, act: &Act, claim: Claim, commit: StepCommit) -> Option<StepCommitted> {
+    let what = format!("the end of a step of run {}", claim.id);
+    // Whoever cuts acts short to stop the node waits for this.
+    let gives_up = || act.cut() == Some(Cut::Stop);
+    let call = || namespace.store.commit_step(claim, commit.clone(), namespace.shared.clock.now());
+    match persist(&namespace.name, &what, gives_up, call).await {
+        Ok(committed) => Some(committed),
+        Err(error) => {
+            namespace.record_failure("tiers", &format!("{what} could not be recorded: {error}")).await;
+            None
+        }
     }
 }
 

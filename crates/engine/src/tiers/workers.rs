@@ -55,7 +55,9 @@ impl Service for Workers {
             first: namespace.ask(Door::Step, &[]).is_ok(),
             retry: namespace.ask(Door::Retry, &[]).is_ok(),
         };
-        let next = namespace.store.next_step_due().await?;
+        // What is due already is claimed now, or has to wait for more than time.
+        let now = namespace.shared.clock.now();
+        let next = namespace.store.next_step_due().await?.filter(|due| *due > now);
         if !doors.first && !doors.retry {
             return Ok(Turn { done: 0, next: None });
         }

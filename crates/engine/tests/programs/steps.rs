@@ -11,9 +11,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use orbit_core::config::DocName;
 use orbit_core::tiers::Failure;
+use orbit_engine::keeper::Keeper;
 use orbit_engine::running::Cut;
-use orbit_engine::tiers::{InProcess, Job, step};
+use orbit_engine::service::{Service, Turn};
+use orbit_engine::tiers::{InProcess, Job, Workers, step};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::fixture::block_on;
 use crate::world::{Plan, World};
@@ -21,7 +24,7 @@ use crate::world::{Plan, World};
 type Test = fn();
 
 /// Every test by name.
-pub(crate) const ALL: [(&str, Test); 14] = [
+pub(crate) const ALL: [(&str, Test); 17] = [
     ("a_run_from_the_instruction_to_the_artifact", a_run_from_the_instruction_to_the_artifact),
     ("what_is_owed_is_named_with_the_last_step", what_is_owed_is_named_with_the_last_step),
     ("a_program_sees_what_it_is_told", a_program_sees_what_it_is_told),
@@ -33,6 +36,9 @@ pub(crate) const ALL: [(&str, Test); 14] = [
     ("a_panic_is_a_failure", a_panic_is_a_failure),
     ("a_halt_interrupts", a_halt_interrupts),
     ("a_stop_interrupts", a_stop_interrupts),
+    ("a_stopping_node_claims_no_next_step", a_stopping_node_claims_no_next_step),
+    ("a_stopping_node_starts_no_program", a_stopping_node_starts_no_program),
+    ("what_is_due_and_may_not_start_keeps_nobody_awake", what_is_due_and_may_not_start_keeps_nobody_awake),
     ("a_cancelled_run_commits_nothing", a_cancelled_run_commits_nothing),
     ("the_deadline_ends_the_run", the_deadline_ends_the_run),
     ("a_lost_supervisor_is_an_interruption", a_lost_supervisor_is_an_interruption),
@@ -243,10 +249,11 @@ fn damaged_input_is_not_worked_on() {
     block_on(async {
         let check = async |damage: fn(&Path), expected: &str| {
             let world = World::new(Plan::scripts(["echo 1", "cat input", "cat input"])).await;
-            // A node that is about to stop gives no further step to the same worker.
-            world.namespace.runs.close();
+            // A node that is paused gives no further step to the same worker.
+            world.namespace.shared.paused.set(true);
             let first = world.claim().await.unwrap();
             step::run(&world.namespace, first).await;
+            world.namespace.shared.paused.set(false);
             assert_eq!(world.view().await.steps.len(), 1);
             damage(&world.blob(&world.view().await, 0));
             let view = world.go().await;
@@ -343,6 +350,63 @@ fn a_halt_interrupts() {
 
 fn a_stop_interrupts() {
     check_cut(Cut::Stop, "stop");
+}
+
+fn a_stopping_node_claims_no_next_step() {
+    block_on(async {
+        let stopping = CancellationToken::new();
+        let stop = stopping.clone();
+        let processor = InProcess::new(move |_: &Job, input| {
+            stop.cancel();
+            Ok(input)
+        });
+        let mut plan = Plan::scripts(["true", "cat", "cat"]);
+        plan.embedded.insert(DocName::parse("p1").unwrap(), Arc::new(processor));
+        plan.stopping = stopping;
+        let world = World::new(plan).await;
+        let claimed = world.claim().await.unwrap();
+        step::run(&world.namespace, claimed).await;
+        let view = world.view().await;
+        let states: Vec<_> = view.steps.iter().map(|step| step.state.as_str()).collect();
+        assert_eq!(
+            (view.state.as_str(), states),
+            ("ready", vec!["succeeded"]),
+            "what was under way is finished"
+        );
+        assert_eq!(world.claim().await.unwrap().step.name(), "tier2");
+    });
+}
+
+fn a_stopping_node_starts_no_program() {
+    block_on(async {
+        let plan = Plan::scripts(["echo started", "cat", "cat"]);
+        plan.stopping.cancel();
+        let world = World::new(plan).await;
+        let claimed = world.claim().await.unwrap();
+        step::run(&world.namespace, claimed).await;
+        assert_eq!(world.view().await.state, "ready");
+        let records = world.records("step_interrupted").await;
+        assert!(records[0].body.to_string().contains(r#""cause":"stop""#), "{}", records[0].body);
+        let again = world.claim().await.unwrap();
+        assert_eq!((again.attempt, again.failed), (2, 0));
+    });
+}
+
+fn what_is_due_and_may_not_start_keeps_nobody_awake() {
+    block_on(async {
+        let processor =
+            json!({ "argv": ["false"], "retry": { "attempts": 2, "backoff": { "initial": "1s" } } });
+        let world = World::new(Plan::first(processor)).await;
+        assert_eq!(world.go().await.state, "waiting");
+        let (keeper, workers) =
+            (Keeper::new(Arc::clone(&world.namespace)), Workers::new(Arc::clone(&world.namespace)));
+        world.namespace.shared.paused.set(true);
+        assert!(keeper.turn().await.unwrap().next.is_some(), "the end of the wait is something to wait for");
+        world.pass(SignedDuration::from_mins(1));
+        for turn in [keeper.turn().await.unwrap(), workers.turn().await.unwrap()] {
+            assert_eq!(turn, Turn::default());
+        }
+    });
 }
 
 fn a_cancelled_run_commits_nothing() {

@@ -24,6 +24,7 @@ use orbit_store::contract::tiers::ClaimedStep;
 use orbit_store::contract::view::RunView;
 use orbit_store::sqlite::SqliteStore;
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::fixture::launcher;
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) deadline: SignedDuration,
     /// Owed to an endpoint with this address.
     pub(crate) url: Option<&'static str>,
+    /// The node's; cancelled to stop it.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// See the module.
@@ -83,6 +86,7 @@ impl Plan {
             label: "a label",
             deadline: SignedDuration::from_hours(1),
             url: None,
+            stopping: CancellationToken::new(),
         }
     }
 
@@ -161,6 +165,7 @@ impl World {
             paused: Cell::default(),
             halted: Cell::default(),
             reopened_at: Cell::default(),
+            stopping: plan.stopping.clone(),
             runs: Arc::new(tokio::sync::Semaphore::new(1)),
             embedded: plan.embedded.clone(),
         };

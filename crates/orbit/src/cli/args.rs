@@ -9,20 +9,17 @@ use uuid::Uuid;
 /// Runs cycles unattended: selects an initiation, sends it through three tiers of processors, delivers the result, records everything.
 #[derive(Debug, Parser)]
 #[command(name = "orbit", version, max_term_width = 110, disable_help_subcommand = true)]
-#[command(after_help = EXIT_CODES)]
 pub struct Cli {
-    /// The home: the folder that holds `orbit.yaml` and `namespaces/` [env: `ORBIT_HOME`, else the current folder]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The home folder; `ORBIT_HOME` if not given, else the current folder
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     pub home: Option<PathBuf>,
-    /// Print JSON on standard output
-    #[arg(long, global = true)]
+    /// Print JSON instead of text
+    #[arg(long, global = true, display_order = 901)]
     pub json: bool,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
 }
-
-const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 failed, 2 usage or configuration, 3 partial, 4 halted or paused, 5 nothing to do.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -148,6 +145,7 @@ pub struct PageArgs {
 #[derive(Debug, Args)]
 pub struct IdArgs {
     /// The id
+    #[arg(value_parser = id)]
     pub id: Uuid,
     /// The namespace; needed if the home has several
     #[arg(short, long)]
@@ -179,7 +177,7 @@ pub enum Runs {
         #[command(flatten)]
         page: PageArgs,
         /// Only those of this cycle
-        #[arg(long)]
+        #[arg(long, value_name = "ID", value_parser = id)]
         cycle: Option<Uuid>,
     },
     /// Tell the story of one
@@ -219,12 +217,13 @@ pub enum Deliveries {
     /// Try dead letters again
     Redrive {
         /// One delivery
+        #[arg(value_parser = id)]
         id: Option<Uuid>,
         /// Those of a run
-        #[arg(long)]
+        #[arg(long, value_name = "ID", value_parser = id)]
         run: Option<Uuid>,
         /// Those of an endpoint, which is enabled again
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         endpoint: Option<String>,
         /// All of them
         #[arg(long)]
@@ -296,7 +295,7 @@ pub enum Schedule {
         #[arg(short, long)]
         namespace: Option<String>,
         /// Begin after this instant, such as `2026-03-29T00:00:00Z`; now, if nothing is said
-        #[arg(long)]
+        #[arg(long, value_name = "INSTANT", value_parser = instant)]
         from: Option<jiff::Timestamp>,
         /// How many a run profile
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -313,13 +312,13 @@ pub enum Log {
         #[arg(short, long)]
         namespace: Option<String>,
         /// Begin after this position
-        #[arg(long)]
+        #[arg(long, value_name = "POSITION")]
         after: Option<u64>,
         /// Only those about this run
-        #[arg(long)]
+        #[arg(long, value_name = "ID", value_parser = id)]
         run: Option<Uuid>,
         /// Only those about this cycle
-        #[arg(long)]
+        #[arg(long, value_name = "ID", value_parser = id)]
         cycle: Option<Uuid>,
         /// Records at most
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -328,6 +327,14 @@ pub enum Log {
         #[arg(long)]
         follow: bool,
     },
+}
+
+fn id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "expected a whole id, as the lists print it")
+}
+
+fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "expected an instant with its offset, such as 2026-03-29T00:00:00Z")
 }
 
 impl DeliveryState {

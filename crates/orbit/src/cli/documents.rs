@@ -11,6 +11,9 @@ use crate::control::{Command, DocumentKind, List};
 use crate::exit;
 use crate::render::{self, Terminal};
 
+/// Names that a hint lists at most.
+const NAMES_MAX: u32 = 20;
+
 /// `orbit profiles`.
 pub async fn profiles(layout: &Layout, verb: &Documents, out: &Terminal, json: bool) -> Result<u8, Failure> {
     perform(layout, verb, DocumentKind::Profile, (out, json)).await
@@ -55,8 +58,24 @@ async fn perform(
                     DocumentKind::Profile => ("profile", "profiles"),
                     DocumentKind::RunProfile => ("run profile", "run-profiles"),
                 };
-                return Err(Failure::usage(format!("there is no {word} `{reference}`"))
-                    .hint(format!("`orbit {verb} list` shows what there is")));
+                let list = match kind {
+                    DocumentKind::Profile => List::Profiles { archived: true },
+                    DocumentKind::RunProfile => List::RunProfiles { archived: true },
+                };
+                let command =
+                    Command::List { namespace: namespace.clone(), list, cursor: None, limit: NAMES_MAX };
+                let all = session.ask(command).await?;
+                let names: Vec<_> = all["items"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|one| one["label"].as_str())
+                    .collect();
+                let hint = match names.as_slice() {
+                    [] => format!("`orbit {verb} list` shows what there is"),
+                    names => format!("there are: {}", names.join(", ")),
+                };
+                return Err(Failure::usage(format!("there is no {word} `{reference}`")).hint(hint));
             }
             either(&document, json, render::document)?;
             Ok(exit::SUCCEEDED)

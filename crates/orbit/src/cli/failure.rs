@@ -9,6 +9,7 @@ use crate::control::{LockError, Refusal, SocketError};
 use crate::engine::OpenError;
 use crate::exit;
 use crate::render::text::clean_lines;
+use crate::render::units::counted;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +67,11 @@ impl From<OpenError> for Failure {
             OpenError::Config { problems } => {
                 let listed: Vec<_> = problems.iter().map(Diagnostic::to_string).collect();
                 let count = problems.iter().filter(|problem| problem.is_error()).count();
-                Self::usage(format!("the configuration has {count} problem(s)\n{}", listed.join("\n")))
+                Self::usage(format!(
+                    "the configuration has {}\n{}",
+                    counted(count, "error"),
+                    listed.join("\n")
+                ))
             }
             OpenError::Environment(message) => Self::usage(message),
             OpenError::Lock(error) => error.into(),

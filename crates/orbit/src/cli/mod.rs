@@ -4,6 +4,7 @@ pub mod args;
 pub mod artifact;
 pub mod documents;
 pub mod failure;
+pub mod help;
 pub mod output;
 pub mod read;
 pub mod request;
@@ -18,7 +19,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
+use clap::error::ErrorKind;
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::layout::Layout;
 
@@ -29,6 +31,7 @@ use crate::config::load;
 use crate::environment;
 use crate::render::Terminal;
 use crate::render::text::clean_lines;
+use crate::render::units::counted;
 use crate::{exit, init, schema};
 
 /// Blocking work that is under way when the command is done, such as reading a pipe that nobody writes to, is left after this long.
@@ -38,8 +41,10 @@ const COLUMNS_ASSUMED: u16 = 80;
 
 /// Runs the command line that this process was started with; the answer is the exit code.
 pub fn main() -> u8 {
-    // Clap prints usage errors itself and exits with 2, as the contract says.
-    let cli = Cli::parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}"))),
@@ -47,6 +52,20 @@ pub fn main() -> u8 {
     let code = runtime.block_on(perform(&cli)).unwrap_or_else(|failure| report(&failure));
     runtime.shutdown_timeout(BLOCKING_END);
     code
+}
+
+/// The command line, or, if it asks for help or is wrong, the exit code after that was said.
+fn parse() -> Result<Cli, u8> {
+    let matches = help::command().try_get_matches();
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| {
+        if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            output::say(&clean_lines(&help::usage_error(&error.render().to_string())));
+        } else {
+            // A reader that is gone has seen enough.
+            _ = error.print();
+        }
+        u8::try_from(error.exit_code()).unwrap_or(exit::USAGE)
+    })
 }
 
 fn report(failure: &Failure) -> u8 {
@@ -67,7 +86,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Completions { shell } => {
             // Into memory first: the generator panics when its writer fails.
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "orbit", &mut script);
+            clap_complete::generate(*shell, &mut help::command(), "orbit", &mut script);
             output::bytes(&script)?;
             Ok(exit::SUCCEEDED)
         }
@@ -133,12 +152,16 @@ fn make_home(dir: &Path) -> Result<u8, Failure> {
     for path in made {
         output::say(&format!("  made {}", path.display()));
     }
-    output::print(&format!("A home that works: try `orbit --home {} run`\n", dir.display()))?;
+    let enter = if dir == Path::new(".") { String::new() } else { format!("`cd {}`, then ", dir.display()) };
+    output::print(&format!(
+        "this home works as it is: {enter}`orbit run` runs one cycle, `orbit serve` runs every schedule\n"
+    ))?;
     Ok(exit::SUCCEEDED)
 }
 
 /// Prints every problem; 2 if one of them is an error.
 fn check(home: &Path, json: bool) -> Result<u8, Failure> {
+    session::is_home(home)?;
     let loaded = load(home);
     let errors = loaded.problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = loaded.problems.len() - errors;
@@ -157,7 +180,7 @@ fn check(home: &Path, json: bool) -> Result<u8, Failure> {
         if !text.is_empty() {
             output::print(&format!("{}\n", clean_lines(&text)))?;
         }
-        output::say(&format!("{errors} error(s), {warnings} warning(s)"));
+        output::say(&format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")));
     }
     Ok(if errors == 0 { exit::SUCCEEDED } else { exit::USAGE })
 }

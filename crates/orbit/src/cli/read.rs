@@ -15,7 +15,7 @@ use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, Log, PageArgs, Runs}
 use super::failure::Failure;
 use super::output;
 use super::output::{either, json_line, print, say};
-use super::session::Session;
+use super::session::{Session, is_home};
 use crate::config::{Diagnostic, load};
 use crate::control::{Command, List, NamespaceChoice, Thing};
 use crate::engine::OpenError;
@@ -61,6 +61,11 @@ pub async fn runs(layout: &Layout, verb: &Runs, out: &Terminal, json: bool) -> R
         Runs::Show { which, follow } => story(layout, which, *follow, out, json).await,
         Runs::Cancel { which, reason } => {
             let (namespace, run_id, reason) = (which.namespace.clone(), which.id, reason.clone());
+            let run = show(layout, which, Thing::Run).await?;
+            if let Some(outcome) = run["outcome"].as_str() {
+                return Err(Failure::usage(format!("run `{run_id}` is finished already: {outcome}"))
+                    .hint("only what is not finished can be cancelled"));
+            }
             let answer = ask(layout, Command::CancelRun { namespace, run_id, reason }).await?;
             either(&answer, json, |_| format!("run {run_id} is cancelled\n"))?;
             Ok(exit::SUCCEEDED)
@@ -98,8 +103,10 @@ pub async fn deliveries(
             };
             let answer = ask(layout, command).await?;
             let count = answer["redriven"].as_array().map_or(0, Vec::len);
-            either(&answer, json, |_| {
-                format!("{count} dead letter(s) wait again; `orbit serve` sends them\n")
+            either(&answer, json, |_| match count {
+                0 => "no dead letter matches; `orbit deliveries list --state dead` shows them\n".to_owned(),
+                1 => "1 dead letter waits again; `orbit serve` sends it\n".to_owned(),
+                _ => format!("{count} dead letters wait again; `orbit serve` sends them\n"),
             })?;
             Ok(if count == 0 { exit::NOTHING } else { exit::SUCCEEDED })
         }
@@ -197,21 +204,29 @@ pub struct PreviewArgs<'a> {
 
 /// `orbit schedule preview`: from the documents alone.
 pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    is_home(home)?;
     let loaded = load(home);
     if loaded.problems.iter().any(Diagnostic::is_error) {
         return Err(OpenError::Config { problems: loaded.problems }.into());
     }
+    let spaces = || {
+        loaded.namespaces.iter().filter(|one| which.namespace.is_none_or(|name| name == one.name.as_str()))
+    };
+    if let Some(name) = which.namespace.filter(|_| spaces().next().is_none()) {
+        let names: Vec<_> = loaded.namespaces.iter().map(|one| one.name.to_string()).collect();
+        return Err(Failure::usage(format!("there is no namespace `{name}`"))
+            .hint(format!("this home has: {}", names.join(", "))));
+    }
     let mut items = Vec::new();
-    for namespace in &loaded.namespaces {
-        if which.namespace.is_some_and(|name| name != namespace.name.as_str()) {
-            continue;
-        }
+    let mut found = false;
+    for namespace in spaces() {
         for run_profile in namespace.snapshot.run_profiles.values() {
             let id = run_profile.run_profile_id;
             let named = |name: &str| name == run_profile.label.as_str() || name == id.to_string();
             if which.run_profile.is_some_and(|name| !named(name)) {
                 continue;
             }
+            found = true;
             let Ok(schedule) = Schedule::compile(&run_profile.execution_policy.schedule, id) else {
                 continue;
             };
@@ -223,8 +238,15 @@ pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool)
             }
         }
     }
+    if let Some(name) = which.run_profile.filter(|_| !found) {
+        let labels: Vec<_> =
+            spaces().flat_map(|one| one.snapshot.run_profiles.keys()).map(ToString::to_string).collect();
+        return Err(Failure::usage(format!("there is no run profile `{name}`"))
+            .hint(format!("there are: {}", labels.join(", "))));
+    }
     if items.is_empty() {
-        return Err(Failure::usage("no run profile matches, or none ever fires").hint("see `orbit check`"));
+        return Err(Failure::usage("nothing ever fires")
+            .hint("add a document under `run-profiles/`; `orbit check` reads it"));
     }
     items.sort_by_key(|item| item["due"].as_str().and_then(|due| due.parse::<Timestamp>().ok()));
     either(&json!({ "items": items, "next": null }), json, |answer| render::schedule_preview(answer, out))?;
@@ -360,8 +382,11 @@ async fn show(layout: &Layout, which: &IdArgs, thing: Thing) -> Result<Value, Fa
 }
 
 fn missing(word: &str, id: Uuid) -> Failure {
-    Failure::usage(format!("there is no {word} `{id}`"))
-        .hint("the lists show what there is: cycles, runs, deliveries")
+    Failure::usage(format!("there is no {word} `{id}`")).hint(match word {
+        "cycle" => "`orbit cycles list` shows the cycles",
+        "delivery" => "`orbit deliveries list` shows the deliveries",
+        _ => "`orbit runs list` shows the runs",
+    })
 }
 
 /// Asks once.

@@ -150,7 +150,8 @@ impl From<Unanswered> for Failure {
     }
 }
 
-fn is_home(home: &Path) -> Result<(), Failure> {
+/// Refuses a folder that is not a home.
+pub fn is_home(home: &Path) -> Result<(), Failure> {
     let is_home = home.join("orbit.yaml").exists() || home.join("namespaces").is_dir();
     if is_home { Ok(()) } else { Err(Failure::no_home(home)) }
 }

@@ -19,6 +19,7 @@ use crate::config::load;
 use crate::environment::Environment;
 use crate::render::Terminal;
 use crate::render::text::{clean, clean_lines, pad};
+use crate::render::units::counted;
 
 /// What was found in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -146,7 +147,12 @@ pub fn render(findings: &[Finding], out: &Terminal) -> String {
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    shown + &format!("{} problem(s), {} warning(s)\n", count(Level::Problem), count(Level::Warning))
+    shown
+        + &format!(
+            "{}, {}\n",
+            counted(count(Level::Problem), "problem"),
+            counted(count(Level::Warning), "warning")
+        )
 }
 
 #[cfg(test)]
@@ -171,7 +177,7 @@ problem  programs       processor `write`: no program `nope` in PATH
     hint: install it
 warning  configuration  a.yaml:1:2: odd
     hint: say it better
-1 problem(s), 1 warning(s)
+1 problem, 1 warning
 ";
         assert_eq!(render(&findings, &out), expected);
         assert!(findings[1].is_problem() && !findings[0].is_problem());

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::fields::{between, items, scalar, some_text, text};
+use super::fields::{between, items, moment, scalar, some_text, text};
 use super::text::short;
 use super::units::duration;
 use super::{Terminal, block, standing};
@@ -22,10 +22,10 @@ pub fn cycle(cycle: &Value, out: &Terminal) -> String {
         ("initiation", some_text(cycle, "initiation").map(|label| out.fit(&label, 14)).unwrap_or_default()),
         ("run profile", text(cycle, "run_profile")),
         ("trigger", text(cycle, "trigger")),
-        ("nominal", text(cycle, "nominal_time")),
+        ("nominal", moment(cycle, "nominal_time")),
         ("snapshot", short(&text(cycle, "snapshot"))),
-        ("fired", text(cycle, "fired_at")),
-        ("finished", text(cycle, "finished_at")),
+        ("fired", moment(cycle, "fired_at")),
+        ("finished", moment(cycle, "finished_at")),
         ("reason", text(cycle, "reason")),
     ]));
     let runs: Vec<_> = items(cycle, "runs").iter().filter_map(scalar).collect();

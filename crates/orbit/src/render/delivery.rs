@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::fields::{between, count, items, some_text, text, time, told};
+use super::fields::{between, count, items, moment, some_text, text, time, told};
 use super::text::short;
 use super::units::{bytes, duration, instant};
 use super::{Terminal, Tone, block};
@@ -21,8 +21,8 @@ pub fn delivery(delivery: &Value, out: &Terminal) -> String {
         ("address", out.fit(&text(delivery, "url"), 13)),
         ("run", text(delivery, "run_id")),
         ("artifact", format!("{}, {}", short(&text(delivery, "digest")), bytes(count(delivery, "bytes")))),
-        ("created", text(delivery, "created_at")),
-        ("settled", text(delivery, "settled_at")),
+        ("created", moment(delivery, "created_at")),
+        ("settled", moment(delivery, "settled_at")),
         ("reason", text(delivery, "reason")),
         ("next", next_attempt(delivery, out).unwrap_or_default()),
     ]));
@@ -34,13 +34,18 @@ pub fn delivery(delivery: &Value, out: &Terminal) -> String {
         }
     }
     if text(delivery, "state") == "dead" {
-        _ = writeln!(
-            shown,
-            "  hint: `orbit deliveries redrive {}` tries again",
-            text(delivery, "delivery_id")
-        );
+        _ = writeln!(shown, "  {}", redrive(delivery));
     }
     shown
+}
+
+/// How a dead letter is tried again. An endpoint that is disabled must be enabled, or it would be dead again at once.
+pub(super) fn redrive(delivery: &Value) -> String {
+    if text(delivery, "reason").starts_with("the endpoint is disabled") {
+        let endpoint = text(delivery, "endpoint");
+        return format!("hint: `orbit deliveries redrive --endpoint {endpoint}` enables it and tries again");
+    }
+    format!("hint: `orbit deliveries redrive {}` tries again", text(delivery, "delivery_id"))
 }
 
 /// When the next attempt is due, of a delivery that waits for one.

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::text::clean;
+use super::units;
 
 /// The text of a field, safe for a terminal; of a number or yes-or-no as JSON writes it, else empty.
 pub(super) fn text(of: &Value, name: &str) -> String {
@@ -34,6 +35,15 @@ pub(super) fn count(of: &Value, name: &str) -> u64 {
 /// An instant.
 pub(super) fn time(of: &Value, name: &str) -> Option<Timestamp> {
     of[name].as_str()?.parse().ok()
+}
+
+/// An instant to the millisecond, or to the second if it is a whole one; as it is, if it is none.
+pub(super) fn moment(of: &Value, name: &str) -> String {
+    match time(of, name) {
+        Some(at) if at.subsec_nanosecond() == 0 => units::instant(at),
+        Some(at) => units::moment(at),
+        None => text(of, name),
+    }
 }
 
 /// The time between two instants, if both are known.

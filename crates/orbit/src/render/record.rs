@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::fields::{scalar, some_text, text};
+use super::fields::{scalar, some_text, text, time};
 use super::text::{clean, fit, pad, short};
+use super::units::moment;
 
 /// Fields of a body, or of the event in it, that say most, in the order in which they are shown. Whatever else a body holds is in the JSON.
 const TELLING: [&str; 29] = [
@@ -53,7 +54,7 @@ pub fn record_line(record: &Value) -> String {
     };
     let line = format!(
         "{}  {:>6}  {}{about}  {}",
-        text(record, "at"),
+        time(record, "at").map_or_else(|| text(record, "at"), moment),
         text(record, "position"),
         pad(&text(record, "kind"), KIND_COLUMNS),
         facts(&record["body"]),
@@ -72,7 +73,12 @@ pub(super) fn facts(body: &Value) -> String {
     let told: Vec<_> = told.take(FACTS_MAX).collect();
     match (told.is_empty(), body) {
         (false, _) => told.join(" "),
-        (true, Value::Object(fields)) if fields.is_empty() => String::new(),
+        (true, Value::Object(fields)) => {
+            let others = fields
+                .iter()
+                .filter_map(|(name, value)| Some(format!("{}={}", clean(name), fact(name, value)?)));
+            others.take(FACTS_MAX).collect::<Vec<_>>().join(" ")
+        }
         (true, other) => fit(&clean(&other.to_string()), FACT_COLUMNS_MAX),
     }
 }
@@ -105,12 +111,12 @@ mod tests {
                 "cycle_id": "9c1b0000-0000-5000-8000-000000000001", "body_class": "fact",
                 "body": { "step": "tier2", "attempt": 1, "failure": { "kind": "exited" }, "usage": { "cpu_ms": 3 },
                     "event": { "event": "step_failed", "failure": "exit code 3:\n\u{1b}[1mno" } } }),
-            "2026-11-25T11:57:00.5Z      12  step_failed          run 3f2a8c1e  step=tier2 attempt=1 failure=\"exit code 3: no\"",
+            "2026-11-25T11:57:00.500Z      12  step_failed          run 3f2a8c1e  step=tier2 attempt=1 failure=\"exit code 3: no\"",
         );
         check(
             json!({ "position": 0, "at": "2026-11-25T11:57:00Z", "kind": "config_activated", "body_class": "fact",
                 "body": { "snapshot": "sha256:ba7816bf8f01cfea414140de" } }),
-            "2026-11-25T11:57:00Z       0  config_activated     snapshot=ba7816bf8f01",
+            "2026-11-25T11:57:00.000Z       0  config_activated     snapshot=ba7816bf8f01",
         );
         check(
             json!({ "position": 3, "at": "t", "kind": "step_output", "cycle_id": "9c1b0000-0000", "body_class": "evidence", "body": null }),
@@ -122,8 +128,8 @@ mod tests {
         );
         check(json!({ "position": 5, "at": "t", "kind": "resumed", "body": {} }), "t       5  resumed");
         check(
-            json!({ "position": 6, "at": "t", "kind": "x", "body": { "z": 1 } }),
-            "t       6  x                    {\"z\":1}",
+            json!({ "position": 6, "at": "t", "kind": "x", "body": { "z": 1, "a": "b c" } }),
+            "t       6  x                    a=\"b c\" z=1",
         );
     }
 }

@@ -80,7 +80,8 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
     }
     for firing in items(namespace, "next_firings") {
         let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
-        _ = writeln!(shown, "  next {}  {due}", text(firing, "run_profile"));
+        // In the column of the block above, whose widest name is `deliveries`.
+        _ = writeln!(shown, "  next        {}  {due}", text(firing, "run_profile"));
     }
     shown
 }
@@ -143,7 +144,7 @@ namespace studio  closed
   disk        12.1 GiB free, floor 256.0 MiB
   endpoint `archive` is disabled: it answered 410
     hint: `orbit deliveries redrive --endpoint archive` enables it and tries again
-  next daily  in 6h
+  next        daily  in 6h
 ";
         assert_eq!(status(&answer, &terminal(Some(100))), expected);
     }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::delivery::{next_attempt, receipts};
-use super::fields::{between, count, items, some_text, text, time, told};
+use super::delivery::{next_attempt, receipts, redrive};
+use super::fields::{between, count, items, moment, some_text, text, time, told};
 use super::record::facts;
 use super::text::{clean, pad, short};
 use super::units::{bytes, duration, time_of_day};
@@ -16,6 +17,9 @@ const LAST_WORDS_LINES_MAX: usize = 5;
 /// Columns of the longest step (`normalize`) and of the longest state that a step or delivery shows.
 const STEP_COLUMNS: usize = 9;
 const STATE_COLUMNS: usize = 11;
+/// Columns of most sizes (`123.4 KiB`), and of most times and memory that a program used (`cpu 12.3s`).
+const SIZE_COLUMNS: usize = 9;
+const USED_COLUMNS: usize = 9;
 
 /// The run as its row and its records (in order of position) tell it.
 pub fn story(run: &Value, records: &[Value], out: &Terminal) -> String {
@@ -23,8 +27,17 @@ pub fn story(run: &Value, records: &[Value], out: &Terminal) -> String {
     let steps = items(run, "steps");
     shown.push_str(if steps.is_empty() { "\nno step has started\n" } else { "\nsteps\n" });
     for step in steps {
-        shown.push_str(&step_line(step, out));
-        shown.push_str(&failed_attempts(&text(step, "step"), records, out));
+        let name = text(step, "step");
+        let used =
+            records.iter().rev().find(|one| one["body"]["step"] == *name && one["kind"] == "step_succeeded");
+        shown.push_str(&step_line(step, used.map_or(&Value::Null, |record| &record["body"]["usage"]), out));
+        let failed = failed_attempts(&name, records, out);
+        let why =
+            some_text(step, "failure").filter(|_| failed.is_empty() && text(step, "state") != "succeeded");
+        if let Some(why) = why {
+            _ = writeln!(shown, "    {}", out.paint(Tone::Bad, &out.fit(&why, 4)));
+        }
+        shown.push_str(&failed);
     }
     if text(run, "outcome") == "failed" {
         shown.push_str(&last_words(records, out));
@@ -57,7 +70,8 @@ pub fn story_line(_run: &Value, record: &Value, out: &Terminal) -> Option<String
 fn head(run: &Value, out: &Terminal) -> String {
     let took = between(run, "started_at", "finished_at").map(|took| format!(" in {}", duration(took)));
     let artifact = items(run, "steps").iter().rev().find_map(|step| some_text(step, "digest"));
-    let artifact = artifact.filter(|_| matches!(text(run, "state").as_str(), "dispatching" | "finished"));
+    let artifact =
+        artifact.filter(|_| matches!(standing(run).as_str(), "dispatching" | "succeeded" | "partial"));
     let title = format!("run {}  {}", text(run, "run_id"), out.paint_state(&standing(run)));
     format!("{title}{}\n", took.unwrap_or_default())
         + &block(&[
@@ -65,16 +79,16 @@ fn head(run: &Value, out: &Terminal) -> String {
             ("profile", text(run, "profile")),
             ("run profile", text(run, "run_profile")),
             ("cycle", text(run, "cycle_id")),
-            ("nominal", text(run, "nominal_time")),
+            ("nominal", moment(run, "nominal_time")),
             ("snapshot", short(&text(run, "snapshot"))),
-            ("started", text(run, "started_at")),
-            ("finished", text(run, "finished_at")),
+            ("started", moment(run, "started_at")),
+            ("finished", moment(run, "finished_at")),
             ("artifact", artifact.unwrap_or_default()),
             ("reason", out.paint(Tone::Bad, &text(run, "reason"))),
         ])
 }
 
-fn step_line(step: &Value, out: &Terminal) -> String {
+fn step_line(step: &Value, usage: &Value, out: &Terminal) -> String {
     let state = text(step, "state");
     let end = time(step, "finished_at").unwrap_or(out.now);
     let took = time(step, "started_at").map(|start| duration(end.duration_since(start))).unwrap_or_default();
@@ -84,7 +98,10 @@ fn step_line(step: &Value, out: &Terminal) -> String {
     };
     let size = step["bytes"].as_u64().map(bytes);
     let digest = some_text(step, "digest").map(|digest| short(&digest));
-    let parts = [Some(pad(&took, 6)), size, some_text(step, "media_type"), digest, attempts];
+    let size = size.map(|size| pad(&size, SIZE_COLUMNS));
+    let used =
+        used(usage).map(|used| used.iter().map(|one| pad(one, USED_COLUMNS)).collect::<Vec<_>>().join("  "));
+    let parts = [Some(pad(&took, 6)), size, used, attempts, some_text(step, "media_type"), digest];
     let padding = " ".repeat(STATE_COLUMNS.saturating_sub(state.len()));
     let mut line = format!(
         "  {}  {}{padding}  {}",
@@ -92,14 +109,17 @@ fn step_line(step: &Value, out: &Terminal) -> String {
         out.paint_state(&state),
         parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
     );
-    line.truncate(line.trim_end().len());
+    line = out.fit(line.trim_end(), 0);
     line.push('\n');
-    if let Some(failure) =
-        some_text(step, "failure").filter(|_| matches!(state.as_str(), "failed" | "cancelled"))
-    {
-        _ = writeln!(line, "    {}", out.paint(Tone::Bad, &out.fit(&failure, 4)));
-    }
     line
+}
+
+/// What a program used of the machine: processor time, and memory if it lived long enough for that to be seen.
+fn used(usage: &Value) -> Option<Vec<String>> {
+    let cpu = i64::try_from(usage["cpu_ms"].as_u64()?).unwrap_or(i64::MAX);
+    let cpu = format!("cpu {}", duration(SignedDuration::from_millis(cpu)));
+    let memory = Some(count(usage, "memory_peak_bytes")).filter(|memory| *memory > 0);
+    Some([Some(cpu), memory.map(|memory| format!("mem {}", bytes(memory)))].into_iter().flatten().collect())
 }
 
 /// The attempts of a step that were followed by another, each on a line.
@@ -113,7 +133,11 @@ fn failed_attempts(step: &str, records: &[Value], out: &Terminal) -> String {
             Some("step_failed" | "step_interrupted") => {
                 let at = time(record, "at").map(time_of_day).unwrap_or_default();
                 let why = told(body).unwrap_or_else(|| "interrupted".to_owned());
-                let line = format!("attempt {attempt}: {why}");
+                let took = body["duration_ms"].as_i64().map(SignedDuration::from_millis).map(duration);
+                let spent: Vec<_> =
+                    took.into_iter().chain(used(&body["usage"]).into_iter().flatten()).collect();
+                let spent = if spent.is_empty() { String::new() } else { format!(" ({})", spent.join(", ")) };
+                let line = format!("attempt {attempt}: {why}{spent}");
                 _ = writeln!(shown, "    {}  {}", out.paint(Tone::Dim, &at), out.fit(&line, 18));
             }
             Some(_) | None => {}
@@ -159,11 +183,7 @@ fn delivery_lines(delivery: &Value, out: &Terminal) -> String {
     }
     if state == "dead" {
         _ = writeln!(shown, "    {}", out.paint(Tone::Bad, &out.fit(&text(delivery, "reason"), 4)));
-        _ = writeln!(
-            shown,
-            "    hint: `orbit deliveries redrive {}` tries again",
-            text(delivery, "delivery_id")
-        );
+        _ = writeln!(shown, "    {}", redrive(delivery));
     }
     shown
 }
@@ -194,14 +214,22 @@ mod tests {
         let record = |second: &str, kind: &str, body: Value| json!({ "at": format!("2026-11-25T11:57:{second}Z"), "kind": kind, "run_id": RUN, "body_class": "fact", "body": body });
         vec![
             record("00", "step_started", json!({ "step": "tier1", "attempt": 1 })),
-            record("01.25", "step_failed", json!({ "step": "tier1", "event": { "failure": "exit code 3" } })),
+            record(
+                "01.25",
+                "step_failed",
+                json!({ "step": "tier1", "duration_ms": 1250, "usage": { "cpu_ms": 12, "memory_peak_bytes": 0 }, "event": { "failure": "exit code 3" } }),
+            ),
             record(
                 "01.25",
                 "step_output",
                 json!({ "step": "tier1", "stderr": "one\n\u{1b}[31mcannot read\u{1b}[0m\n" }),
             ),
             record("02", "step_started", json!({ "step": "tier1", "attempt": 2 })),
-            record("02.5", "step_succeeded", json!({ "step": "tier1" })),
+            record(
+                "02.5",
+                "step_succeeded",
+                json!({ "step": "tier1", "usage": { "cpu_ms": 40, "memory_peak_bytes": 3 << 20 } }),
+            ),
         ]
     }
 
@@ -221,18 +249,18 @@ run 3f2a8c1e-0000-5000-8000-000000000001  succeeded in 12.3s
   nominal      2026-11-25T11:57:00Z
   snapshot     ba7816bf8f01
   started      2026-11-25T11:57:00Z
-  finished     2026-11-25T11:57:12.3Z
+  finished     2026-11-25T11:57:12.300Z
   artifact     sha256:00112233445566778899
 
 steps
-  tier1      succeeded    2.5s    1.2 KiB  text/plain  001122334455  2 attempts
-    11:57:01.250  attempt 1: exit code 3
+  tier1      succeeded    2.5s    1.2 KiB    cpu 40ms   mem 3.0 MiB  2 attempts  text/plain  001122334455
+    11:57:01.250  attempt 1: exit code 3 (1.2s, cpu 12ms)
 
 deliveries
   archive    accepted     https://archive.example.net/x
     2026-11-25T11:57:12Z  attempt 1  201  0.2s  192.0.2.1:443
 ";
-        assert_eq!(story(&run, &records(), &terminal(Some(100))), expected);
+        assert_eq!(story(&run, &records(), &terminal(Some(110))), expected);
     }
 
     #[test]
@@ -247,8 +275,7 @@ deliveries
         let expected = "
 steps
   tier1      failed       2.5s    2 attempts
-    exit code 3
-    11:57:01.250  attempt 1: exit code 3
+    11:57:01.250  attempt 1: exit code 3 (1.2s, cpu 12ms)
     | one
     | cannot read
   hint: `orbit log tail --run 3f2a8c1e-0000-5000-8000-000000000001 --json` has everything that was recorded

@@ -25,7 +25,9 @@ pub fn cycle_summary(cycle: &Value, runs: &[Value], out: &Terminal) -> String {
     for run in runs {
         shown.push_str(&surface(run, columns, out));
     }
-    _ = writeln!(shown, "next: {}", next_command(cycle, runs));
+    // A command a line, so that each can be picked up whole.
+    let next = next_command(cycle, runs).replace("; `orbit", "\n      `orbit");
+    _ = writeln!(shown, "next: {next}");
     shown
 }
 
@@ -45,8 +47,15 @@ fn surface(run: &Value, columns: usize, out: &Terminal) -> String {
         facts.join("  ")
     );
     let mut shown = format!("{}\n", line.trim_end());
+    let failed = items(run, "steps").iter().find(|step| text(step, "state") == "failed");
     if let Some(reason) = some_text(run, "reason") {
+        let step = failed.map(|step| format!("{}: ", text(step, "step"))).unwrap_or_default();
+        let reason = format!("{step}{reason}");
         _ = writeln!(shown, "    {}", out.paint(Tone::Bad, &out.fit(&reason, 4)));
+    }
+    let kept = items(run, "steps").iter().rev().find_map(|step| some_text(step, "digest"));
+    if let Some(kept) = kept.filter(|_| standing == "succeeded" && items(run, "deliveries").is_empty()) {
+        _ = writeln!(shown, "    made {kept}");
     }
     for delivery in items(run, "deliveries") {
         let state = text(delivery, "state");
@@ -75,7 +84,7 @@ fn next_command(cycle: &Value, runs: &[Value]) -> String {
         return format!("`orbit runs show {run}` tells why it failed");
     }
     if delivery("dead") {
-        return "`orbit deliveries list --state dead` shows what was not accepted; `orbit deliveries redrive` tries again".to_owned();
+        return "`orbit deliveries list --state dead` shows what was not accepted; `orbit deliveries redrive ID` tries again".to_owned();
     }
     if delivery("waiting") {
         return "`orbit serve` makes the next attempts when they are due".to_owned();
@@ -124,14 +133,15 @@ cycle partial in 13.0s: Tides
     archive accepted  http://127.0.0.1:9/a
   square     partial      12.3s  10 B
     press dead  it answered 410
-next: `orbit deliveries list --state dead` shows what was not accepted; `orbit deliveries redrive` tries again
+next: `orbit deliveries list --state dead` shows what was not accepted
+      `orbit deliveries redrive ID` tries again
 ";
         assert_eq!(cycle_summary(&cycle("partial"), &runs, &terminal(Some(100))), expected);
         let one = [run("explainer", json!("succeeded"), accepted)];
         let text = cycle_summary(&cycle("succeeded"), &one, &terminal(None));
         assert!(
             text.ends_with(
-                "next: `orbit runs show id-of-explainer` tells the story; `orbit serve` runs every schedule\n"
+                "next: `orbit runs show id-of-explainer` tells the story\n      `orbit serve` runs every schedule\n"
             ),
             "{text}"
         );
@@ -140,11 +150,12 @@ next: `orbit deliveries list --state dead` shows what was not accepted; `orbit d
     #[test]
     fn what_did_not_go_well() {
         let mut failed = run("explainer", json!("failed"), json!([]));
-        failed["reason"] = json!("tier2: exit code 3 after 3 attempts");
+        failed["reason"] = json!("exit code 3");
+        failed["steps"] = json!([{ "step": "tier2", "state": "failed" }]);
         let expected = "\
 cycle failed in 13.0s: Tides
   explainer  failed       12.3s
-    tier2: exit code 3 after 3 attempts
+    tier2: exit code 3
 next: `orbit runs show id-of-explainer` tells why it failed
 ";
         assert_eq!(cycle_summary(&cycle("failed"), &[failed], &terminal(Some(60))), expected);

@@ -53,6 +53,16 @@ pub fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The instant to the millisecond, in UTC, as RFC 3339.
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}
+
+/// A count and what is counted: `1 error`, `2 errors`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The time of day to the millisecond, in UTC.
 pub fn time_of_day(at: Timestamp) -> String {
     at.strftime("%H:%M:%S%.3f").to_string()
@@ -106,9 +116,15 @@ mod tests {
     }
 
     #[test]
+    fn counts() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "error")), ["0 errors", "1 error", "2 errors"]);
+    }
+
+    #[test]
     fn instants() {
         let at: Timestamp = "2026-11-25T12:00:00.123456Z".parse().unwrap();
         assert_eq!(instant(at), "2026-11-25T12:00:00Z");
+        assert_eq!(moment(at), "2026-11-25T12:00:00.123Z");
         assert_eq!(time_of_day(at), "12:00:00.123");
     }
 }

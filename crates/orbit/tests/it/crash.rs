@@ -50,6 +50,29 @@ fn after_crashes_every_run_ends_and_every_delivery_arrives_with_its_key() {
     assert!(home.processes().is_empty(), "left behind: {:?}", home.processes());
 }
 
+#[test]
+fn after_a_crash_the_supervisors_end_what_ran_without_a_new_start() {
+    let home = Home::lab(1);
+    home.processor(
+        "two",
+        "cat; (setsid sh -c 'trap \"\" TERM HUP; touch ../../../../../up; sleep 1000' >/dev/null 2>&1 &); \
+         trap '' TERM; sleep 1000; sleep 1000",
+        "limits: { grace: 200ms }\n",
+    );
+    let serving = home.serve();
+    assert_eq!(home.run(&["run", "--no-wait"]).code, 0);
+    until("the daemon to run", || home.path("up").exists());
+    let pid = serving.pid();
+    assert!(home.processes().iter().any(|one| *one != pid));
+    serving.kill();
+    // Nobody but the supervisor is left to do it.
+    until("everything to be gone", || home.processes().is_empty());
+    home.processor("two", "cat; echo two", "");
+    let serving = home.serve();
+    until("the step to count as interrupted", || home.kinds().contains(&"step_interrupted".to_owned()));
+    assert_eq!(serving.stop(), 0);
+}
+
 fn check_deliveries(runs: &[Value], receiver: &Receiver, home: &Home) {
     let mut sent: BTreeMap<String, BTreeSet<(String, Vec<u8>)>> = BTreeMap::new();
     for request in receiver.requests() {

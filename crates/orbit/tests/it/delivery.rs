@@ -106,7 +106,7 @@ fn silence_ends_with_the_timeout() {
         Receiver::start(|_, before| if before == 0 { Reply::Silence } else { Reply::Status(200, "", "") });
     let home = home_with(&receiver, "");
     let path = home.path("namespaces/lab/endpoints/archive.yaml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("timeout: 20s", "timeout: 300ms");
+    let text = std::fs::read_to_string(&path).unwrap().replace("timeout: 20s", "timeout: 2s");
     std::fs::write(&path, text).unwrap();
     let run = home.json(&["run", "--wait", "60s"], 0)["runs"][0].clone();
     let receipts = run["deliveries"][0]["receipts"].as_array().unwrap().clone();
@@ -150,5 +150,20 @@ fn dead_letters_are_redriven_and_a_partial_run_may_still_succeed() {
     assert_eq!(home.json(&["deliveries", "redrive", "--all"], 5)["redriven"], serde_json::json!([]));
     let delivery = home.json(&["deliveries", "show", delivery_id], 0);
     assert_eq!(delivery["receipts"].as_array().unwrap().len(), 4);
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_rate_holds_deliveries_back_and_loses_none() {
+    let receiver = Receiver::accepting();
+    let home = home_with(&receiver, "rate: { per_second: 4, burst: 1 }\n");
+    let started = std::time::Instant::now();
+    let serving = home.serve();
+    for _ in 0..5 {
+        assert_eq!(home.run(&["run", "--no-wait"]).code, 0);
+    }
+    until("all of them to arrive", || receiver.requests().len() == 5);
+    // The first needs no token to come; four more come a quarter of a second apart, however fast the machine is.
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(serving.stop(), 0);
 }

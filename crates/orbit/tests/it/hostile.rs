@@ -43,6 +43,29 @@ fn a_full_disk_fails_the_step_and_nothing_else() {
 }
 
 #[test]
+fn what_was_finished_on_a_full_disk_is_kept_once_there_is_space() {
+    let home = Home::lab(5);
+    home.processor(
+        "two",
+        "cat; echo two; touch ../../../../../up; while [ -e ../../../../../up ]; do sleep 0.05; done",
+        "",
+    );
+    let script = "waits() { n=0; until eval \"$1\"; do n=$((n+1)); [ $n -lt 600 ] || { echo \"gave up: $1\"; break; }; sleep 0.1; done; }; \
+        \"$ORBIT\" --home \"$HOME_DIR\" serve 2>\"$FROM\"/serve.log & serve=$!; \
+        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; orbit run --no-wait; waits '[ -e \"$HOME_DIR\"/up ]'; \
+        head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; rm \"$HOME_DIR\"/up; \
+        waits 'grep -q \"waits to be\" \"$FROM\"/serve.log'; rm \"$HOME_DIR\"/fill; \
+        waits 'orbit cycles list --json | grep -q succeeded'; \
+        orbit runs list --json >\"$FROM\"/after.json; kill -TERM $serve; wait $serve; echo serve=$?";
+    let answer = on_a_small_disk(&home, "12m", script);
+    assert!(answer.stdout.contains("serve=0") && !answer.stdout.contains("gave up"), "{answer:?}");
+    let runs = fs::read_to_string(home.path("after.json")).unwrap();
+    let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+    assert_eq!(runs["items"][0]["outcome"], "succeeded", "{runs}");
+    assert_eq!(runs["items"][0]["steps"][1]["attempts"], 1, "{runs}");
+}
+
+#[test]
 fn a_home_that_is_read_only_is_told_with_a_hint() {
     let home = Home::lab(5);
     let script = "mount -o remount,ro \"$HOME_DIR\"; orbit run; echo run=$?; orbit serve; echo serve=$?; orbit check >/dev/null; echo check=$?";

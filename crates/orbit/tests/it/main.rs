@@ -11,5 +11,8 @@ mod home;
 mod hostile;
 mod isolation;
 mod receiver;
+mod schedule;
+mod screens;
 mod serving;
+mod text;
 mod tidy;

@@ -104,7 +104,7 @@ pub trait SelectionStore {
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError>;
 
     /// The first of the candidates that is still new in its scope is the cycle's, and an `initiation_selected` record holds the report. If none is, the
-    /// cycle is finished as `skipped` with a `selection_exhausted` record. A cycle that has its initiation already is given that one.
+    /// cycle is finished as `skipped` with a `selection_exhausted` record, for the report's `reason` if it has one. A cycle that has its initiation already is given that one.
     async fn take_initiation(
         &self,
         claim: Claim,

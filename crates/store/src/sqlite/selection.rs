@@ -130,7 +130,8 @@ fn take(tx: &Connection, claim: Claim, choice: &Choice, now: Timestamp) -> Attem
     }
     let body = json!({ "report": choice.report, "scope": choice.rule.scope });
     fact(tx, now, Kind::SelectionExhausted, subject, facts(body))?;
-    cycle::finish(tx, claim.id, (Outcome::Skipped, Some("no candidate was new")), now)?;
+    let reason = choice.report["reason"].as_str().unwrap_or("no candidate was new");
+    cycle::finish(tx, claim.id, (Outcome::Skipped, Some(reason)), now)?;
     Ok(Taken::Exhausted)
 }
 

@@ -36,6 +36,11 @@ fn check_exec(exec: &ExecProcessor, report: &mut Report<'_>) {
             report.error(at, format!("expected an exit code from 0 to 255, found `{code}`"));
         }
     }
+    if exec.reuse {
+        report
+            .error(path(&["reuse"]), "`reuse: true` is not supported by this version")
+            .hint("leave it out: every attempt runs the program");
+    }
     let backoff = &exec.retry.backoff;
     if backoff.max < backoff.initial {
         report.error(path(&["retry", "backoff", "max"]), "the longest wait is shorter than the first");

@@ -2,14 +2,13 @@
 
 use orbit_core::limits::STDERR_TAIL_BYTES_MAX;
 
-/// A shorter value is not looked for: it would blacken ordinary words, and is no secret worth the name.
-const SECRET_BYTES_MIN: usize = 4;
 const REPLACEMENT: &[u8] = b"[redacted]";
 
-/// The bytes with every secret replaced. Of a tail that was cut, a secret's rest at the very beginning is replaced too.
+/// The bytes with every secret replaced, a short one too, whatever else it blackens. Of a tail that was cut, a secret's rest at the very beginning
+/// is replaced too. What grows beyond the bound of a tail loses its beginning.
 pub(super) fn redact(words: &[u8], secrets: &[String]) -> Vec<u8> {
     let mut secrets: Vec<&[u8]> =
-        secrets.iter().map(String::as_bytes).filter(|secret| secret.len() >= SECRET_BYTES_MIN).collect();
+        secrets.iter().map(String::as_bytes).filter(|secret| !secret.is_empty()).collect();
     // One secret may hold another: the longer one first, or its rest would remain.
     secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
     let cut = words.len() >= STDERR_TAIL_BYTES_MAX;
@@ -29,6 +28,7 @@ pub(super) fn redact(words: &[u8], secrets: &[String]) -> Vec<u8> {
             rest = after;
         }
     }
+    redacted.drain(..redacted.len().saturating_sub(STDERR_TAIL_BYTES_MAX));
     redacted
 }
 
@@ -43,12 +43,13 @@ mod tests {
 
     #[test]
     fn replaced() {
-        let secrets = ["token".to_owned(), "token-and-more".to_owned(), "abc".to_owned(), String::new()];
+        let secrets = ["token".to_owned(), "token-and-more".to_owned(), "7b".to_owned(), String::new()];
         let check = |words: &str, expected: &str| {
             assert_eq!(String::from_utf8(redact(words.as_bytes(), &secrets)).unwrap(), expected);
         };
         check("", "");
-        check("nothing to hide: abc", "nothing to hide: abc");
+        check("nothing to hide: 7c", "nothing to hide: 7c");
+        check("short: 7b", "short: [redacted]");
         check("a token, two tokens", "a [redacted], two [redacted]s");
         check("token-and-more", "[redacted]");
         check("tokentoken", "[redacted][redacted]");
@@ -60,6 +61,9 @@ mod tests {
         let secrets = ["token".to_owned()];
         let words = format!("en{}", "x".repeat(STDERR_TAIL_BYTES_MAX));
         let redacted = String::from_utf8(redact(words.as_bytes(), &secrets)).unwrap();
-        assert!(redacted.starts_with("[redacted]xxx"));
+        assert!(redacted.starts_with('x') && redacted.len() == STDERR_TAIL_BYTES_MAX);
+        let words = "x".repeat(STDERR_TAIL_BYTES_MAX);
+        let redacted = redact(words.as_bytes(), &["x".to_owned()]);
+        assert!(redacted.len() == STDERR_TAIL_BYTES_MAX && redacted.ends_with(REPLACEMENT));
     }
 }
