@@ -15,7 +15,7 @@ demo-documents: ## The same in another domain: records in, typeset pages out, tw
 test: test-rust test-programs test-samples ## Everything
 
 test-rust: ## The crates and the real binary
-	scripts/install.sh build
+	scripts/install.sh build test
 	cargo test --workspace --locked
 
 test-programs: ## The programs of the samples, and their receiver
@@ -31,6 +31,7 @@ test-samples: ## Both samples, end to end
 	DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 
 check: ## Formatting, lints, documentation, the rules of the house
+	scripts/install.sh build check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -10,7 +10,7 @@ sample=documents
 namespace=herbarium
 . scripts/sample.sh
 
-scripts/install.sh build documents
+scripts/install.sh documents
 build_orbit
 make_home CABINET_TOKEN=token REGISTRY_PASSWORD=token REGISTRY_SIGNING_KEY=key
 refuse_served

@@ -10,7 +10,7 @@ sample=media
 namespace=studio
 . scripts/sample.sh
 
-scripts/install.sh build demo
+scripts/install.sh demo
 build_orbit
 make_home ARCHIVE_TOKEN=token ARCHIVE_SIGNING_KEY=key
 refuse_served

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian machine: as root with apt-get; otherwise says exactly what to install.
 #
-#   scripts/install.sh GROUP...      build: compiler and linker · demo: samples/media · documents: samples/documents
+#   scripts/install.sh GROUP...      build: compiler and linker · test: what the tests start · check: formatter and lints
+#                                    demo: samples/media · documents: samples/documents
 set -euo pipefail
 
 missing=()
 
-# need PACKAGE TEST...: the package is missing if the test fails.
+# need PACKAGE TEST...: the package is missing if the test fails. Several groups may need the same one.
 need() {
     local package=$1
     shift
+    case " ${missing[*]} " in *" $package "*) return ;; esac
     if ! "$@" >/dev/null 2>&1; then missing+=("$package"); fi
 }
 
@@ -18,6 +20,22 @@ need_build() {
     need libc6-dev test -e /usr/include/stdio.h
     if ! command -v cargo >/dev/null; then
         echo "install: cargo is missing: install Rust 1.95 or later, for example with rustup" >&2
+        exit 1
+    fi
+}
+
+# Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own.
+need_test() {
+    need python3 command -v python3
+    need procps test -x /usr/bin/kill -o -x /bin/kill
+    need util-linux sh -c 'command -v unshare && command -v setsid'
+    need mount command -v mount
+}
+
+need_check() {
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        echo "install: the formatter or the lints of Rust are missing" >&2
+        echo "  hint: rustup component add rustfmt clippy" >&2
         exit 1
     fi
 }
@@ -75,10 +93,12 @@ check_ffmpeg() {
 for group in "$@"; do
     case $group in
         build) need_build ;;
+        test) need_test ;;
+        check) need_check ;;
         demo) need_demo ;;
         documents) need_documents ;;
         *)
-            echo "install: no group \`$group\`; there are build, demo and documents" >&2
+            echo "install: no group \`$group\`; there are build, test, check, demo and documents" >&2
             exit 2
             ;;
     esac

@@ -30,6 +30,7 @@ trap 'exit 143' TERM
 build_orbit() {
     orbit=${ORBIT_BIN:-}
     if [ -z "$orbit" ]; then
+        scripts/install.sh build
         cargo build --locked -p orbit --bin orbit
         orbit=${CARGO_TARGET_DIR:-target}/debug/orbit
     fi
