@@ -202,16 +202,7 @@ impl Engine {
 
     /// Reads `.env` and the configuration again. A valid one is activated; an invalid one changes nothing but a record.
     pub async fn reload(&self) -> Vec<Diagnostic> {
-        if let Ok((environment, _)) = Environment::load(self.layout.home()) {
-            // What cannot be read as yes or no counts as yes: the safe side.
-            let paused = environment.paused().unwrap_or(true);
-            let changed = environment.changed_names(&self.environment.get());
-            self.environment.set(environment);
-            self.node.set_paused(paused);
-            if !changed.is_empty() {
-                self.record(Kind::SecretsChanged, json!({ "names": changed })).await;
-            }
-        }
+        self.reload_environment().await;
         let loaded = match valid(load(self.layout.home())) {
             Ok(loaded) => loaded,
             Err(OpenError::Config { problems }) => {
@@ -231,6 +222,25 @@ impl Engine {
             }
         }
         Vec::new()
+    }
+
+    /// What cannot be read, or not as yes or no, counts as paused: the safe side. Secrets stay as they were until the file can be read.
+    async fn reload_environment(&self) {
+        let environment = match Environment::load(self.layout.home()) {
+            Ok((environment, _)) => environment,
+            Err(error) => {
+                tracing::warn!(%error, "paused until the environment can be read");
+                self.node.set_paused(true);
+                return;
+            }
+        };
+        let paused = environment.paused().unwrap_or(true);
+        let changed = environment.changed_names(&self.environment.get());
+        self.environment.set(environment);
+        self.node.set_paused(paused);
+        if !changed.is_empty() {
+            self.record(Kind::SecretsChanged, json!({ "names": changed })).await;
+        }
     }
 
     async fn activate(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {

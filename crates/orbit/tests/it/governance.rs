@@ -75,6 +75,10 @@ fn the_pause_flag_is_noticed_while_running() {
     until("the pause to be lifted", || home.run(&["status"]).code == 0);
     let before = cycles();
     until("the next cycle", || cycles() > before);
+    home.write(".env", "ORBIT_PAUSED=no\nno assignment\n");
+    until("a file that cannot be read to pause", || home.run(&["status"]).code == 4);
+    home.write(".env", "ORBIT_PAUSED=no\n");
+    until("the pause to be lifted again", || home.run(&["status"]).code == 0);
     assert_eq!(serving.stop(), 0);
     home.write(".env", "ORBIT_PAUSED=perhaps\n");
     let refused = home.run(&["run"]);
