@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::config::NamespaceName;
+use crate::digest::Digest;
 use crate::run::Step;
 
 /// The root of every id: UUIDv5 of the DNS name space (RFC 9562, appendix A) and `orbit.invalid`.
@@ -77,6 +78,12 @@ pub fn step_key(run_id: Uuid, step: Step) -> Uuid {
 /// The instruction with this canonical content.
 pub fn instruction_id(canonical: &str) -> Uuid {
     derive(&["instruction", canonical])
+}
+
+/// W3C Trace Context, derived from what an act is: a run is a trace and an attempt of an act a span of it, whoever asks and whenever.
+pub fn traceparent(run_id: Uuid, act_id: Uuid, attempt: u32) -> String {
+    let span = Digest::of(format!("{act_id}:{attempt}").as_bytes()).hex();
+    format!("00-{}-{}-01", run_id.simple(), &span[..16])
 }
 
 /// Parts are joined with their lengths, so that no two lists give the same text.

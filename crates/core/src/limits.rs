@@ -90,5 +90,13 @@ pub const HEADER_VALUE_BYTES_MAX: usize = 8 * 1024;
 pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait that an endpoint's `Retry-After` may ask for, in seconds; a longer one counts as this.
 pub const RETRY_AFTER_SECONDS_MAX: u32 = 86_400;
+/// Times that one attempt asks a service whether it has finished.
+pub const POLLS_MAX: u32 = 10_000;
+/// Shortest wait between two of these questions.
+pub const POLL_EVERY_MIN: Millis = Millis(100);
+/// Longest wait that a service's `Retry-After` may put between two of these questions; a longer one counts as this.
+pub const POLL_WAIT_MAX: Millis = Millis::hours(1);
+/// Questions without a usable answer that one attempt bears in a row.
+pub const POLL_MISSES_MAX: u32 = 5;
 /// Addresses of one name that one attempt dials.
 pub const ADDRESSES_DIALED_MAX: usize = 4;

@@ -141,7 +141,10 @@ impl Kind {
             Self::StepInterrupted => {
                 ("step_interrupted", "An attempt was cut short by a crash, a halt or a stop.")
             }
-            Self::StepOutput => ("step_output", "What an attempt wrote to standard error: the tail."),
+            Self::StepOutput => (
+                "step_output",
+                "What an attempt wrote to standard error (the tail), or what a service answered in the place of an output (the head).",
+            ),
             Self::SynthesisFailed => {
                 ("synthesis_failed", "The instruction or the execution request could not be made.")
             }

@@ -5,6 +5,7 @@
 
 pub mod check;
 mod endpoint;
+mod http;
 mod names;
 mod node;
 mod processor;
@@ -18,6 +19,10 @@ mod units;
 
 pub use endpoint::{
     Addresses, Auth, BasicAuth, BodyMode, DeliveryRetry, Endpoint, HeaderAuth, Method, Network, Rate, Sign,
+};
+pub use http::{
+    Completion, ContextMode, DeclaredOutput, HttpLimits, HttpProcessor, HttpSource, ListingLimits, Poll,
+    SourceFormat,
 };
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, DocName, Millis, TextOrSecret};
+use super::{ByteSize, ContextMode, DocName, HttpProcessor, Millis, TextOrSecret};
 
 /// A processor document, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,8 @@ use super::{ByteSize, DocName, Millis, TextOrSecret};
 pub enum Processor {
     /// A program started under a supervisor.
     Exec(ExecProcessor),
+    /// A service behind HTTP.
+    Http(HttpProcessor),
 }
 
 /// A program: argv templates, never a shell.
@@ -176,6 +178,79 @@ impl Processor {
     pub fn name(&self) -> &DocName {
         match self {
             Self::Exec(exec) => &exec.name,
+            Self::Http(http) => &http.name,
+        }
+    }
+
+    /// The longest time that one attempt may take.
+    pub fn wall(&self) -> Millis {
+        match self {
+            Self::Exec(exec) => exec.limits.wall,
+            Self::Http(http) => http.limits.wall,
+        }
+    }
+
+    /// The largest output.
+    pub fn output_max(&self) -> ByteSize {
+        match self {
+            Self::Exec(exec) => exec.limits.output,
+            Self::Http(http) => http.limits.output,
+        }
+    }
+
+    /// The extension of the output's file.
+    pub fn extension(&self) -> &str {
+        match self {
+            Self::Exec(exec) => &exec.output.extension,
+            Self::Http(http) => &http.output.extension,
+        }
+    }
+
+    /// The declared media type of the output.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Self::Exec(exec) => &exec.output.media_type,
+            Self::Http(http) => &http.output.media_type,
+        }
+    }
+
+    /// What an output must satisfy.
+    pub fn validate(&self) -> &Validate {
+        match self {
+            Self::Exec(exec) => &exec.validate,
+            Self::Http(http) => &http.validate,
+        }
+    }
+
+    /// When a failed attempt is tried again.
+    pub fn retry(&self) -> &StepRetry {
+        match self {
+            Self::Exec(exec) => &exec.retry,
+            Self::Http(http) => &http.retry,
+        }
+    }
+
+    /// Attempts that may run at once on one node.
+    pub fn concurrency(&self) -> u32 {
+        match self {
+            Self::Exec(exec) => exec.concurrency,
+            Self::Http(http) => http.concurrency,
+        }
+    }
+
+    /// Whether it is given the input at all.
+    pub fn takes_input(&self) -> bool {
+        match self {
+            Self::Exec(exec) => exec.input != InputMode::None,
+            Self::Http(_) => true,
+        }
+    }
+
+    /// Whether it can be given a reference asset.
+    pub fn takes_reference(&self) -> bool {
+        match self {
+            Self::Exec(_) => true,
+            Self::Http(http) => http.context == ContextMode::Part,
         }
     }
 }

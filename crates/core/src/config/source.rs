@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DocName, Limits, TextOrSecret};
+use super::{DocName, HttpSource, Limits, TextOrSecret};
 
 /// A source document, told apart by `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ pub enum Source {
     File(FileSource),
     /// A program that prints JSON Lines.
     Exec(ExecSource),
+    /// A service that answers with JSON Lines or CSV.
+    Http(HttpSource),
 }
 
 /// Candidates written in the document itself.
@@ -84,6 +86,7 @@ impl Source {
             Self::Inline(source) => &source.name,
             Self::File(source) => &source.name,
             Self::Exec(source) => &source.name,
+            Self::Http(source) => &source.name,
         }
     }
 }

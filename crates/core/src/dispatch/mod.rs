@@ -9,6 +9,6 @@ pub mod outcome;
 pub mod rate;
 pub mod retry;
 pub mod signature;
-mod target;
+pub mod target;
 
-pub use target::{TargetError, check_url, target_url};
+pub use target::{TargetError, address, check_url, follow, target_url};

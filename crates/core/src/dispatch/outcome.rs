@@ -88,6 +88,12 @@ pub enum HttpFailure {
         /// What the system said.
         message: String,
     },
+    /// The answer's body could not be written down.
+    #[error("the answer could not be written: {message}")]
+    Unwritable {
+        /// What the system said.
+        message: String,
+    },
     /// The other side closed or reset the connection.
     #[error("the connection was closed while {phase}: {message}")]
     Closed {

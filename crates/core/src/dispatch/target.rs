@@ -3,6 +3,7 @@
 //! A value of the run may fill in the path and the query, as percent-encoded data. It can never choose the scheme, the host or the port,
 //! nor step through the path, so that credentials leave for the configured origin and for no other.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
@@ -61,8 +62,13 @@ pub fn check_url(source: &str) -> Result<(), TargetError> {
 
 /// Where the endpoint's delivery goes with these template values: an address with the configured authority, normalized.
 pub fn target_url(endpoint: &Endpoint, values: &Value) -> Result<String, TargetError> {
-    let configured = origin(&endpoint.url)?;
-    let rendered = template::render_url(&endpoint.url, values)?;
+    address(&endpoint.url, values)
+}
+
+/// What the source of an address becomes with these template values: an address with the same authority, normalized.
+pub fn address(source: &str, values: &Value) -> Result<String, TargetError> {
+    let configured = origin(source)?;
+    let rendered = template::render_url(source, values)?;
     check_text(&rendered)?;
     let url = parse(&rendered)?;
     let same = |a: &Url, b: &Url| {
@@ -74,6 +80,46 @@ pub fn target_url(endpoint: &Endpoint, values: &Value) -> Result<String, TargetE
     }
     let bytes = url.as_str().len();
     if bytes > URL_BYTES_MAX { Err(TargetError::TooLong { bytes }) } else { Ok(url.into()) }
+}
+
+/// A `Location` that is not followed. The origin is told, what comes after it is not: it may hold what a service meant to keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LocationError {
+    /// It is not an address, or one that cannot be sent.
+    #[error("not an address: {message}")]
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
+    /// It leads to another scheme, host or port than the configured address.
+    #[error("it leads to `{origin}`, and credentials never leave the configured origin")]
+    Foreign {
+        /// Where it leads.
+        origin: String,
+    },
+}
+
+/// The address that a `Location` means when it answers a request to this address (RFC 9110, section 10.2.2): absolute or relative, and of the
+/// same origin (RFC 6454: scheme, host and port). A fragment is dropped.
+pub fn follow(from: &str, location: &str) -> Result<String, LocationError> {
+    let malformed = |message: &str| LocationError::Malformed { message: message.to_owned() };
+    if location.len() > URL_BYTES_MAX {
+        return Err(malformed("it is too long"));
+    }
+    if location.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err(malformed("it holds white space, a control character or a backslash"));
+    }
+    let from = Url::parse(from).map_err(|error| malformed(&error.to_string()))?;
+    let mut url = from.join(location).map_err(|error| malformed(&error.to_string()))?;
+    if url.origin() != from.origin() || !from.origin().is_tuple() {
+        return Err(LocationError::Foreign { origin: url.origin().ascii_serialization() });
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(malformed("it holds a user name or password"));
+    }
+    url.set_fragment(None);
+    if url.as_str().len() > URL_BYTES_MAX { Err(malformed("it is too long")) } else { Ok(url.into()) }
 }
 
 /// Scheme, host and port of an address, which must all be literal.
@@ -200,6 +246,39 @@ mod tests {
             Err(TargetError::TooLong { .. })
         ));
         assert!(matches!(rendered("http://example.net/{{ nothing }}", ""), Err(TargetError::Template(_))));
+    }
+
+    #[test]
+    fn locations() {
+        let base = "https://example.net/v1/jobs?a=1";
+        let check = |location: &str, expected: Result<&str, &str>| {
+            let found = follow(base, location).map_err(|error| error.to_string());
+            match expected {
+                Ok(url) => assert_eq!(found.as_deref(), Ok(url), "{location}"),
+                Err(text) => {
+                    assert!(found.as_ref().is_err_and(|error| error.contains(text)), "{location} {found:?}");
+                }
+            }
+        };
+        check("/v1/jobs/7", Ok("https://example.net/v1/jobs/7"));
+        check("jobs/7?x=2#top", Ok("https://example.net/v1/jobs/7?x=2"));
+        check("../7", Ok("https://example.net/7"));
+        check("", Ok("https://example.net/v1/jobs?a=1"));
+        check("https://EXAMPLE.net:443/7", Ok("https://example.net/7"));
+        check("//example.net/7", Ok("https://example.net/7"));
+        check("http://example.net/7", Err("`http://example.net`"));
+        check("https://example.net:8443/7", Err("`https://example.net:8443`"));
+        check("//evil.example/7", Err("`https://evil.example`"));
+        check("https://evil.example/?token=s3cret", Err("it leads to `https://evil.example`, and"));
+        check("https://example.net.evil.example/", Err("`https://example.net.evil.example`"));
+        check("https://example.net@evil.example/", Err("`https://evil.example`"));
+        check("https://user@example.net/7", Err("user name"));
+        check("file:///etc/passwd", Err("it leads to"));
+        check("data:text/plain,x", Err("it leads to"));
+        check("https:\\\\evil.example/", Err("backslash"));
+        check("/a b", Err("white space"));
+        check("http://[", Err("not an address"));
+        check(&"x".repeat(URL_BYTES_MAX + 1), Err("too long"));
     }
 
     proptest! {

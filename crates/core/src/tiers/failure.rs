@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{How, OverLimit};
+use super::{How, OverLimit, RemoteFailure, remote};
 use crate::digest::Digest;
 
 /// Why an attempt gave no output. The tag is the word in records, the text is for the operator.
@@ -131,6 +131,12 @@ pub enum Failure {
         /// What the system said.
         message: String,
     },
+    /// A service behind HTTP gave no output.
+    #[error("{remote}")]
+    Remote {
+        /// Why.
+        remote: RemoteFailure,
+    },
     /// An in-process processor refused or failed.
     #[error("{message}")]
     Refused {
@@ -195,8 +201,15 @@ pub const fn classify(outcome: Result<(), &Failure>) -> Verdict {
         | Failure::OptionRefused { .. }
         | Failure::RequestRefused { .. }
         | Failure::Refused { retry: false, .. } => Verdict::Fail,
+        Failure::Remote { remote } => remote::classify(remote),
         Failure::Cancelled => Verdict::Cancelled,
         Failure::Lost { .. } => Verdict::Lost,
+    }
+}
+
+impl From<RemoteFailure> for Failure {
+    fn from(remote: RemoteFailure) -> Self {
+        Self::Remote { remote }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What follows for a run when an attempt has failed.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Verdict, classify, delay};
 use crate::config::StepRetry;
-use crate::limits::STEP_ATTEMPTS_MAX;
+use crate::limits::{RETRY_AFTER_SECONDS_MAX, STEP_ATTEMPTS_MAX};
 use crate::run::{AfterFailure, Interruption, RunEvent, Step};
 
 /// An attempt that failed.
@@ -27,7 +29,7 @@ pub struct FailedAttempt<'a> {
 /// The event that a failed attempt is for its run.
 ///
 /// A failure after the deadline is the deadline's, unless it would have ended the run by itself. An end from outside is an interruption by a
-/// stop here; who knows better, because a halt was ordered, says so instead.
+/// stop here; who knows better, because a halt was ordered, says so instead. A service's `Retry-After` can only lengthen the wait.
 pub fn after_failure(attempt: FailedAttempt<'_>, failure: &Failure) -> RunEvent {
     let FailedAttempt { step, failed_before, retry, now, deadline_at, random } = attempt;
     let failed_with = |then| RunEvent::StepFailed { step, failure: failure.to_string(), then };
@@ -42,7 +44,8 @@ pub fn after_failure(attempt: FailedAttempt<'_>, failure: &Failure) -> RunEvent 
             } else if failed >= retry.attempts.min(STEP_ATTEMPTS_MAX) {
                 failed_with(AfterFailure::GiveUp)
             } else {
-                let wait = SignedDuration::try_from(delay(&retry.backoff, failed, random));
+                let wait = delay(&retry.backoff, failed, random).max(asked_for(failure));
+                let wait = SignedDuration::try_from(wait);
                 let until = wait.ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX);
                 failed_with(AfterFailure::Retry { until })
             }
@@ -50,10 +53,17 @@ pub fn after_failure(attempt: FailedAttempt<'_>, failure: &Failure) -> RunEvent 
     }
 }
 
+/// The wait that a service asked for.
+fn asked_for(failure: &Failure) -> Duration {
+    let seconds = if let Failure::Remote { remote } = failure { remote.retry_after_seconds() } else { None };
+    Duration::from_secs(seconds.unwrap_or_default().min(RETRY_AFTER_SECONDS_MAX).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Backoff, Jitter, Millis};
+    use crate::tiers::RemoteFailure;
 
     #[test]
     fn events() {
@@ -93,6 +103,14 @@ mod tests {
         let option = Failure::OptionRefused { index: 2 };
         check(&option, 0, 100, failed(&option, AfterFailure::GiveUp));
         check(&option, 0, 1_000, failed(&option, AfterFailure::GiveUp));
+        let busy = |seconds| Failure::Remote {
+            remote: RemoteFailure::Status { status: 503, retry_after_seconds: Some(seconds) },
+        };
+        check(&busy(30), 0, 100, failed(&busy(30), retry_at(130)));
+        check(&busy(0), 0, 100, failed(&busy(0), retry_at(101)));
+        check(&busy(30), 2, 100, failed(&busy(30), AfterFailure::GiveUp));
+        let longest = i64::from(RETRY_AFTER_SECONDS_MAX);
+        check(&busy(u32::MAX), 0, 100, failed(&busy(u32::MAX), retry_at(100 + longest)));
         let cut = |cause| RunEvent::StepInterrupted { step: Step::Tier2, cause };
         check(&Failure::Cancelled, 0, 100, cut(Interruption::Stop));
         check(&Failure::Lost { message: String::new() }, 2, 2_000, cut(Interruption::Crash));

@@ -1,16 +1,16 @@
 //! Decisions about an output, made of its length, its first bytes and its digest. What the bytes mean is nobody's business here.
 
 use super::Failure;
-use crate::config::{Limits, Validate};
+use crate::config::{ByteSize, Validate};
 use crate::digest::{Digest, unhex};
 
 /// An output of no bytes is a failure unless the document's `bytes_min` says `0 B`.
 const BYTES_MIN_DEFAULT: u64 = 1;
 
-/// Whether the length is allowed, decided before a byte is read.
-pub fn check_size(validate: &Validate, limits: &Limits, bytes: u64) -> Result<(), Failure> {
+/// Whether the length is allowed, decided before a byte is read; `most` is the processor's `limits.output`.
+pub fn check_size(validate: &Validate, most: ByteSize, bytes: u64) -> Result<(), Failure> {
     let min = validate.bytes_min.map_or(BYTES_MIN_DEFAULT, |min| min.0);
-    let max = validate.bytes_max.map_or(limits.output.0, |max| max.0.min(limits.output.0));
+    let max = validate.bytes_max.map_or(most.0, |max| max.0.min(most.0));
     if bytes < min {
         return Err(Failure::OutputTooSmall { bytes, min });
     }
@@ -44,18 +44,16 @@ pub fn check_differs(validate: &Validate, output: Digest, input: Option<Digest>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ByteSize;
 
     #[test]
     fn sizes() {
-        let limits = Limits { output: ByteSize(100), ..Limits::default() };
         let check = |min: Option<u64>, max: Option<u64>, bytes: u64, expected: Result<(), Failure>| {
             let validate = Validate {
                 bytes_min: min.map(ByteSize),
                 bytes_max: max.map(ByteSize),
                 ..Validate::default()
             };
-            assert_eq!(check_size(&validate, &limits, bytes), expected, "{min:?} {max:?} {bytes}");
+            assert_eq!(check_size(&validate, ByteSize(100), bytes), expected, "{min:?} {max:?} {bytes}");
         };
         check(None, None, 0, Err(Failure::OutputTooSmall { bytes: 0, min: 1 }));
         check(Some(0), None, 0, Ok(()));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orbit_core::config::{DeliveryRetry, Endpoint, Method};
+use orbit_core::config::{DeliveryRetry, Endpoint};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
@@ -19,7 +19,7 @@ use super::compose::{Composed, Parts, add_signatures};
 use super::receipt::Ended;
 use super::sign::{Signing, verify_and_sign};
 use crate::clock::{random_number, salt};
-use crate::http::{Body, Request};
+use crate::http::{Body, Request, method};
 use crate::namespace::Namespace;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
@@ -187,14 +187,6 @@ async fn commit_receipt(namespace: &Namespace, delivery: &ClaimedDelivery, commi
         Err(error) => {
             namespace.record_failure("dispatch", &format!("{what} could not be kept: {error}")).await;
         }
-    }
-}
-
-const fn method(method: Method) -> http::Method {
-    match method {
-        Method::Post => http::Method::POST,
-        Method::Put => http::Method::PUT,
-        Method::Patch => http::Method::PATCH,
     }
 }
 

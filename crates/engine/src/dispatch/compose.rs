@@ -2,16 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use orbit_core::config::{Auth, Endpoint, NamespaceName, SecretRef, Sign};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use orbit_core::config::{Endpoint, NamespaceName, SecretRef, Sign};
 use orbit_core::digest::Digest;
-use orbit_core::dispatch::header::{check_auth_header, render_header};
+use orbit_core::dispatch::header::render_header;
 use orbit_core::dispatch::outcome::AttemptFailure;
 use orbit_core::dispatch::signature::{ID_HEADER, Key, SIGNATURE_HEADER, TIMESTAMP_HEADER, header_value};
+use orbit_core::id::traceparent;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_store::contract::dispatch::ClaimedDelivery;
 
 use super::sign::Signing;
+use crate::http::{self as client, Credentials, secret_value};
 use crate::secrets::Secrets;
 
 /// What the headers are made of.
@@ -65,7 +67,7 @@ impl Parts<'_> {
     fn add_own_headers(&self, headers: &mut HeaderMap) -> Result<(), AttemptFailure> {
         let ClaimedDelivery { claim, artifact, run_id, attempt, .. } = self.delivery;
         headers.insert(CONTENT_TYPE, text(&artifact.media_type)?);
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("orbit/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(USER_AGENT, HeaderValue::from_static(client::USER_AGENT));
         headers.insert("content-digest", text(&content_digest(artifact.digest))?);
         headers.insert("idempotency-key", text(&claim.id.to_string())?);
         headers.insert("traceparent", text(&traceparent(*run_id, claim.id, *attempt))?);
@@ -73,53 +75,20 @@ impl Parts<'_> {
     }
 
     fn add_auth(&self, composed: &mut Composed) -> Result<(), AttemptFailure> {
-        let (name, secret, scheme) = match &self.endpoint.auth {
-            None => return Ok(()),
-            Some(Auth::Bearer(secret)) => (AUTHORIZATION, secret, Scheme::Bearer),
-            Some(Auth::Basic(basic)) => (AUTHORIZATION, &basic.password, Scheme::Basic { user: &basic.user }),
-            Some(Auth::Header(header)) => {
-                check_auth_header(&header.name).map_err(|error| unsendable(&error))?;
-                let name =
-                    HeaderName::from_bytes(header.name.as_bytes()).map_err(|error| unsendable(&error))?;
-                (name, &header.value, Scheme::Plain)
-            }
-        };
-        let value = self.secret(secret)?;
-        let sent = match scheme {
-            Scheme::Bearer => format!("Bearer {value}"),
-            Scheme::Basic { user } => {
-                let credentials = STANDARD.encode(format!("{user}:{value}"));
-                composed.confidential.push(credentials.clone());
-                format!("Basic {credentials}")
-            }
-            Scheme::Plain => value.clone(),
-        };
-        let mut sent = HeaderValue::from_bytes(sent.as_bytes())
-            .map_err(|_| self.unusable(secret, "it holds a control character"))?;
-        sent.set_sensitive(true);
-        composed.confidential.push(value);
-        composed.headers.insert(name, sent);
+        let credentials = Credentials::of(self.endpoint.auth.as_ref(), (self.namespace, self.secrets))?;
+        composed.confidential.extend(credentials.confidential);
+        composed.headers.extend(credentials.header.map(|(name, value)| (Some(name), value)));
         Ok(())
     }
 
     fn secret(&self, secret: &SecretRef) -> Result<String, AttemptFailure> {
-        match self.secrets.get(self.namespace, secret) {
-            Some(value) if value.is_empty() => Err(self.unusable(secret, "it is empty")),
-            Some(value) => Ok(value),
-            None => Err(AttemptFailure::MissingSecret { variable: secret.variable(self.namespace) }),
-        }
+        Ok(secret_value(secret, (self.namespace, self.secrets))?)
     }
 
     fn unusable(&self, secret: &SecretRef, message: &str) -> AttemptFailure {
         let variable = secret.variable(self.namespace);
         AttemptFailure::UnusableSecret { variable, message: message.to_owned() }
     }
-}
-
-enum Scheme<'a> {
-    Bearer,
-    Basic { user: &'a str },
-    Plain,
 }
 
 /// Adds the headers of Standard Webhooks, if there are keys.
@@ -140,12 +109,6 @@ pub(super) fn add_signatures(
 /// `Content-Digest` of RFC 9530.
 fn content_digest(digest: Digest) -> String {
     format!("sha-256=:{}:", STANDARD.encode(digest.0))
-}
-
-/// W3C Trace Context, derived from what the attempt is: a run is a trace and an attempt a span of it, whoever asks and whenever.
-fn traceparent(run_id: uuid::Uuid, delivery_id: uuid::Uuid, attempt: u32) -> String {
-    let span = Digest::of(format!("{delivery_id}:{attempt}").as_bytes()).hex();
-    format!("00-{}-{}-01", run_id.simple(), &span[..16])
 }
 
 fn text(value: &str) -> Result<HeaderValue, AttemptFailure> {

@@ -1,22 +1,10 @@
 //! What is written down about an attempt: a receipt of facts, and the first bytes of the answer as evidence. Neither holds a secret.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use orbit_core::dispatch::outcome::AttemptFailure;
 use orbit_core::dispatch::retry::Next;
-use orbit_core::limits::RECEIPT_HEADER_BYTES_MAX;
 use serde_json::{Map, Value, json};
 
-use crate::http::{Answer, BodyEnd, Exchange};
-
-/// Stands where something confidential stood.
-const REDACTED: &str = "[redacted]";
-/// Headers whose name holds one of these words carry credentials.
-const CONFIDENTIAL_WORDS: [&str; 8] =
-    ["auth", "cookie", "credential", "key", "password", "secret", "session", "token"];
-/// An answer that was cut may end within a secret: this many bytes of one, or more, are not kept at its end.
-const TAIL_BYTES_MIN: usize = 4;
+use crate::http::{Account, Exchange, facts};
 
 /// How an attempt ended.
 pub(super) struct Ended {
@@ -44,10 +32,13 @@ impl Ended {
         };
         receipt.insert("outcome".to_owned(), json!(outcome));
         if let Some(exchange) = &self.exchange {
-            self.add_exchange(&mut receipt, exchange);
+            receipt.extend(facts(exchange));
+            if let Ok(answer) = &exchange.result {
+                receipt.insert("headers".to_owned(), self.account().headers(&answer.headers));
+            }
         }
         if let Err(failure) = &self.result {
-            receipt.insert("failure".to_owned(), json!(self.redact(&failure.to_string())));
+            receipt.insert("failure".to_owned(), json!(self.account().redact(&failure.to_string())));
             receipt.insert("cause".to_owned(), json!(failure));
         }
         match next {
@@ -60,118 +51,24 @@ impl Ended {
 
     /// The first bytes of the answer's body; none if it had none.
     pub(super) fn evidence(&self) -> Option<Value> {
-        let answer = self.exchange.as_ref()?.result.as_ref().ok().filter(|answer| !answer.body.is_empty())?;
-        let body = self.redact_bytes(&answer.body, answer.body_end != BodyEnd::Complete);
-        let text = match std::str::from_utf8(&body) {
-            Ok(text) => Some(text),
-            // Cut within a character.
-            Err(error) if error.error_len().is_none() => {
-                std::str::from_utf8(&body[..error.valid_up_to()]).ok()
-            }
-            Err(_) => None,
-        };
-        Some(match text {
-            Some(text) => json!({ "encoding": "utf-8", "body": text, "end": answer.body_end }),
-            None => json!({ "encoding": "base64", "body": STANDARD.encode(&body), "end": answer.body_end }),
-        })
+        self.account().body(self.exchange.as_ref()?.result.as_ref().ok()?)
     }
 
-    fn add_exchange(&self, receipt: &mut Map<String, Value>, exchange: &Exchange) {
-        if let Ok(Answer { status, headers, body, body_end }) = &exchange.result {
-            receipt.insert("status".to_owned(), json!(status));
-            receipt.insert("headers".to_owned(), self.headers(headers));
-            receipt.insert("body_bytes".to_owned(), json!(body.len()));
-            receipt.insert("body_end".to_owned(), json!(body_end));
-        }
-        if let Some(address) = exchange.address {
-            receipt.insert("address".to_owned(), json!(address));
-        }
-        receipt.insert("bytes_sent".to_owned(), json!(exchange.body_bytes_sent));
-        let mut timings: Map<_, _> = exchange
-            .timings
-            .phases_ms
-            .iter()
-            .map(|(phase, ms)| (phase.name().to_owned(), json!(ms)))
-            .collect();
-        timings.insert("total".to_owned(), json!(exchange.timings.total_ms));
-        receipt.insert("timings_ms".to_owned(), Value::Object(timings));
+    fn account(&self) -> Account<'_> {
+        Account { confidential: &self.confidential }
     }
-
-    /// The headers by name, repeated ones joined with a comma as RFC 9110 has it, up to a number of bytes.
-    fn headers(&self, headers: &HeaderMap) -> Value {
-        let mut kept = Map::new();
-        let mut room = RECEIPT_HEADER_BYTES_MAX;
-        for name in headers.keys() {
-            let confidential = CONFIDENTIAL_WORDS.iter().any(|word| name.as_str().contains(word));
-            let value = if confidential {
-                REDACTED.to_owned()
-            } else {
-                let values: Vec<_> = headers
-                    .get_all(name)
-                    .iter()
-                    .map(|value| String::from_utf8_lossy(value.as_bytes()))
-                    .collect();
-                self.redact(&values.join(", "))
-            };
-            let bytes = name.as_str().len() + value.len();
-            if bytes > room {
-                // The rest is not kept; a header that is left out is better than half of one.
-                continue;
-            }
-            room -= bytes;
-            kept.insert(name.as_str().to_owned(), json!(value));
-        }
-        Value::Object(kept)
-    }
-
-    fn redact(&self, text: &str) -> String {
-        self.longest_first().fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
-    }
-
-    fn redact_bytes(&self, bytes: &[u8], may_be_cut: bool) -> Vec<u8> {
-        let mut clean = bytes.to_vec();
-        for secret in self.longest_first() {
-            clean = replace(&clean, secret.as_bytes(), REDACTED.as_bytes());
-            if may_be_cut {
-                let longest = secret.len().saturating_sub(1).min(clean.len());
-                let begun =
-                    (TAIL_BYTES_MIN..=longest).rev().find(|n| clean.ends_with(&secret.as_bytes()[..*n]));
-                clean.truncate(clean.len() - begun.unwrap_or(0));
-            }
-        }
-        clean
-    }
-
-    /// A secret that is part of another one must not hide it.
-    fn longest_first(&self) -> impl Iterator<Item = &str> {
-        let mut secrets: Vec<_> =
-            self.confidential.iter().map(String::as_str).filter(|secret| !secret.is_empty()).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter()
-    }
-}
-
-fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        if rest.starts_with(from) {
-            replaced.extend_from_slice(to);
-            rest = &rest[from.len()..];
-        } else {
-            replaced.push(rest[0]);
-            rest = &rest[1..];
-        }
-    }
-    replaced
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Timings;
+    use crate::http::{Answer, BodyEnd, REDACTED, Timings};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
+    use http::HeaderMap;
     use orbit_core::dispatch::outcome::{HttpFailure, Phase, judge};
+    use orbit_core::limits::RECEIPT_HEADER_BYTES_MAX;
 
     fn ended(answer: Answer, confidential: &[&str]) -> Ended {
         let result = judge(answer.status, None, jiff::Timestamp::UNIX_EPOCH);
@@ -190,7 +87,8 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Answer { status, headers: map, body: Bytes::copy_from_slice(body), body_end }
+        let body_bytes = body.len() as u64;
+        Answer { status, headers: map, body: Bytes::copy_from_slice(body), body_bytes, body_end }
     }
 
     #[test]

@@ -4,23 +4,22 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use orbit_core::dispatch::outcome::{HttpFailure, Phase};
-use orbit_core::limits::{ANSWER_HEAD_BYTES_MAX, RECEIPT_BODY_BYTES_MAX};
+use orbit_core::limits::ANSWER_HEAD_BYTES_MAX;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::{Position, Url};
 
+use super::answer::{self, Kept};
 use super::body::Outgoing;
 use super::connect::connect;
 use super::progress::Progress;
-use super::{Answer, BodyEnd, Client, Exchange, Request};
+use super::{Answer, Client, Exchange, Keep, Request};
 
 /// Headers that an answer may have.
 const ANSWER_HEADERS_MAX: usize = 128;
@@ -31,8 +30,12 @@ struct Head {
     connection: JoinSet<()>,
 }
 
-/// See [`Client::send`].
-pub(super) async fn run(client: &Client, request: Request, cut: &CancellationToken) -> Exchange {
+/// See [`Client::fetch`].
+pub(super) async fn run(
+    client: &Client,
+    (request, keep): (Request, Keep),
+    cut: &CancellationToken,
+) -> Exchange {
     let progress = Progress::start();
     let timeout = request.timeout;
     let deadline = Instant::now() + timeout;
@@ -44,7 +47,7 @@ pub(super) async fn run(client: &Client, request: Request, cut: &CancellationTok
         }
     };
     let result = match head {
-        Ok(head) => Ok(answer(head, deadline, cut, &progress).await),
+        Ok(head) => answer(head, keep, deadline, cut, &progress).await,
         Err(failure) => Err(failure),
     };
     let traces = progress.finish();
@@ -96,33 +99,21 @@ async fn head(client: &Client, request: Request, progress: &Progress) -> Result<
     Ok(Head { response, connection })
 }
 
-/// Reads what is kept of the body. The status is known, so nothing that happens here makes it a failure.
-async fn answer(mut head: Head, deadline: Instant, cut: &CancellationToken, progress: &Progress) -> Answer {
+/// Reads what is kept of the body. The status is known, so nothing that the other side does here makes it a failure.
+async fn answer(
+    mut head: Head,
+    keep: Keep,
+    deadline: Instant,
+    cut: &CancellationToken,
+    progress: &Progress,
+) -> Result<Answer, HttpFailure> {
     progress.enter(Phase::Body);
     let (parts, mut body) = head.response.into_parts();
-    let mut kept = BytesMut::new();
-    let body_end = loop {
-        let frame = tokio::select! {
-            biased;
-            () = cut.cancelled() => break BodyEnd::Cut,
-            frame = timeout_at(deadline, body.frame()) => frame,
-        };
-        match frame {
-            Err(_) => break BodyEnd::TimedOut,
-            Ok(None) => break BodyEnd::Complete,
-            Ok(Some(Err(_))) => break BodyEnd::Broken,
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                let room = RECEIPT_BODY_BYTES_MAX - kept.len();
-                kept.extend_from_slice(&data[..data.len().min(room)]);
-                if data.len() > room {
-                    break BodyEnd::Truncated;
-                }
-            }
-        }
-    };
+    let status = parts.status.as_u16();
+    let kept = answer::read(keep, status, &mut body, deadline, cut).await;
     head.connection.abort_all();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body: kept.freeze(), body_end }
+    let Kept { head: body, bytes, end } = kept?;
+    Ok(Answer { status, headers: parts.headers, body, body_bytes: bytes, body_end: end })
 }
 
 fn timed_out(progress: &Progress, timeout: Duration) -> HttpFailure {

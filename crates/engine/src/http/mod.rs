@@ -2,12 +2,17 @@
 //!
 //! An exchange resolves the name, judges every address with the guard of `orbit_core::dispatch`, and dials a judged address itself, so that
 //! no second look-up can change it. One connection an exchange, HTTP/1.1, no redirect, no cookie, no pool. The whole of it has one deadline,
-//! the request's body is streamed, and what is kept of the answer is bounded. It never decides what an answer means.
+//! bodies are streamed both ways, and what is kept of the answer is bounded. It never decides what an answer means.
 
+mod account;
+mod answer;
+mod auth;
 mod body;
 mod connect;
 mod exchange;
+mod multipart;
 mod network;
+mod output;
 mod progress;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,10 +29,20 @@ use orbit_core::dispatch::outcome::HttpFailure;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(test)]
+pub(crate) use account::REDACTED;
+pub(crate) use account::{Account, facts};
+pub use answer::Keep;
+pub(crate) use auth::{Credentials, CredentialsError, secret_value};
 pub use body::{Body, Piece};
+pub(crate) use multipart::{Part, multipart};
 pub use network::{Dialer, Resolver, Stream, SystemDialer, SystemResolver};
+pub(crate) use output::{NoOutput, answered, whole};
 pub use progress::Timings;
 pub use tls::TlsRoots;
+
+/// What every request calls itself.
+pub(crate) const USER_AGENT: &str = concat!("orbit/", env!("CARGO_PKG_VERSION"));
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -74,8 +89,10 @@ pub struct Answer {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The first bytes of the body, at most [`orbit_core::limits::RECEIPT_BODY_BYTES_MAX`].
+    /// The first bytes of the body, at most [`orbit_core::limits::RECEIPT_BODY_BYTES_MAX`]; none if it was written to a file.
     pub body: Bytes,
+    /// The bytes of the body that were kept, in memory or in the file.
+    pub body_bytes: u64,
     /// How the body ended.
     pub body_end: BodyEnd,
 }
@@ -96,6 +113,15 @@ pub enum BodyEnd {
     Cut,
 }
 
+/// The method that a document names.
+pub(crate) const fn method(method: orbit_core::config::Method) -> Method {
+    match method {
+        orbit_core::config::Method::Post => Method::POST,
+        orbit_core::config::Method::Put => Method::PUT,
+        orbit_core::config::Method::Patch => Method::PATCH,
+    }
+}
+
 impl Client {
     /// The machine's resolver and network, and the machine's root certificates, which are read when the first `https` address is met.
     pub fn system() -> Self {
@@ -114,6 +140,11 @@ impl Client {
 
     /// Sends the request and waits for the answer, no longer than its timeout and not after `cut` is cancelled.
     pub async fn send(&self, request: Request, cut: &CancellationToken) -> Exchange {
-        exchange::run(self, request, cut).await
+        self.fetch(request, Keep::Head, cut).await
+    }
+
+    /// As [`Client::send`], and keeps as much of the answer's body as is said.
+    pub async fn fetch(&self, request: Request, keep: Keep, cut: &CancellationToken) -> Exchange {
+        exchange::run(self, (request, keep), cut).await
     }
 }

@@ -98,7 +98,8 @@ impl AdmissionError {
             | SourceError::Header(_)
             | SourceError::HeaderTooLong
             | SourceError::Secret { .. }
-            | SourceError::Program { .. } => Self::Source { name: name.clone(), error },
+            | SourceError::Program { .. }
+            | SourceError::Remote { .. } => Self::Source { name: name.clone(), error },
         }
     }
 }

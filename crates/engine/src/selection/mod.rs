@@ -6,10 +6,12 @@
 pub mod admission;
 mod dry_run;
 mod lines;
+mod listing;
 mod pass;
 mod preset;
 mod program;
 mod records;
+mod remote;
 mod selector;
 mod sources;
 #[cfg(test)]

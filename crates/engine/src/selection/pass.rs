@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::admission::AdmissionError;
-use super::program::{self, Listing};
+use super::listing::Listing;
 use super::sources::{self, Input, SourceError};
+use super::{program, remote};
 use crate::namespace::Namespace;
 
 /// Whom a reading is for.
@@ -99,7 +100,12 @@ async fn input(
         }
         Source::Exec(exec) => {
             let listing = program::list(namespace, exec, reading.act_id, reading.cancel).await?;
-            let described = json!({ "name": exec.name, "kind": "exec", "usage": listing.usage() });
+            let described = json!({ "name": exec.name, "kind": "exec", "usage": listing.told });
+            Ok((Input::File { path: listing.path() }, described, Some(listing)))
+        }
+        Source::Http(http) => {
+            let listing = remote::list(namespace, http, reading.act_id, reading.cancel).await?;
+            let described = json!({ "name": http.name, "kind": "http", "http": listing.told });
             Ok((Input::File { path: listing.path() }, described, Some(listing)))
         }
     }

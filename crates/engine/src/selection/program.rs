@@ -2,17 +2,13 @@
 //!
 //! Nothing of a listing is used unless the program ended well, so that a half-printed one never exhausts a source.
 
-use std::fs::{DirBuilder, remove_dir_all};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-
-use orbit_core::config::ExecSource;
-use orbit_core::tiers::{Failure, Usage};
-use serde_json::{Value, json};
+use orbit_core::config::{ExecSource, SourceFormat};
+use orbit_core::tiers::Failure;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::listing::Listing;
 use super::sources::SourceError;
 use crate::namespace::Namespace;
 use crate::program::{Environment, SecretMissing, resolve};
@@ -20,41 +16,6 @@ use crate::supervisor::{self, Program};
 
 /// Bytes of a failed program's standard error that its message repeats: the last ones.
 const MESSAGE_TAIL_BYTES_MAX: usize = 400;
-
-/// What a program printed, in a folder that is removed when this is dropped.
-pub(super) struct Listing {
-    folder: PathBuf,
-    usage: Usage,
-}
-
-impl Listing {
-    /// An empty folder that only this user can enter.
-    fn prepare(folder: PathBuf) -> io::Result<Self> {
-        match remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder, usage: Usage::default() })
-    }
-
-    /// The file of JSON Lines.
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join("listing.jsonl")
-    }
-
-    /// What the program used.
-    pub(super) fn usage(&self) -> Value {
-        json!(self.usage)
-    }
-}
-
-impl Drop for Listing {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed before the next listing of the same cycle.
-        let _ = remove_dir_all(&self.folder);
-    }
-}
 
 /// Runs the program in the namespace's folder, where its data is likely to be.
 pub(super) async fn list(
@@ -72,7 +33,7 @@ pub(super) async fn list(
         .map_err(|SecretMissing(variable)| SourceError::Secret { variable })?;
     let mut argv = source.argv.clone();
     resolve(&namespace.folder(), &mut argv);
-    let mut listing = Listing::prepare(folder)
+    let mut listing = Listing::prepare(folder, SourceFormat::Jsonl)
         .map_err(|error| failed(format!("has no place for its listing in the work folder: {error}")))?;
     let program = Program {
         argv,
@@ -84,7 +45,7 @@ pub(super) async fn list(
         marker: supervisor::marker(layout.home()),
     };
     let ended = namespace.shared.launcher.run(program, cancel).await;
-    listing.usage = ended.usage;
+    listing.told = json!(ended.usage);
     let Some(failure) = Failure::of_end(ended.how, &[0], source.limits.wall.0) else { return Ok(listing) };
     if failure == Failure::Cancelled {
         return Err(SourceError::Cut);

@@ -12,6 +12,7 @@ use orbit_core::config::CandidateItem;
 use orbit_core::digest::{Digest, Hasher};
 use orbit_core::limits::{SOURCE_COLUMNS_MAX, SOURCE_LINE_BYTES_MAX};
 use orbit_core::selection::{Candidate, HeaderError, Pass};
+use orbit_core::tiers::RemoteFailure;
 use orbit_store::StoreError;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +63,7 @@ pub enum SourceError {
     /// The header row of a CSV file is too long.
     #[error("the header row is longer than {SOURCE_LINE_BYTES_MAX} bytes or {SOURCE_COLUMNS_MAX} columns")]
     HeaderTooLong,
-    /// A secret that the source's program is to be given is not set.
+    /// A secret that the source's program or service is to be given is not set.
     #[error("the secret `{variable}` is not set; put it into `.env` or the environment")]
     Secret {
         /// The variable.
@@ -75,6 +76,12 @@ pub enum SourceError {
         program: String,
         /// How it ended.
         message: String,
+    },
+    /// The source's service gave no listing.
+    #[error("{failure}")]
+    Remote {
+        /// Why.
+        failure: RemoteFailure,
     },
     /// Whether a candidate is new cannot be told.
     #[error(transparent)]

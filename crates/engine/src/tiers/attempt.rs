@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orbit_core::config::{ExecProcessor, InputMode, Processor as Document, Snapshot, StepRetry};
+use orbit_core::config::{Processor as Document, Snapshot, StepRetry};
 use orbit_core::digest::Digest;
 use orbit_core::id;
 use orbit_core::run::Then;
@@ -13,12 +13,15 @@ use orbit_store::blobs::{Blob, FolderBlobs};
 use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
+use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::exec::Exec;
 use super::output;
 use super::processor::{Attempted, Job, Processor};
+use super::remote::Remote;
+use super::remote_request::CONTEXT_MEDIA_TYPE;
 use super::work::Work;
 use crate::namespace::Namespace;
 use crate::service::panic_message;
@@ -37,6 +40,10 @@ pub(super) struct Finished {
     pub usage: Option<Usage>,
     /// The last that the processor had to say.
     pub words: Vec<u8>,
+    /// Further facts for the record.
+    pub facts: Map<String, Value>,
+    /// What a service answered in the place of an output.
+    pub answer: Option<Value>,
     /// When a failed attempt is tried again.
     pub retry: StepRetry,
 }
@@ -54,7 +61,7 @@ pub(super) struct Made {
 /// What the request says about the step, checked against its snapshot.
 struct Plan {
     request: Arc<ExecutionRequest>,
-    document: ExecProcessor,
+    document: Document,
     then: Then,
     deliveries: Vec<NewDelivery>,
     reference: Option<Digest>,
@@ -63,7 +70,14 @@ struct Plan {
 impl Finished {
     /// An attempt that came to nothing before a processor was asked.
     pub(super) fn failed(failure: Failure) -> Self {
-        Self { result: Err(failure), usage: None, words: Vec::new(), retry: StepRetry::default() }
+        Self {
+            result: Err(failure),
+            usage: None,
+            words: Vec::new(),
+            facts: Map::new(),
+            answer: None,
+            retry: StepRetry::default(),
+        }
     }
 }
 
@@ -77,9 +91,11 @@ pub(super) async fn make(
         Ok(plan) => plan,
         Err(failure) => return Finished::failed(failure),
     };
-    let retry = plan.document.retry.clone();
+    let retry = plan.document.retry().clone();
     match perform(&namespace, &claimed, plan, &cancel).await {
-        Ok((result, attempted)) => Finished { result, usage: attempted.usage, words: attempted.words, retry },
+        Ok((result, Attempted { usage, words, facts, answer, .. })) => {
+            Finished { result, usage, words, facts, answer, retry }
+        }
         Err(failure) => Finished { retry, ..Finished::failed(failure) },
     }
 }
@@ -92,7 +108,7 @@ async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Fail
     let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
     request.check(&snapshot).map_err(|error| refused(error.to_string()))?;
-    let Document::Exec(document) =
+    let document =
         request.processor(claimed.step, &snapshot).map_err(|error| refused(error.to_string()))?.clone();
     let asset = request.step(claimed.step).and_then(|step| step.reference.as_ref());
     let reference = asset.and_then(|name| request.assets.get(name)).map(|asset| asset.digest);
@@ -129,20 +145,20 @@ async fn perform(
 ) -> Result<(Result<Made, Failure>, Attempted), Failure> {
     let _permit = permit(namespace, claimed, &plan.document, cancel).await?;
     let Plan { request, document, then, deliveries, reference } = plan;
-    let wall = time_left(namespace, claimed).min(document.limits.wall.to_duration());
+    let wall = time_left(namespace, claimed).min(document.wall().to_duration());
     if wall.is_zero() {
         return Err(Failure::TimedOut { wall_ms: 0 });
     }
-    let embedded = namespace.shared.embedded.get(&document.name).cloned();
+    let embedded = namespace.shared.embedded.get(document.name()).cloned();
     let filling = Filling {
         base: namespace.shared.layout.work(&namespace.name),
         context: request.context_line(),
         input: claimed.input.as_ref().map(|input| input.digest),
         reference,
-        needs_input: embedded.is_some() || document.input != InputMode::None,
+        needs_input: embedded.is_some() || document.takes_input(),
     };
     let (blobs, of) = (Arc::clone(&namespace.blobs), (request.run.run_id, claimed.step, claimed.attempt));
-    let extension = document.output.extension.clone();
+    let extension = document.extension().to_owned();
     let work = blocking(move || {
         let work =
             Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
@@ -160,10 +176,10 @@ async fn perform(
     };
     let attempted = match embedded {
         Some(processor) => ask_embedded(&*processor, &job, cancel).await,
-        None => exec(namespace, document.clone()).process(&job, cancel).await,
+        None => process(namespace, claimed, &document, &job, cancel).await,
     };
     drop(job);
-    let media_type = document.output.media_type.clone();
+    let media_type = document.media_type().to_owned();
     let input = claimed.input.as_ref().map(|input| input.digest);
     let kept = match attempted.result.clone() {
         Ok(()) => keep(namespace, &work, (document, input), cancel).await,
@@ -186,7 +202,7 @@ async fn perform(
 async fn keep(
     namespace: &Namespace,
     work: &Arc<Work>,
-    (document, input): (ExecProcessor, Option<Digest>),
+    (document, input): (Document, Option<Digest>),
     cancel: &CancellationToken,
 ) -> Result<Blob, Failure> {
     let document = Arc::new(document);
@@ -241,10 +257,10 @@ impl Filling {
 async fn permit(
     namespace: &Namespace,
     claimed: &ClaimedStep,
-    document: &ExecProcessor,
+    document: &Document,
     cancel: &CancellationToken,
 ) -> Result<OwnedSemaphorePermit, Failure> {
-    let permits = namespace.processor_permits(&document.name, document.concurrency);
+    let permits = namespace.processor_permits(document.name(), document.concurrency());
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(Failure::Cancelled),
@@ -270,15 +286,39 @@ async fn ask_embedded(processor: &dyn Processor, job: &Job, cancel: &Cancellatio
     }
 }
 
-fn exec(namespace: &Namespace, document: ExecProcessor) -> Exec {
+/// Asks the program or the service that the document names.
+async fn process(
+    namespace: &Namespace,
+    claimed: &ClaimedStep,
+    document: &Document,
+    job: &Job,
+    cancel: &CancellationToken,
+) -> Attempted {
     let shared = &namespace.shared;
-    Exec {
-        document,
-        namespace: namespace.name.clone(),
-        folder: namespace.folder(),
-        marker: supervisor::marker(shared.layout.home()),
-        launcher: shared.launcher.clone(),
-        secrets: Arc::clone(&shared.secrets),
+    match document.clone() {
+        Document::Exec(document) => {
+            let exec = Exec {
+                document,
+                namespace: namespace.name.clone(),
+                folder: namespace.folder(),
+                marker: supervisor::marker(shared.layout.home()),
+                launcher: shared.launcher.clone(),
+                secrets: Arc::clone(&shared.secrets),
+            };
+            exec.process(job, cancel).await
+        }
+        Document::Http(document) => {
+            let declared = claimed.input.as_ref().map(|input| input.media_type.clone());
+            let remote = Remote {
+                document,
+                input_media_type: declared.unwrap_or_else(|| CONTEXT_MEDIA_TYPE.to_owned()),
+                namespace: namespace.name.clone(),
+                secrets: Arc::clone(&shared.secrets),
+                client: shared.client.clone(),
+                clock: Arc::clone(&shared.clock),
+            };
+            remote.process(job, cancel).await
+        }
     }
 }
 

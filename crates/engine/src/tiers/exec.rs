@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use orbit_core::config::{ByteSize, ExecProcessor, InputMode, Millis, NamespaceName, OutputTarget};
 use orbit_core::template;
 use orbit_core::tiers::{Failure, OverLimit};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::processor::{Attempted, Job, Processor};
@@ -59,6 +59,8 @@ impl Processor for Exec {
             }),
             usage: Some(ended.usage),
             words: environment.redact(&ended.stderr_tail),
+            facts: Map::new(),
+            answer: None,
         }
     }
 }

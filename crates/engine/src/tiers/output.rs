@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
-use orbit_core::config::ExecProcessor;
+use orbit_core::config::Processor;
 use orbit_core::digest::Digest;
 use orbit_core::tiers::{Failure, check_differs, check_prefix, check_size, prefix_bytes};
 use orbit_store::blobs::{Blob, BlobError, FolderBlobs};
@@ -15,18 +15,18 @@ use super::work::Work;
 /// The output as a durable payload, if it is what the document requires. The process tree that made it must be gone.
 pub(super) fn keep(
     work: &Work,
-    document: &ExecProcessor,
+    document: &Processor,
     input: Option<Digest>,
     blobs: &FolderBlobs,
 ) -> Result<Blob, Failure> {
     look(work, document)?;
     let blob = blobs.put_file(work.output()).map_err(|error| of_blob(&error))?;
-    check_differs(&document.validate, blob.digest, input)?;
+    check_differs(document.validate(), blob.digest, input)?;
     Ok(blob)
 }
 
 /// What can be known of the output before all of it is read.
-fn look(work: &Work, document: &ExecProcessor) -> Result<(), Failure> {
+fn look(work: &Work, document: &Processor) -> Result<(), Failure> {
     if !work.is_intact() {
         return Err(Failure::OutputNotAFile);
     }
@@ -42,11 +42,11 @@ fn look(work: &Work, document: &ExecProcessor) -> Result<(), Failure> {
     if !metadata.is_file() {
         return Err(Failure::OutputNotAFile);
     }
-    check_size(&document.validate, &document.limits, metadata.len())?;
+    check_size(document.validate(), document.output_max(), metadata.len())?;
     let mut head = Vec::new();
-    let length = u64::try_from(prefix_bytes(&document.validate).len()).unwrap_or(u64::MAX);
+    let length = u64::try_from(prefix_bytes(document.validate()).len()).unwrap_or(u64::MAX);
     file.take(length).read_to_end(&mut head).map_err(unreadable)?;
-    check_prefix(&document.validate, &head)
+    check_prefix(document.validate(), &head)
 }
 
 /// What a payload that cannot be read or kept means for the attempt.

@@ -1,4 +1,4 @@
-//! What turns bytes into bytes: a program, or something that lives in this process.
+//! What turns bytes into bytes: a program, a service, or something that lives in this process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use orbit_core::run::Step;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_core::tiers::{Failure, Usage};
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,6 +40,10 @@ pub struct Attempted {
     pub usage: Option<Usage>,
     /// The last that it had to say; no secret is in it.
     pub words: Vec<u8>,
+    /// Further facts for the record of the step; no secret is in them.
+    pub facts: Map<String, Value>,
+    /// What a service answered in the place of an output; no secret is in it.
+    pub answer: Option<Value>,
 }
 
 /// See the module. One that lives in this process is registered under the name of a processor document and takes the place of its program; the
@@ -88,6 +93,6 @@ where
 impl Attempted {
     /// An end of which nothing was measured.
     pub fn of(result: Result<(), Failure>) -> Self {
-        Self { result, usage: None, words: Vec::new() }
+        Self { result, usage: None, words: Vec::new(), facts: Map::new(), answer: None }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::run::{Interruption, RunEvent, Step};
+use orbit_core::run::{Interruption, RunEvent};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
@@ -53,7 +53,7 @@ async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Opt
     let commit_of = StepCommit {
         event,
         detail: detail(&claimed, &finished, began, now),
-        evidence: evidence(namespace, claimed.step, claimed.attempt, &finished.words),
+        evidence: evidence(namespace, &claimed, &finished),
         claim_next: goes_on && namespace.ask(Door::Step, &[]).is_ok(),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
@@ -119,6 +119,9 @@ fn detail(claimed: &ClaimedStep, finished: &Finished, began: Timestamp, now: Tim
     if let Some(usage) = &finished.usage {
         put("usage", json!(usage));
     }
+    for (name, fact) in &finished.facts {
+        put(name, fact.clone());
+    }
     match &finished.result {
         Ok(made) => {
             put("digest", json!(made.artifact.digest));
@@ -130,11 +133,13 @@ fn detail(claimed: &ClaimedStep, finished: &Finished, began: Timestamp, now: Tim
     Value::Object(facts)
 }
 
-fn evidence(namespace: &Namespace, step: Step, attempt: u32, words: &[u8]) -> Option<Evidence> {
-    if words.is_empty() {
-        return None;
-    }
-    let stderr = String::from_utf8_lossy(words);
-    let value = json!({ "step": step, "attempt": attempt, "stderr": stderr });
+/// What a program wrote to standard error, or what a service answered in the place of an output.
+fn evidence(namespace: &Namespace, claimed: &ClaimedStep, finished: &Finished) -> Option<Evidence> {
+    let (name, said) = match &finished.answer {
+        Some(answer) => ("answer", answer.clone()),
+        None if finished.words.is_empty() => return None,
+        None => ("stderr", json!(String::from_utf8_lossy(&finished.words))),
+    };
+    let value = json!({ "step": claimed.step, "attempt": claimed.attempt, name: said });
     Some(Evidence { salt: clock::salt(&*namespace.shared.clock), value })
 }

@@ -105,7 +105,8 @@ fn named_files(folder: &Path, written: &Written, problems: &mut Vec<Diagnostic>)
         Document::Processor(Processor::Exec(exec)) => {
             (vec![key("argv"), PathPart::Index(0)], program(&exec.argv), true)
         }
-        Document::Source(Source::Inline(_))
+        Document::Source(Source::Inline(_) | Source::Http(_))
+        | Document::Processor(Processor::Http(_))
         | Document::Namespace(_)
         | Document::Endpoint(_)
         | Document::Profile(_)

@@ -1,7 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 23] = [
+const LATER: [(&str, &str); 21] = [
     ("NodeConfig", "notify"),
     ("NodeConfig", "heartbeat"),
     ("StorageBackend", "postgres"),
@@ -16,15 +16,13 @@ const LATER: [(&str, &str); 23] = [
     ("Caps", "runs_per_day"),
     ("Caps", "deliveries_per_hour"),
     ("Caps", "artifact_bytes_per_day"),
-    ("Source", "http"),
-    ("Processor", "http"),
     ("BodyMode", "multipart"),
     ("BodyMode", "json"),
     ("Endpoint", "ordered"),
     ("Synthesis", "processor"),
     ("NormalizeRule", "batch"),
     ("Choose", "processor"),
-    ("Processor", "completion"),
+    ("Completion", "callback"),
 ];
 
 /// Whether the contract names this word here and this version does not build it.

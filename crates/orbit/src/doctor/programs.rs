@@ -10,13 +10,13 @@ use super::Finding;
 
 /// Every program that cannot be started; if all can, one finding says so.
 pub(super) fn missing(snapshot: &Snapshot, folder: &Path) -> Vec<Finding> {
-    let processors = snapshot
-        .processors
-        .iter()
-        .map(|(name, Processor::Exec(exec))| (format!("processor `{name}`"), &exec.argv, &exec.env));
+    let processors = snapshot.processors.iter().filter_map(|(name, processor)| match processor {
+        Processor::Exec(exec) => Some((format!("processor `{name}`"), &exec.argv, &exec.env)),
+        Processor::Http(_) => None,
+    });
     let sources = snapshot.sources.iter().filter_map(|(name, source)| match source {
         Source::Exec(exec) => Some((format!("source `{name}`"), &exec.argv, &exec.env)),
-        Source::Inline(_) | Source::File(_) => None,
+        Source::Inline(_) | Source::File(_) | Source::Http(_) => None,
     });
     let mut count = 0;
     let mut findings = Vec::new();

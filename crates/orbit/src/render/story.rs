@@ -146,16 +146,16 @@ fn failed_attempts(step: &str, records: &[Value], out: &Terminal) -> String {
     shown
 }
 
-/// The end of what the last program wrote to standard error.
+/// The end of what the last program wrote to standard error, or of what a service answered in the place of an output.
 fn last_words(records: &[Value], out: &Terminal) -> String {
     let Some(record) = records.iter().rev().find(|record| record["kind"] == "step_output") else {
         return String::new();
     };
     let body = &record["body"];
-    let said = ["stderr", "stderr_tail", "tail", "text"]
-        .iter()
-        .find_map(|name| body[*name].as_str())
-        .unwrap_or_default();
+    let answer = Some(&body["answer"]).filter(|answer| answer["encoding"] == "utf-8");
+    let answer = answer.and_then(|answer| answer["body"].as_str());
+    let said = ["stderr", "stderr_tail", "tail", "text"].iter().find_map(|name| body[*name].as_str());
+    let said = said.or(answer).unwrap_or_default();
     let lines: Vec<_> = said.lines().map(clean).filter(|line| !line.is_empty()).collect();
     let from = lines.len().saturating_sub(LAST_WORDS_LINES_MAX);
     let mut shown = String::new();

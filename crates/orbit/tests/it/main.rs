@@ -11,6 +11,7 @@ mod home;
 mod hostile;
 mod isolation;
 mod receiver;
+mod remote;
 mod schedule;
 mod screens;
 mod serving;

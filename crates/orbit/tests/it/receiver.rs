@@ -24,6 +24,8 @@ pub enum Reply {
     Silence,
     /// Headers, then a body without end.
     Endless,
+    /// A body of this many bytes.
+    Large(u64),
 }
 
 type Answer = dyn Fn(&Request, usize) -> Reply + Send + Sync;
@@ -100,6 +102,11 @@ fn handle(stream: TcpStream, kept: &Mutex<Vec<Request>>, answer: &Answer) -> std
         Reply::Close => Ok(()),
         Reply::Silence => {
             _ = stream.read(&mut [0; 1]);
+            Ok(())
+        }
+        Reply::Large(bytes) => {
+            write!(stream, "HTTP/1.1 200 X\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n")?;
+            std::io::copy(&mut std::io::repeat(b'y').take(bytes), &mut stream)?;
             Ok(())
         }
         Reply::Endless => {

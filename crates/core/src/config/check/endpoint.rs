@@ -1,6 +1,6 @@
 //! Endpoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Report, below, deep, key, name, path, text};
 use crate::config::{Auth, Endpoint, Millis};
@@ -26,10 +26,28 @@ const RESERVED_HEADERS: [&str; 15] = [
 /// Headers that carry credentials, which belong in `auth`.
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
+/// What every document says that makes requests.
+pub(super) struct Outgoing<'a> {
+    pub(super) url: &'a str,
+    pub(super) auth: Option<&'a Auth>,
+    /// Whether requests are signed.
+    pub(super) signs: bool,
+    pub(super) headers: &'a BTreeMap<String, String>,
+}
+
 pub(super) fn check(endpoint: &Endpoint, report: &mut Report<'_>) {
-    url(endpoint, report);
-    headers(endpoint, report);
-    match &endpoint.auth {
+    let Endpoint { url, auth, sign, headers, .. } = endpoint;
+    outgoing(&Outgoing { url, auth: auth.as_ref(), signs: sign.is_some(), headers }, report);
+    if endpoint.timeout == Millis(0) {
+        report.error(path(&["timeout"]), "expected more than no time");
+    }
+}
+
+/// Address, credentials and headers of requests.
+pub(super) fn outgoing(outgoing: &Outgoing<'_>, report: &mut Report<'_>) {
+    url(outgoing, report);
+    headers(outgoing.headers, report);
+    match outgoing.auth {
         Some(Auth::Header(header)) => {
             let at = path(&["auth", "header", "name"]);
             if !text::is_token(&header.name) {
@@ -46,22 +64,19 @@ pub(super) fn check(endpoint: &Endpoint, report: &mut Report<'_>) {
         }
         Some(Auth::Bearer(_)) | None => {}
     }
-    if endpoint.timeout == Millis(0) {
-        report.error(path(&["timeout"]), "expected more than no time");
-    }
 }
 
-fn url(endpoint: &Endpoint, report: &mut Report<'_>) {
-    let authority = authority(&endpoint.url);
+fn url(outgoing: &Outgoing<'_>, report: &mut Report<'_>) {
+    let authority = authority(outgoing.url);
     if authority.is_some_and(|authority| authority.contains('@')) {
         report
             .error(path(&["url"]), "an address holds no user or password (not shown)")
             .hint("write `auth: { basic: { user: …, password: \"${NAME}\" } }`");
         return;
     }
-    report.result(path(&["url"]), deep::url(&endpoint.url));
-    let has_credentials = endpoint.auth.is_some() || endpoint.sign.is_some();
-    let leaves = endpoint.url.starts_with("http://") && !authority.is_some_and(is_loopback);
+    report.result(path(&["url"]), deep::url(outgoing.url));
+    let has_credentials = outgoing.auth.is_some() || outgoing.signs;
+    let leaves = outgoing.url.starts_with("http://") && !authority.is_some_and(is_loopback);
     if leaves && has_credentials {
         report
             .warning(path(&["url"]), "credentials would leave this machine in plain text")
@@ -81,9 +96,9 @@ fn is_loopback(authority: &str) -> bool {
     host == "localhost" || host.parse::<core::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn headers(endpoint: &Endpoint, report: &mut Report<'_>) {
+fn headers(headers: &BTreeMap<String, String>, report: &mut Report<'_>) {
     let mut seen = BTreeSet::new();
-    for (header, value) in &endpoint.headers {
+    for (header, value) in headers {
         let at_name = below(path(&["headers"]), [name(header)]);
         let at_value = || below(path(&["headers"]), [key(header)]);
         let lower = header.to_ascii_lowercase();

@@ -5,6 +5,7 @@
 
 mod deep;
 mod endpoint;
+mod http;
 mod names;
 mod processor;
 mod profile;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{PathPart, Report, below, key, name, path, text};
-use crate::config::{ByteSize, ExecProcessor, Limits, Millis, OutputTarget, Processor, TextOrSecret};
+use super::{PathPart, Report, below, http, key, name, path, text};
+use crate::config::{
+    ByteSize, ExecProcessor, Limits, Millis, OutputTarget, Processor, StepRetry, TextOrSecret, Validate,
+};
 use crate::digest::unhex;
 
 /// Longest extension of an output.
@@ -16,6 +18,7 @@ const SECRET_WORDS: [&str; 4] = ["TOKEN", "SECRET", "PASSWORD", "KEY"];
 pub(super) fn check(processor: &Processor, report: &mut Report<'_>) {
     match processor {
         Processor::Exec(exec) => check_exec(exec, report),
+        Processor::Http(service) => http::check_processor(service, report),
     }
 }
 
@@ -36,35 +39,44 @@ fn check_exec(exec: &ExecProcessor, report: &mut Report<'_>) {
             report.error(at, format!("expected an exit code from 0 to 255, found `{code}`"));
         }
     }
-    if exec.reuse {
+    reuse(exec.reuse, report);
+    rules(&exec.validate, &exec.retry, report);
+}
+
+/// What this version does not serve.
+pub(super) fn reuse(reuse: bool, report: &mut Report<'_>) {
+    if reuse {
         report
             .error(path(&["reuse"]), "`reuse: true` is not supported by this version")
             .hint("leave it out: every attempt runs the program");
     }
-    let backoff = &exec.retry.backoff;
-    if backoff.max < backoff.initial {
-        report.error(path(&["retry", "backoff", "max"]), "the longest wait is shorter than the first");
-    }
 }
 
 fn output(exec: &ExecProcessor, report: &mut Report<'_>) {
-    let extension = &exec.output.extension;
-    let fits = (1..=EXTENSION_BYTES_MAX).contains(&extension.len());
-    if !fits || !extension.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-        report
-            .error(path(&["output", "extension"]), "expected 1 to 16 lower-case letters and digits")
-            .hint("an extension is written without its dot, as in `json`");
-    }
-    if !text::is_media_type(&exec.output.media_type) {
-        report.error(path(&["output", "media_type"]), "expected a media type such as `application/json`");
-    }
+    declared(&exec.output.extension, &exec.output.media_type, report);
     let names_output = exec.argv.iter().any(|argument| argument.contains("output"));
     if exec.output.to == OutputTarget::File && !names_output {
         report
             .warning(path(&["output", "to"]), "the output is a file, but no argument names it")
             .hint("pass `{{ output }}` to the program, or write `to: stdout`");
     }
-    let validate = &exec.validate;
+}
+
+/// What the output of any processor is said to be.
+pub(super) fn declared(extension: &str, media_type: &str, report: &mut Report<'_>) {
+    let fits = (1..=EXTENSION_BYTES_MAX).contains(&extension.len());
+    if !fits || !extension.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        report
+            .error(path(&["output", "extension"]), "expected 1 to 16 lower-case letters and digits")
+            .hint("an extension is written without its dot, as in `json`");
+    }
+    if !text::is_media_type(media_type) {
+        report.error(path(&["output", "media_type"]), "expected a media type such as `application/json`");
+    }
+}
+
+/// What the output of any processor must satisfy, and when it is tried again.
+pub(super) fn rules(validate: &Validate, retry: &StepRetry, report: &mut Report<'_>) {
     if let (Some(least), Some(most)) = (validate.bytes_min, validate.bytes_max)
         && least > most
     {
@@ -77,6 +89,9 @@ fn output(exec: &ExecProcessor, report: &mut Report<'_>) {
             path(&["validate", "prefix_hex"]),
             format!("expected 1 to {PREFIX_BYTES_MAX} bytes in hex, two digits each"),
         );
+    }
+    if retry.backoff.max < retry.backoff.initial {
+        report.error(path(&["retry", "backoff", "max"]), "the longest wait is shorter than the first");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, path};
-use crate::config::{DistributionTarget, Profile, RunProfile};
+use crate::config::{DistributionTarget, Processor, Profile, RunProfile};
 use crate::limits::TARGETS_MAX;
 
 /// Every reference to nothing.
@@ -23,19 +23,28 @@ pub(super) fn check(documents: &[Document], unread: &Unread, found: &mut Vec<Pro
 struct Index<'a> {
     names: BTreeSet<(Kind, String)>,
     unread: &'a Unread,
+    processors: Vec<&'a Processor>,
     profiles: Vec<&'a Profile>,
     run_profiles: Vec<&'a RunProfile>,
 }
 
 impl<'a> Index<'a> {
     fn new(documents: &'a [Document], unread: &'a Unread) -> Self {
-        let mut index =
-            Self { names: unread.names.clone(), unread, profiles: Vec::new(), run_profiles: Vec::new() };
+        let mut index = Self {
+            names: unread.names.clone(),
+            unread,
+            processors: Vec::new(),
+            profiles: Vec::new(),
+            run_profiles: Vec::new(),
+        };
         for document in documents {
             let names = match document {
                 Document::Namespace(_) => Vec::new(),
                 Document::Source(source) => vec![source.name().to_string()],
-                Document::Processor(processor) => vec![processor.name().to_string()],
+                Document::Processor(processor) => {
+                    index.processors.push(processor);
+                    vec![processor.name().to_string()]
+                }
                 Document::Endpoint(endpoint) => vec![endpoint.name.to_string()],
                 Document::Profile(profile) => {
                     index.profiles.push(profile);
@@ -91,6 +100,13 @@ fn check_profile(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>) 
     for (number, tier) in rules.tiers.iter().enumerate() {
         let at = below(path(&["execution_rules", "tiers"]), [PathPart::Index(number), key("processor")]);
         index.require(Kind::Processor, tier.processor.as_str(), at, report);
+        let processor = index.processors.iter().find(|processor| *processor.name() == tier.processor);
+        if tier.reference.is_some() && processor.is_some_and(|processor| !processor.takes_reference()) {
+            let at = below(path(&["execution_rules", "tiers"]), [PathPart::Index(number), key("reference")]);
+            report
+                .error(at, format!("processor `{}` has no place for a reference", tier.processor))
+                .hint("an http processor takes one as a part of its body: write `context: part` there");
+        }
     }
     if let Some(normalize) = &rules.normalize {
         let at = path(&["execution_rules", "normalize", "processor"]);

@@ -1,6 +1,6 @@
 //! Sources.
 
-use super::{PathPart, Report, below, path, processor, text};
+use super::{PathPart, Report, below, http, path, processor, text};
 use crate::config::{CandidateItem, Source};
 use crate::limits::LABEL_BYTES_MAX;
 
@@ -25,6 +25,7 @@ pub(super) fn check(source: &Source, report: &mut Report<'_>) {
             processor::environment(&exec.env, report);
             processor::limits(&exec.limits, report);
         }
+        Source::Http(source) => http::check_source(source, report),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{Loaded, load};
 
 mod secrets;
+mod services;
 
 const PROCESSOR: &str = "name: p\nkind: exec\nargv: [cat]\n";
 const SOURCE: &str = "name: s\nkind: inline\nitems: [ { label: a } ]\n";
@@ -175,8 +176,8 @@ fn what_later_versions_do() {
         format!("…/{at}: `{word}` is not supported by this version\n  hint: {hint}\n")
     };
     check_processor(
-        "name: x\nkind: http\nurl: y\n",
-        &later("processors/x.yaml:2:7", "http", "one of `exec`"),
+        "name: x\nkind: http\nurl: \"https://a.example/\"\ncompletion: callback\n",
+        &later("processors/x.yaml:4:13", "callback", "one of `sync`, `poll`"),
     );
     check_endpoint(
         "url: \"https://a.example\"\nordered: false\n",
