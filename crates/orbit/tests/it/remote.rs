@@ -114,7 +114,7 @@ fn what_would_be_the_same_again_fails_at_once() {
     let check = |more: &str, reply: fn() -> Reply, expected: &str, shown: &str| {
         let service = Receiver::start(move |_, _| reply());
         let home = home_with(&service, more);
-        let run = cycle(&home, 3);
+        let run = cycle(&home, 1);
         assert_eq!((service.requests().len(), &run["outcome"]), (1, &json!("failed")), "{run}");
         let failed = record(&home, "step_failed", "tier2");
         assert_eq!(failed["failure"]["remote"]["kind"], expected, "{failed}");
@@ -136,7 +136,7 @@ fn a_service_on_this_machine_must_be_allowed() {
     let path = "namespaces/lab/processors/two.yaml";
     let text = fs::read_to_string(home.path(path)).unwrap();
     home.write(path, &text.replace("addresses: { allow: [\"127.0.0.0/8\"] }\n", ""));
-    cycle(&home, 3);
+    cycle(&home, 1);
     let failed = record(&home, "step_failed", "tier2");
     assert_eq!(failed["failure"]["remote"]["failure"]["kind"], "refused", "{failed}");
     assert!(service.requests().is_empty());
@@ -192,7 +192,7 @@ fn candidates_from_a_service() {
 
     let fails = |path: &str, more: &str, expected: &str| {
         source(path, more);
-        home.json(&["run"], 3);
+        home.json(&["run"], 1);
         let records = home.records();
         let failed = records.iter().rev().find(|record| record["kind"] == "selection_failed").unwrap();
         assert!(failed.to_string().contains(expected), "{failed}");

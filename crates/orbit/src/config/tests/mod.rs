@@ -158,7 +158,7 @@ fn every_problem_at_once() {
          hint: sizes are binary: B, KiB, MiB, GiB or TiB, written exactly so\n\
          …/processors/b.yaml:4:20: expected a whole number from 1 to 3, found `4`\n\
          …/processors/b.yaml:5:1: duplicate key `retry`\n\
-         …/sources/c.yaml:2:7: expected one of `inline`, `file`, `exec`, found `fil`\n  hint: did you mean `file`?\n\
+         …/sources/c.yaml:2:7: expected one of `inline`, `file`, `exec`, `http`, found `fil`\n  hint: did you mean `file`?\n\
          …/sources/c.yaml:4:7: `-d` is not a name: expected 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit\n\
          …/sources/c.yaml:6:30: expected a number greater than 0, found `0`\n\
          …/sources/c.yaml:6:35: missing key `label`\n\
@@ -300,7 +300,7 @@ fn processors() {
     );
     check_processor(
         "name: x\nargv: [a]\n",
-        "…/processors/x.yaml:1:1: missing key `kind`\n  hint: one of `exec`\n",
+        "…/processors/x.yaml:1:1: missing key `kind`\n  hint: one of `exec`, `http`\n",
     );
 }
 
@@ -447,7 +447,8 @@ fn one_namespace_does_not_hide_another() {
         home(&[("namespaces/m/processors/x.yaml", "name: x\nkind: exe\n"), (".env", "ORBIT_PAUSED=maybe\n")]);
     let loaded = load(home.path());
     assert!(
-        shown(&loaded).contains("namespaces/m/processors/x.yaml:2:7: expected one of `exec`, found `exe`")
+        shown(&loaded)
+            .contains("namespaces/m/processors/x.yaml:2:7: expected one of `exec`, `http`, found `exe`")
     );
     assert!(shown(&loaded).contains(".env:1:1: `ORBIT_PAUSED` in `.env` is neither"));
     let names: Vec<_> = loaded.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();

@@ -43,7 +43,7 @@ fn what_a_service_may_not_say() {
         "`reuse: true` is not supported by this version\n  hint: leave it out: every attempt runs the program",
     );
     check("validate: { bytes_min: 2 B, bytes_max: 1 B }\n", "4:40", "less than `bytes_min`, 2 B");
-    check("argv: [a]\n", "4:1", "unknown key `argv`\n  hint: did you mean `auth`?");
+    check("contxt: part\n", "4:1", "unknown key `contxt`\n  hint: did you mean `context`?");
     check_processor(
         "name: x\nkind: http\nurl: \"https://{{ profile.label }}/\"\n",
         "…/processors/x.yaml:3:6: a template may stand only after the host and port of the address\n",
@@ -73,7 +73,7 @@ fn a_reference_needs_a_part() {
     let hint = "an http processor takes one as a part of its body: write `context: part` there";
     files(
         "header",
-        &format!("…/profiles/q.yaml:3:97: processor `x` has no place for a reference\n  hint: {hint}\n"),
+        &format!("…/profiles/q.yaml:3:92: processor `x` has no place for a reference\n  hint: {hint}\n"),
     );
 }
 
