@@ -45,7 +45,7 @@ pub struct ExecProcessor {
     /// When a failed attempt is tried again.
     #[serde(default)]
     pub retry: StepRetry,
-    /// Attempts of this processor that may run at once on one node.
+    /// Attempts of this processor that may run at once on one node; the active snapshot's value counts for all runs.
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1))]
     pub concurrency: u32,
@@ -176,6 +176,13 @@ impl Processor {
     pub fn name(&self) -> &DocName {
         match self {
             Self::Exec(exec) => &exec.name,
+        }
+    }
+
+    /// Attempts of it that may run at once.
+    pub const fn concurrency(&self) -> u32 {
+        match self {
+            Self::Exec(exec) => exec.concurrency,
         }
     }
 }
