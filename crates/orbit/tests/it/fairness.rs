@@ -139,14 +139,14 @@ fn profiles_and_run_profiles_have_limits() {
     node(&home, 16);
     home.processor("one", &crowded(2), "concurrency: 16\n");
     let labels: Vec<_> = (1..=6).map(|number| format!("p-{number}")).collect();
-    (1..).zip(&labels).for_each(|(number, label)| home.profile(label, number, ""));
+    (11..).zip(&labels).for_each(|(number, label)| home.profile(label, number, ""));
     home.run_profile("daily", 1, &format!("[{}]", labels.join(", ")), "  concurrency: 2\n");
     assert_eq!(home.run(&["run", "daily"]).code, 0, "no more than two of the run profile");
     let started = records(&home, "lab", "step_started");
     assert!(started.iter().any(|one| held(one, "run_profile").is_some()), "{started:?}");
 
     home.processor("one", &crowded(1), "concurrency: 16\n");
-    home.profile("p-1", 1, "concurrency: 1\n");
+    home.profile("p-1", 11, "concurrency: 1\n");
     home.run_profile("daily", 1, "[p-1]", "  overlap: allow\n");
     let serving = home.serve();
     (0..4).for_each(|key| fire(&home, "daily", "lab", key));
@@ -193,7 +193,7 @@ fn namespaces_take_turns() {
     let home = Home::lab(60);
     node(&home, 2);
     let labels: Vec<_> = (1..=30).map(|number| format!("p-{number}")).collect();
-    (1..).zip(&labels).for_each(|(number, label)| home.profile(label, number, ""));
+    (11..).zip(&labels).for_each(|(number, label)| home.profile(label, number, ""));
     home.processor("one", &until_go(), "concurrency: 9\n");
     home.run_profile("daily", 1, &format!("[{}]", labels.join(", ")), "  overlap: allow\n");
     // A second namespace, with what the first has but for the profiles that run.
