@@ -26,6 +26,7 @@ pub mod gate;
 pub mod http;
 pub mod layout;
 pub mod namespace;
+pub mod permits;
 mod persist;
 mod program;
 pub mod running;

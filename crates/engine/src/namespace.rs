@@ -1,11 +1,11 @@
 //! A namespace at work: its store, its blobs, its active snapshot, what runs in it. Nothing crosses from one to another but the
 //! node's permits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use orbit_core::config::{DocName, DocState, NamespaceName, Snapshot};
+use orbit_core::config::{DocState, NamespaceName, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Subject};
@@ -13,11 +13,12 @@ use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
 use orbit_store::{Store, StoreError};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::gate::{Cell, GateView};
 use crate::node::Shared;
+use crate::permits::Permits;
 use crate::running::Running;
 
 /// Snapshots that are kept in memory besides the active one.
@@ -52,14 +53,15 @@ pub struct Namespace {
     pub nudges: Nudges,
     /// What is under way in it.
     pub running: Running,
-    /// The tasks of runs at work; their number is held against `caps.runs_concurrent`.
+    /// What is at work in it, counted against every limit.
+    pub permits: Permits,
+    /// The tasks of runs at work.
     pub runs: TaskTracker,
     /// The tasks of cycles and deliveries.
     pub tasks: TaskTracker,
     active: Cell<Option<Arc<Snapshot>>>,
     halted: Cell<Option<Halt>>,
     pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
-    processor_permits: Mutex<HashMap<DocName, Arc<Semaphore>>>,
 }
 
 impl Namespace {
@@ -72,19 +74,25 @@ impl Namespace {
     ) -> Result<Self, StoreError> {
         let active = store.active().await?.map(Arc::new);
         let halted = store.halted().await?;
+        let nudges = Nudges::default();
+        let (clock, node) = (Arc::clone(&shared.clock), Arc::clone(&shared.runs));
+        let permits = Permits::new(name.clone(), clock, Arc::clone(&nudges.tiers), node);
+        if let Some(snapshot) = &active {
+            permits.limits_of(Arc::clone(snapshot));
+        }
         Ok(Self {
             name,
             shared,
             store,
             blobs,
-            nudges: Nudges::default(),
+            nudges,
             running: Running::default(),
+            permits,
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
             active: Cell::new(active),
             halted: Cell::new(halted),
             pinned: Mutex::default(),
-            processor_permits: Mutex::default(),
         })
     }
 
@@ -101,8 +109,12 @@ impl Namespace {
     /// Takes the snapshot for everything that is fired from now on. Its assets must be among the blobs.
     pub async fn activate(&self, snapshot: Snapshot) -> Result<bool, StoreError> {
         let changed = self.store.activate(&snapshot, self.shared.clock.now()).await?;
-        self.active.set(Some(Arc::new(snapshot)));
+        let snapshot = Arc::new(snapshot);
+        self.permits.limits_of(Arc::clone(&snapshot));
+        self.active.set(Some(snapshot));
         self.nudges.schedule.notify_one();
+        // A limit may have been raised.
+        self.nudges.tiers.notify_one();
         Ok(changed)
     }
 
@@ -153,13 +165,6 @@ impl Namespace {
             nudge.notify_one();
         }
         self.nudges.keeper.notify_one();
-    }
-
-    /// The permits of a processor on this node; their number is that of the first snapshot that used it.
-    pub fn processor_permits(&self, name: &DocName, concurrency: u32) -> Arc<Semaphore> {
-        let mut permits = self.processor_permits.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1).max(1)));
-        Arc::clone(permits.entry(name.clone()).or_insert_with(new))
     }
 
     /// Records a part of the engine that failed and goes on. Best effort: the store may be what failed.

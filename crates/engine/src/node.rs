@@ -9,7 +9,6 @@ use orbit_core::record::{Kind, Subject};
 use orbit_store::contract::governance::Halt;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +17,7 @@ use crate::gate::{Cell, Disk};
 use crate::http::Client;
 use crate::layout::Layout;
 use crate::namespace::Namespace;
+use crate::permits::NodePermits;
 use crate::running::Cut;
 use crate::secrets::Secrets;
 use crate::service::{self, Service};
@@ -52,8 +52,8 @@ pub struct Shared {
     pub reopened_at: Cell<Option<jiff::Timestamp>>,
     /// Cancelled when the node is to stop: what is under way is finished, and nothing else begins.
     pub stopping: CancellationToken,
-    /// Permits for runs at work, over all namespaces.
-    pub runs: Arc<Semaphore>,
+    /// Permits for runs at work, handed to the namespaces in turn.
+    pub runs: Arc<NodePermits>,
     /// Processors that live in this process; they win over a document of the same name.
     pub embedded: BTreeMap<DocName, Arc<dyn Processor>>,
 }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot};
 use orbit_core::record::{Kind, Record, Subject};
-use orbit_engine::clock::SystemClock;
+use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
 use orbit_engine::layout::Layout;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::{Duty, Node, Shared};
+use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
@@ -306,10 +306,11 @@ fn shared(
         path: "the running program".to_owned(),
         message: error.to_string(),
     })?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(Shared {
         node: config.node.name.clone(),
         layout: layout.clone(),
-        clock: Arc::new(SystemClock),
+        clock: Arc::clone(&clock),
         disk: Arc::new(SystemDisk),
         launcher: Launcher { program, args: vec![crate::SUPERVISE.into()] },
         client: Client::system(),
@@ -318,7 +319,7 @@ fn shared(
         halted: Cell::default(),
         reopened_at: Cell::default(),
         stopping: CancellationToken::new(),
-        runs: Arc::new(Semaphore::new(usize::try_from(config.limits.runs_concurrent).unwrap_or(1))),
+        runs: NodePermits::new(config.limits.runs_concurrent, clock),
         embedded: BTreeMap::new(),
     })
 }

@@ -2,8 +2,10 @@
 
 use orbit_core::governance::Door;
 use orbit_core::schedule::Schedule;
+use orbit_core::tiers::Limit;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
+use orbit_engine::permits::Count;
 use serde_json::{Value, json};
 
 use crate::control::Refusal;
@@ -36,6 +38,7 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
         "listen": engine.listening.get(),
         "halt": halt,
         "paused": paused,
+        "permits": permits_of_node(engine),
         "namespaces": namespaces,
     }))
 }
@@ -54,8 +57,45 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
         "counts": namespace.store.counts().await?,
         "running": namespace.running.count(),
+        "permits": permits_of(engine, namespace),
         "next_firings": next_firings(engine, namespace),
     }))
+}
+
+/// Runs and programs at work on the node, and how many may be; null where none can be.
+fn permits_of_node(engine: &Engine) -> Value {
+    let (used, limit) = engine.node.shared.runs.count();
+    if engine.duty == Duty::None { Value::Null } else { json!({ "used": used, "limit": limit }) }
+}
+
+/// The same of a namespace, whose limit may be null, and its documents of which all permits are taken.
+fn permits_of(engine: &Engine, namespace: &Namespace) -> Value {
+    if engine.duty == Duty::None {
+        return Value::Null;
+    }
+    let counts = namespace.permits.counts();
+    let whole = counts.iter().find(|count| count.limit == Limit::Namespace);
+    let snapshot = namespace.active();
+    let full = |count: &Count| {
+        let name = match &count.limit {
+            Limit::Processor(name) => name.clone(),
+            Limit::RunProfile(id) => {
+                let mut all = snapshot.iter().flat_map(|snapshot| snapshot.run_profiles.values());
+                all.find(|one| one.run_profile_id == *id)?.label.to_string()
+            }
+            Limit::Profile(id) => {
+                let mut all = snapshot.iter().flat_map(|snapshot| snapshot.profiles.values());
+                all.find(|one| one.profile_id == *id)?.label.to_string()
+            }
+            Limit::Gate | Limit::Namespace | Limit::Node => return None,
+        };
+        Some(json!({ "limit": count.limit.name(), "name": name, "used": count.used, "most": count.most }))
+    };
+    json!({
+        "used": whole.map(|count| count.used),
+        "limit": whole.and_then(|count| count.most),
+        "full": counts.iter().filter_map(full).collect::<Vec<_>>(),
+    })
 }
 
 fn next_firings(engine: &Engine, namespace: &Namespace) -> Vec<Value> {

@@ -47,7 +47,7 @@ pub struct ExecProcessor {
     /// When a failed attempt is tried again.
     #[serde(default)]
     pub retry: StepRetry,
-    /// Attempts of this processor that may run at once on one node.
+    /// Attempts of this processor that may run at once on one node; the active snapshot's value counts for all runs.
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1))]
     pub concurrency: u32,
@@ -251,6 +251,13 @@ impl Processor {
         match self {
             Self::Exec(_) => true,
             Self::Http(http) => http.context == ContextMode::Part,
+        }
+    }
+
+    /// Attempts of it that may run at once.
+    pub const fn concurrency(&self) -> u32 {
+        match self {
+            Self::Exec(exec) => exec.concurrency,
         }
     }
 }

@@ -31,6 +31,10 @@ pub struct Profile {
     /// Tags under which value is accounted.
     #[serde(default)]
     pub value_tags: Vec<ValueTag>,
+    /// Runs of this profile that may work at once on one node; unlimited if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<u32>,
     /// Whether new work starts.
     #[serde(default)]
     pub state: DocState,

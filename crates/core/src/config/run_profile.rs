@@ -53,6 +53,10 @@ pub struct ExecutionPolicy {
     /// Labels or ids of the profiles that run; each is a surface, all run in parallel.
     #[schemars(length(min = 1))]
     pub profiles: Vec<String>,
+    /// Runs of this run profile that may work at once on one node, over all its cycles and profiles; unlimited if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<u32>,
     /// From admission to the last artifact.
     #[serde(default = "default_deadline")]
     pub deadline: Millis,

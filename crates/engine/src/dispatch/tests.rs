@@ -13,7 +13,7 @@ use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
-use orbit_store::contract::tiers::{StepCommit, StepCommitted};
+use orbit_store::contract::tiers::{Free, StepCommit, StepCommitted};
 use orbit_store::contract::view::DeliveryView;
 use orbit_store::contract::{Artifact, OpenDoors};
 use orbit_store::sqlite::SqliteStore;
@@ -29,6 +29,7 @@ use crate::http::tests::{Handler, Net, handler, read_request};
 use crate::layout::Layout;
 use crate::namespace::Namespace;
 use crate::node::Shared;
+use crate::permits::NodePermits;
 use crate::running::Cut;
 use crate::secrets::Secrets;
 use crate::service::Service as _;
@@ -95,7 +96,7 @@ impl World {
             halted: Cell::default(),
             reopened_at: Cell::default(),
             stopping: CancellationToken::new(),
-            runs: Arc::new(tokio::sync::Semaphore::new(1)),
+            runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: BTreeMap::new(),
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
@@ -195,7 +196,7 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
     let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type: "text/plain".to_owned() };
     for step in [Step::Tier1, Step::Tier2, Step::Tier3] {
         let doors = OpenDoors { first: true, retry: true };
-        let claimed = store.claim_steps(1, doors, now).await.unwrap().remove(0);
+        let claimed = store.claim_steps(Free::of(1, doors), now).await.unwrap().remove(0);
         let (then, deliveries) = match step {
             Step::Tier1 => (Then::Step { step: Step::Tier2 }, Vec::new()),
             Step::Tier2 => (Then::Step { step: Step::Tier3 }, Vec::new()),

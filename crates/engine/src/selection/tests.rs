@@ -23,6 +23,7 @@ use crate::http::Client;
 use crate::layout::Layout;
 use crate::namespace::Namespace;
 use crate::node::Shared;
+use crate::permits::NodePermits;
 use crate::running::Cut;
 use crate::secrets::Secrets;
 use crate::service::Service;
@@ -63,7 +64,7 @@ impl World {
             halted: Cell::default(),
             reopened_at: Cell::default(),
             stopping: CancellationToken::new(),
-            runs: Arc::new(tokio::sync::Semaphore::new(1)),
+            runs: NodePermits::new(1, Arc::new(SystemClock)),
             embedded: BTreeMap::new(),
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());

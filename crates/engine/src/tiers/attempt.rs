@@ -14,7 +14,6 @@ use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::exec::Exec;
@@ -143,7 +142,10 @@ async fn perform(
     plan: Plan,
     cancel: &CancellationToken,
 ) -> Result<(Result<Made, Failure>, Attempted), Failure> {
-    let _permit = permit(namespace, claimed, &plan.document, cancel).await?;
+    // Once the node is to stop no program is started any more; the step is for the next start.
+    if cancel.is_cancelled() || namespace.shared.stopping.is_cancelled() {
+        return Err(Failure::Cancelled);
+    }
     let Plan { request, document, then, deliveries, reference } = plan;
     let wall = time_left(namespace, claimed).min(document.wall().to_duration());
     if wall.is_zero() {
@@ -250,24 +252,6 @@ impl Filling {
             None if self.needs_input => std::fs::write(work.input(), &line).map_err(|error| storage(&error)),
             Some(_) | None => Ok(()),
         }
-    }
-}
-
-/// One of the processor's permits on this node, unless the run is cut, the node is to stop or the deadline passes first.
-async fn permit(
-    namespace: &Namespace,
-    claimed: &ClaimedStep,
-    document: &Document,
-    cancel: &CancellationToken,
-) -> Result<OwnedSemaphorePermit, Failure> {
-    let permits = namespace.processor_permits(document.name(), document.concurrency());
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Failure::Cancelled),
-        // No program is started any more; the step is for the next start.
-        () = namespace.shared.stopping.cancelled() => Err(Failure::Cancelled),
-        permit = permits.acquire_owned() => permit.map_err(|_| Failure::Cancelled),
-        () = tokio::time::sleep(time_left(namespace, claimed)) => Err(Failure::TimedOut { wall_ms: 0 }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::run::{Interruption, RunEvent};
+use orbit_core::run::{Interruption, RunEvent, Step, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
@@ -13,16 +13,18 @@ use serde_json::{Map, Value, json};
 use super::attempt::{self, Finished};
 use crate::clock;
 use crate::namespace::Namespace;
+use crate::permits::Permit;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
 use crate::service::panic_message;
 
-/// Does the claimed step and those that follow it. Every end is committed, but that of a cancelled run, whose row says so already.
-pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep) {
+/// Does the claimed step, for which this permit of its processor is held, and those that follow it. Every end is committed, but that of a
+/// cancelled run, whose row says so already.
+pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Permit) {
     let act = namespace.running.begin(first.claim.id);
-    let mut next = Some(first);
-    while let Some(claimed) = next {
-        next = one(namespace, &act, claimed).await;
+    let mut next = Some((first, processor));
+    while let Some((claimed, processor)) = next {
+        next = one(namespace, &act, claimed, processor).await;
     }
     drop(act);
     // The run may owe deliveries now, or its cycle may be over and another one wait for that.
@@ -31,7 +33,12 @@ pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep) {
     namespace.nudges.schedule.notify_one();
 }
 
-async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Option<ClaimedStep> {
+async fn one(
+    namespace: &Arc<Namespace>,
+    act: &Act,
+    claimed: ClaimedStep,
+    processor: Permit,
+) -> Option<(ClaimedStep, Permit)> {
     let began = namespace.shared.clock.now();
     // A halt that came between the claim and the registration of this act has cut nothing.
     let halted = namespace.ask(Door::Step, &[]).is_err_and(|closed: Closed| closed.kills());
@@ -42,6 +49,7 @@ async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Opt
         let panicked = |error| Finished::failed(Failure::Panicked { message: panic_message(error) });
         working.await.unwrap_or_else(panicked)
     };
+    drop(processor);
     let cut = act.cut().or(halted.then_some(Cut::Halt));
     if cut == Some(Cut::Cancelled) {
         return None;
@@ -49,19 +57,32 @@ async fn one(namespace: &Arc<Namespace>, act: &Act, claimed: ClaimedStep) -> Opt
     let now = namespace.shared.clock.now();
     let event = event(namespace, &claimed, &finished, cut, now);
     // A run goes on at once after a success, if nobody cut it, the gate lets a new step start and the node is not about to stop.
-    let goes_on = finished.result.is_ok() && cut.is_none() && !namespace.shared.stopping.is_cancelled();
+    let goes_on =
+        cut.is_none() && !namespace.shared.stopping.is_cancelled() && namespace.ask(Door::Step, &[]).is_ok();
+    let processor = if goes_on { reserve(namespace, &claimed, &finished).await } else { None };
     let commit_of = StepCommit {
         event,
         detail: detail(&claimed, &finished, began, now),
         evidence: evidence(namespace, &claimed, &finished),
-        claim_next: goes_on && namespace.ask(Door::Step, &[]).is_ok(),
+        claim_next: processor.is_some(),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
     match commit(namespace, act, claimed.claim, commit_of).await {
-        Some(StepCommitted::Done { next, .. }) => next.map(|next| *next),
+        Some(StepCommitted::Done { next, .. }) => next.map(|next| *next).zip(processor),
         Some(StepCommitted::Lost) | None => None,
     }
+}
+
+/// The permit for the run's next step, if it may go on to it at once: its processor is free, and no other namespace waits for the permit of
+/// the node. Else the run is ready again, and starts in the order of priority and age.
+async fn reserve(namespace: &Namespace, claimed: &ClaimedStep, finished: &Finished) -> Option<Permit> {
+    let Then::Step { step } = finished.result.as_ref().ok()?.then else { return None };
+    let steps = claimed.request["steps"].as_array()?;
+    let next = steps.iter().find(|one| one["step"] == step.name())?;
+    let processor = next["processor"]["name"].as_str()?;
+    let admission = namespace.permits.admit().await;
+    if namespace.permits.may_go_on() { admission.processor(processor) } else { None }
 }
 
 /// Commits. None if it could not be: then the claim stays until the next start, which counts the attempt as interrupted.

@@ -1,24 +1,22 @@
-//! The run workers: claim steps that may start, and give each run a task of its own.
+//! The run workers: claim the steps that may start, and give each run a task of its own.
 //!
-//! A permit of the node and one of the namespace are held for as long as a run works. What a step does is in `step`; this file knows
-//! only how many may run and when the next may start.
+//! A step is claimed only when all it needs is free: permits of the node, the namespace, the profile, the run profile and the processor. So
+//! nobody holds one permit while waiting for another. What a step does is in `step`, the permits are in `permits`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use orbit_core::governance::Door;
-use orbit_store::contract::OpenDoors;
-use tokio::sync::OwnedSemaphorePermit;
+use orbit_core::tiers::Room;
+use orbit_store::contract::tiers::Free;
+use orbit_store::contract::{OpenDoors, earlier};
 
 use super::{step, work};
 use crate::namespace::Namespace;
 use crate::service::{Service, Turn, TurnError};
 
 /// Steps that one turn claims at most.
-const CLAIM_MAX: usize = 16;
-/// How soon a namespace looks again for a permit of the node.
-const PERMITS_POLL: SignedDuration = SignedDuration::from_millis(250);
+const CLAIM_MAX: u32 = 16;
 
 /// See the module.
 pub struct Workers {
@@ -32,14 +30,39 @@ impl Workers {
         Self { namespace }
     }
 
-    /// As many permits as are free, up to what one turn claims.
-    fn permits(&self) -> Vec<OwnedSemaphorePermit> {
-        let cap = self.namespace.active().and_then(|snapshot| snapshot.config.caps.runs_concurrent);
-        let cap = cap.map_or(usize::MAX, |cap| usize::try_from(cap).unwrap_or(usize::MAX));
-        let free = cap.saturating_sub(self.namespace.runs.len()).min(CLAIM_MAX);
-        std::iter::from_fn(|| Arc::clone(&self.namespace.shared.runs).try_acquire_owned().ok())
-            .take(free)
-            .collect()
+    /// Claims what may start and starts it.
+    async fn start(&self, doors: OpenDoors) -> Result<Turn, TurnError> {
+        let namespace = &self.namespace;
+        let clock = &namespace.shared.clock;
+        // Nobody else takes permits between the look at them and the claim.
+        let admission = namespace.permits.admit().await;
+        let startable = namespace.store.startable(CLAIM_MAX, doors, clock.now()).await?;
+        let next = startable.next_due;
+        let room = admission.room(CLAIM_MAX);
+        let wanted = room.clone().startable(startable.lanes.iter().map(|one| (&one.lane, one.runs)));
+        if wanted == 0 {
+            // What holds the rest nudges when it comes free.
+            namespace.permits.withdraw();
+            return Ok(Turn { done: 0, next });
+        }
+        let taken = admission.node(wanted);
+        let Ok(runs @ 1..) = u32::try_from(taken.permits.len()) else {
+            return Ok(Turn { done: 0, next: earlier(next, taken.again) });
+        };
+        let room = Room { runs, ..room };
+        let lanes = startable.lanes.iter().map(|one| &one.lane).filter(|lane| room.for_lane(lane) > 0);
+        let free = Free { waits: admission.waits(lanes), room: room.clone(), doors };
+        let claimed = namespace.store.claim_steps(free, clock.now()).await?;
+        let done = claimed.len();
+        for (step, node) in claimed.into_iter().zip(taken.permits) {
+            let (run, processor) = admission.take(&step.lane, node);
+            let worker = Arc::clone(namespace);
+            namespace.runs.spawn(async move {
+                step::run(&worker, step, processor).await;
+                drop(run);
+            });
+        }
+        Ok(Turn { done, next })
     }
 }
 
@@ -55,32 +78,17 @@ impl Service for Workers {
             first: namespace.ask(Door::Step, &[]).is_ok(),
             retry: namespace.ask(Door::Retry, &[]).is_ok(),
         };
-        // What is due already is claimed now, or has to wait for more than time.
-        let now = namespace.shared.clock.now();
-        let next = namespace.store.next_step_due().await?.filter(|due| *due > now);
+        namespace.permits.note_gate(!doors.first);
         if !doors.first && !doors.retry {
-            return Ok(Turn { done: 0, next: None });
+            namespace.permits.withdraw();
+            return Ok(Turn::default());
         }
-        let permits = self.permits();
-        if permits.is_empty() {
-            // A run of this namespace that ends nudges; one of another frees a permit of the node unseen.
-            return Ok(Turn { done: 0, next: Some(namespace.shared.clock.now() + PERMITS_POLL) });
-        }
-        let limit = u32::try_from(permits.len()).unwrap_or(1);
-        let claimed = namespace.store.claim_steps(limit, doors, namespace.shared.clock.now()).await?;
-        let done = claimed.len();
-        for (step, permit) in claimed.into_iter().zip(permits) {
-            let worker = Arc::clone(namespace);
-            namespace.runs.spawn(async move {
-                step::run(&worker, step).await;
-                drop(permit);
-                worker.nudges.tiers.notify_one();
-            });
-        }
-        Ok(Turn { done, next })
+        self.start(doors).await
     }
 
     async fn failed(&self, error: &TurnError) {
+        // While the store fails, the turn is the other namespaces'.
+        self.namespace.permits.withdraw();
         self.namespace.record_failure(self.name(), &error.to_string()).await;
     }
 }

@@ -14,7 +14,7 @@ use orbit_core::tiers::Failure;
 use orbit_engine::keeper::Keeper;
 use orbit_engine::running::Cut;
 use orbit_engine::service::{Service, Turn};
-use orbit_engine::tiers::{InProcess, Job, Workers, step};
+use orbit_engine::tiers::{InProcess, Job, Workers};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +58,7 @@ fn a_run_from_the_instruction_to_the_artifact() {
         .await;
         let claimed = world.claim().await.unwrap();
         // One call: the store gives the next step with each commit.
-        step::run(&world.namespace, claimed).await;
+        world.work(claimed).await;
         world.nothing_is_left();
         let view = world.view().await;
         assert_eq!((view.state.as_str(), view.outcome.as_deref()), ("finished", Some("succeeded")));
@@ -252,7 +252,7 @@ fn damaged_input_is_not_worked_on() {
             // A node that is paused gives no further step to the same worker.
             world.namespace.shared.paused.set(true);
             let first = world.claim().await.unwrap();
-            step::run(&world.namespace, first).await;
+            world.work(first).await;
             world.namespace.shared.paused.set(false);
             assert_eq!(world.view().await.steps.len(), 1);
             damage(&world.blob(&world.view().await, 0));
@@ -320,7 +320,7 @@ async fn when_it_is_up(
         BufReader::new(File::open(path).unwrap()).read_line(&mut first).unwrap();
         act(&acting, first.trim().parse().unwrap());
     });
-    step::run(&world.namespace, claimed).await;
+    world.work(claimed).await;
     acted.await.unwrap();
     world.nothing_is_left();
     assert_eq!(world.namespace.running.count(), 0);
@@ -365,7 +365,7 @@ fn a_stopping_node_claims_no_next_step() {
         plan.stopping = stopping;
         let world = World::new(plan).await;
         let claimed = world.claim().await.unwrap();
-        step::run(&world.namespace, claimed).await;
+        world.work(claimed).await;
         let view = world.view().await;
         let states: Vec<_> = view.steps.iter().map(|step| step.state.as_str()).collect();
         assert_eq!(
@@ -383,7 +383,7 @@ fn a_stopping_node_starts_no_program() {
         plan.stopping.cancel();
         let world = World::new(plan).await;
         let claimed = world.claim().await.unwrap();
-        step::run(&world.namespace, claimed).await;
+        world.work(claimed).await;
         assert_eq!(world.view().await.state, "ready");
         let records = world.records("step_interrupted").await;
         assert!(records[0].body.to_string().contains(r#""cause":"stop""#), "{}", records[0].body);

@@ -13,6 +13,7 @@ use orbit_engine::http::Client;
 use orbit_engine::layout::Layout;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Shared;
+use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::tiers::{Processor, step};
 use orbit_store::blobs::FolderBlobs;
@@ -20,7 +21,7 @@ use orbit_store::contract::OpenDoors;
 use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
-use orbit_store::contract::tiers::ClaimedStep;
+use orbit_store::contract::tiers::{ClaimedStep, Free};
 use orbit_store::contract::view::RunView;
 use orbit_store::sqlite::SqliteStore;
 use serde_json::{Map, Value, json};
@@ -166,7 +167,7 @@ impl World {
             halted: Cell::default(),
             reopened_at: Cell::default(),
             stopping: plan.stopping.clone(),
-            runs: Arc::new(tokio::sync::Semaphore::new(1)),
+            runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: plan.embedded.clone(),
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
@@ -179,14 +180,24 @@ impl World {
     /// The step that may start now, if there is one.
     pub(crate) async fn claim(&self) -> Option<ClaimedStep> {
         let doors = OpenDoors { first: true, retry: true };
-        self.namespace.store.claim_steps(1, doors, self.clock.now()).await.unwrap().pop()
+        self.namespace.store.claim_steps(Free::of(1, doors), self.clock.now()).await.unwrap().pop()
+    }
+
+    /// Does the step and those that follow it, with the permits that it needs.
+    pub(crate) async fn work(&self, claimed: ClaimedStep) {
+        let admission = self.namespace.permits.admit().await;
+        let node = admission.node(1).permits.pop().unwrap();
+        let (run, processor) = admission.take(&claimed.lane, node);
+        drop(admission);
+        step::run(&self.namespace, claimed, processor).await;
+        drop(run);
     }
 
     /// Does every step that may start, waiting for none.
     pub(crate) async fn go(&self) -> RunView {
         for _ in 0..STEPS_MAX {
             let Some(claimed) = self.claim().await else { return self.view().await };
-            step::run(&self.namespace, claimed).await;
+            self.work(claimed).await;
             self.nothing_is_left();
         }
         panic!("the run does not come to an end");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::{count, items, some_text, text, time};
 use super::text::short;
-use super::units::bytes;
+use super::units::{bytes, counted};
 use super::{Terminal, Tone, block};
 
 /// The node, then each namespace.
@@ -26,6 +26,7 @@ pub fn status(status: &Value, out: &Terminal) -> String {
                 .map(|halt| format!("{halt}; `orbit resume` lifts it"))
                 .unwrap_or_default(),
         ),
+        ("permits", permits(&status["permits"])),
         ("paused", if status["paused"] == true { "by ORBIT_PAUSED".to_owned() } else { String::new() }),
     ]));
     let namespaces = items(status, "namespaces");
@@ -48,6 +49,24 @@ fn process(status: &Value, out: &Terminal) -> String {
     format!("pid {pid} {does}{since}")
 }
 
+/// `2 of 8 runs at work`, and what has no permit left.
+fn permits(permits: &Value) -> String {
+    let Some(used) = permits["used"].as_u64() else { return String::new() };
+    let whole = match permits["limit"].as_u64() {
+        Some(limit) => format!("{used} of {limit} runs at work"),
+        None => format!("{} at work", counted(usize::try_from(used).unwrap_or(usize::MAX), "run")),
+    };
+    let full = items(permits, "full").iter().map(|one| {
+        let kind = text(one, "limit").replace('_', " ");
+        format!("{kind} `{}` full, {} of {}", text(one, "name"), count(one, "used"), count(one, "most"))
+    });
+    std::iter::once(whole).chain(full).collect::<Vec<_>>().join("; ")
+}
+
+fn limited(namespace: &Value) -> bool {
+    namespace["permits"]["limit"].is_u64() || !items(&namespace["permits"], "full").is_empty()
+}
+
 fn halt(halt: &Value, out: &Terminal) -> Option<String> {
     let since = out.when(time(halt, "at")?);
     Some(format!("{} ({since})", text(halt, "reason")))
@@ -66,6 +85,8 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("runs", by_state(&counts["runs"])),
         ("deliveries", by_state(&counts["deliveries"])),
         ("under way", count(namespace, "running").to_string()),
+        // Of the node's alone nothing is to be told here.
+        ("permits", if limited(namespace) { permits(&namespace["permits"]) } else { String::new() }),
         ("records", count(counts, "records").to_string()),
         ("disk", disk(namespace)),
     ]));
@@ -117,12 +138,15 @@ mod tests {
         let answer = json!({
             "node": "vps-1", "version": "0.1.0", "home": "/srv/orbit", "state": "running", "serving": true, "pid": 42,
             "started_at": "2026-11-25T09:00:00Z", "listen": "127.0.0.1:7878", "halt": null, "paused": false,
+            "permits": { "used": 2, "limit": 8 },
             "namespaces": [{
                 "namespace": "studio", "snapshot": "sha256:ba7816bf8f01cfea414140de", "state": "closed",
                 "halt": { "at": "2026-11-25T11:58:00Z", "reason": "by the operator" }, "closed": "namespace halted: by the operator",
                 "disk_free_bytes": 13_000_000_000_u64, "disk_floor_bytes": 268_435_456, "running": 2,
                 "counts": { "cycles": { "finished": 30, "running": 1 }, "runs": { "finished": 60, "working": 2 }, "deliveries": {},
                     "records": 1234, "endpoints_disabled": { "archive": "it answered 410" } },
+                "permits": { "used": 2, "limit": null, "full": [
+                    { "limit": "run_profile", "name": "daily", "used": 2, "most": 2 }, { "limit": "processor", "name": "narrate", "used": 3, "most": 1 }] },
                 "next_firings": [{ "run_profile": "daily", "nominal": "2026-11-25T18:00:00Z", "due": "2026-11-25T18:01:00Z" }],
             }] });
         let expected = "\
@@ -131,6 +155,7 @@ node vps-1  running
   version  0.1.0
   process  pid 42 serves, started 3h ago
   health   http://127.0.0.1:7878/readyz
+  permits  2 of 8 runs at work
 
 namespace studio  closed
   closed      namespace halted: by the operator
@@ -140,6 +165,7 @@ namespace studio  closed
   runs        60 finished, 2 working
   deliveries  none
   under way   2
+  permits     2 runs at work; run profile `daily` full, 2 of 2; processor `narrate` full, 3 of 1
   records     1234
   disk        12.1 GiB free, floor 256.0 MiB
   endpoint `archive` is disabled: it answered 410

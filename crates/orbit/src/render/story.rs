@@ -14,6 +14,8 @@ use super::{Terminal, Tone, block, standing};
 
 /// Lines of a program's last words that are shown.
 const LAST_WORDS_LINES_MAX: usize = 5;
+/// A shorter wait is not worth telling.
+const WAIT_TOLD_MIN_MS: i64 = 1000;
 /// Columns of the longest step (`normalize`) and of the longest state that a step or delivery shows.
 const STEP_COLUMNS: usize = 9;
 const STATE_COLUMNS: usize = 11;
@@ -23,7 +25,7 @@ const USED_COLUMNS: usize = 9;
 
 /// The run as its row and its records (in order of position) tell it.
 pub fn story(run: &Value, records: &[Value], out: &Terminal) -> String {
-    let mut shown = head(run, out);
+    let mut shown = head(run, records, out);
     let steps = items(run, "steps");
     shown.push_str(if steps.is_empty() { "\nno step has started\n" } else { "\nsteps\n" });
     for step in steps {
@@ -67,7 +69,7 @@ pub fn story_line(_run: &Value, record: &Value, out: &Terminal) -> Option<String
     Some(format!("{}  {}\n", out.paint(Tone::Dim, &at), out.fit(line.trim_end(), 14)))
 }
 
-fn head(run: &Value, out: &Terminal) -> String {
+fn head(run: &Value, records: &[Value], out: &Terminal) -> String {
     let took = between(run, "started_at", "finished_at").map(|took| format!(" in {}", duration(took)));
     let artifact = items(run, "steps").iter().rev().find_map(|step| some_text(step, "digest"));
     let artifact =
@@ -82,10 +84,34 @@ fn head(run: &Value, out: &Terminal) -> String {
             ("nominal", moment(run, "nominal_time")),
             ("snapshot", short(&text(run, "snapshot"))),
             ("started", moment(run, "started_at")),
+            ("waited", out.fit(&waited(run, records), 15)),
             ("finished", moment(run, "finished_at")),
             ("artifact", artifact.unwrap_or_default()),
             ("reason", out.paint(Tone::Bad, &text(run, "reason"))),
         ])
+}
+
+/// What held the run before its first step, where it held it for long enough to be worth telling.
+fn waited(run: &Value, records: &[Value]) -> String {
+    let Some(first) = records.iter().find(|record| record["body"]["waited_ms"].is_u64()) else {
+        return String::new();
+    };
+    let told = items(&first["body"], "held").iter().filter_map(|held| {
+        let ms = held["ms"].as_i64().filter(|ms| *ms >= WAIT_TOLD_MIN_MS)?;
+        let what = match text(held, "limit").as_str() {
+            "gate" => "the gate to open".to_owned(),
+            "processor" => format!("processor `{}`", text(held, "name")),
+            "run_profile" => format!("run profile `{}`", text(run, "run_profile")),
+            "profile" => format!("profile `{}`", text(run, "profile")),
+            "namespace" => "a permit of the namespace".to_owned(),
+            "node" => "a permit of the node".to_owned(),
+            "restart" => "the engine to start".to_owned(),
+            // What no limit explains, or nobody remembers.
+            _ => return None,
+        };
+        Some(format!("{} for {what}", duration(SignedDuration::from_millis(ms))))
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn step_line(step: &Value, usage: &Value, out: &Terminal) -> String {
@@ -303,6 +329,24 @@ deliveries
   other      waiting      http://c/
 ";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn what_held_it_is_told_if_it_was_long() {
+        let check = |held: Value, expected: &str| {
+            let body = json!({ "step": "tier1", "attempt": 1, "waited_ms": 9, "held": held });
+            let started = json!({ "at": "2026-11-25T11:57:00Z", "kind": "step_started", "body_class": "fact", "body": body });
+            assert_eq!(waited(&run("finished", json!("succeeded")), &[started]), expected);
+        };
+        check(
+            json!([{ "limit": "processor", "name": "narrate", "ms": 999 }, { "limit": "turn", "ms": 5000 }]),
+            "",
+        );
+        check(
+            json!([{ "limit": "processor", "name": "narrate", "ms": 1234 }, { "limit": "run_profile", "ms": 61_000 }, { "limit": "node", "ms": 2000 }]),
+            "1.2s for processor `narrate`, 1m01s for run profile `daily`, 2.0s for a permit of the node",
+        );
+        assert_eq!(waited(&run("ready", Value::Null), &records()), "");
     }
 
     #[test]

@@ -101,6 +101,15 @@ CREATE TABLE initiation_holds (
     PRIMARY KEY (scope, hash)
 ) STRICT, WITHOUT ROWID;
 
+-- What steps need permits of: runs that wait in one lane are held by the same limits.
+CREATE TABLE lanes (
+    lane           INTEGER PRIMARY KEY,
+    profile_id     TEXT NOT NULL,
+    run_profile_id TEXT NOT NULL,
+    processor      TEXT NOT NULL,       -- of the step to start
+    UNIQUE (processor, profile_id, run_profile_id)
+) STRICT;
+
 -- A cache of the log: `state_json` is what the fold of a run's events gives.
 CREATE TABLE runs (
     ordinal             INTEGER PRIMARY KEY,
@@ -113,6 +122,7 @@ CREATE TABLE runs (
     state_json          TEXT NOT NULL,       -- the whole state
     attempt             INTEGER NOT NULL,    -- attempts of the current step that were started
     due_at              INTEGER,             -- of a waiting run: when its step may start again
+    lane                INTEGER REFERENCES lanes (lane),    -- of the step to start; null unless ready or waiting
     priority            REAL NOT NULL,
     deadline_at         INTEGER NOT NULL,    -- when it must have an artifact
     token               INTEGER NOT NULL DEFAULT 0,    -- of the last claim
@@ -123,14 +133,17 @@ CREATE TABLE runs (
     finished_at         INTEGER
 ) STRICT;
 CREATE INDEX runs_of_cycle ON runs (cycle_id, state);
-CREATE INDEX runs_by_state ON runs (state, priority DESC, ordinal);
-CREATE INDEX runs_due ON runs (due_at) WHERE state = 'waiting';
+CREATE INDEX runs_by_state ON runs (state);
+-- In the order in which a lane's runs start, first attempts and further ones apart: a door may be open to one of them only.
+CREATE INDEX runs_ready ON runs (lane, (attempt > 0), priority DESC, ordinal) WHERE state = 'ready';
+CREATE INDEX runs_due ON runs (lane, due_at, ordinal) WHERE state = 'waiting';
 CREATE INDEX runs_by_deadline ON runs (deadline_at) WHERE state IN ('ready', 'waiting');
 
 -- Apart from `runs`, so that a change of state does not write the request again.
 CREATE TABLE run_requests (
     run_id  TEXT PRIMARY KEY REFERENCES runs (run_id),
-    request TEXT NOT NULL        -- the execution request
+    request TEXT NOT NULL,       -- the execution request
+    lanes   TEXT NOT NULL        -- the lane of each of its steps, by the step's word
 ) STRICT, WITHOUT ROWID;
 
 -- For screens: how the last attempt of each step stands.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::run::{RunEvent, RunState, Step};
+use orbit_core::tiers::{Lane, Room, Waits};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,12 +18,12 @@ pub struct ClaimedStep {
     pub claim: Claim,
     /// The cycle.
     pub cycle_id: Uuid,
-    /// The profile.
-    pub profile_id: Uuid,
     /// The snapshot the run is pinned to.
     pub snapshot: Digest,
     /// The execution request.
     pub request: Value,
+    /// What the step needs permits of.
+    pub lane: Lane,
     /// The step.
     pub step: Step,
     /// Its attempt, from 1.
@@ -33,6 +34,42 @@ pub struct ClaimedStep {
     pub input: Option<Artifact>,
     /// When the run must have an artifact.
     pub deadline_at: Timestamp,
+}
+
+/// What a claim may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Permits that are free.
+    pub room: Room,
+    /// Which attempts may start.
+    pub doors: OpenDoors,
+    /// What held runs until now, for the record of a run's first step.
+    pub waits: Waits,
+}
+
+impl Free {
+    /// Room for so many steps, whatever they are; what held them is not known.
+    pub const fn of(steps: u32, doors: OpenDoors) -> Self {
+        Self { room: Room::of(steps), doors, waits: Waits::new(Timestamp::MIN) }
+    }
+}
+
+/// What waits to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Startable {
+    /// Lanes in which a run may start as far as doors and time go.
+    pub lanes: Vec<WaitingLane>,
+    /// When the next further attempt comes due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A lane in which runs may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingLane {
+    /// The lane.
+    pub lane: Lane,
+    /// How many, as far as they were counted.
+    pub runs: u32,
 }
 
 /// How a step ended.
@@ -73,13 +110,13 @@ pub trait RunStore {
     /// answer has the receipt `unknown`, a cycle that was being selected waits again. A `node_started` record with `detail` tells what was found.
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError>;
 
-    /// Up to `limit` steps that may start now and whose run has not passed its deadline are the caller's: highest priority first, then the oldest. Each has a `step_started` record.
-    async fn claim_steps(
-        &self,
-        limit: u32,
-        doors: OpenDoors,
-        now: Timestamp,
-    ) -> Result<Vec<ClaimedStep>, StoreError>;
+    /// The lanes in which a run may start now, each with the number of its runs, counted up to `most`. The cost does not grow with the queue.
+    async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError>;
+
+    /// Steps that may start now, for which there is room and whose run has not passed its deadline are the caller's: highest priority first,
+    /// then the oldest, each taking its permits of the room, so that what a full limit holds is passed over. Each has a `step_started`
+    /// record; that of a run's first attempt tells how long the run waited and what held it. A queue that has no room costs nothing.
+    async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError>;
 
     /// The step ended so: the run's state, the record, the artifact, the deliveries and what follows for the cycle are one transaction. An
     /// event that succeeds without an artifact, or counts other deliveries than are given, is refused as [`StoreError::Corrupt`].

@@ -13,7 +13,7 @@ use super::columns::{self, Json, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
-use super::{SqliteStore, cycle, token};
+use super::{SqliteStore, cycle, lanes, token};
 use crate::StoreError;
 use crate::contract::Claim;
 use crate::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken};
@@ -213,8 +213,10 @@ fn admit(tx: &Connection, claim: Claim, runs: &[NewRun], now: Timestamp) -> Atte
 fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, now: Timestamp) -> Attempt<()> {
     let about = new.request["initiation"]["label"].as_str().or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
-    let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, priority,
-        deadline_at, started_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request)?;
+    let lane = state.to_start.and_then(|step| lanes[step.name()].as_i64());
+    let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,
+        deadline_at, started_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     tx.prepare_cached(sql)?.execute(params![
         Text(run.id),
         Text(run.cycle_id),
@@ -224,12 +226,13 @@ fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, no
         state.name,
         Json(&run.state),
         state.attempt,
+        lane,
         new.priority,
         Micros(run.deadline_at),
         Micros(now),
     ])?;
-    tx.prepare_cached("INSERT INTO run_requests (run_id, request) VALUES (?1, ?2)")?
-        .execute(params![Text(run.id), Json(&new.request)])?;
+    tx.prepare_cached("INSERT INTO run_requests (run_id, request, lanes) VALUES (?1, ?2, ?3)")?
+        .execute(params![Text(run.id), Json(&new.request), Json(lanes)])?;
     let body = json!({
         "profile": new.profile,
         "priority": new.priority,

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::{Kind, Subject};
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step, Then};
+use orbit_core::tiers::Waits;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,9 +14,9 @@ use super::fault::{Attempt, Fault};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
-use super::{SqliteStore, cycle, token};
+use super::{SqliteStore, cycle, lanes, token};
 use crate::StoreError;
-use crate::contract::tiers::{ClaimedStep, RunStore, StepCommit, StepCommitted};
+use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, Claim, OpenDoors, Recovered, earlier};
 
 #[async_trait]
@@ -24,17 +25,15 @@ impl RunStore for SqliteStore {
         self.write(move |tx| recover(tx, &detail, now)).await
     }
 
-    async fn claim_steps(
-        &self,
-        limit: u32,
-        doors: OpenDoors,
-        now: Timestamp,
-    ) -> Result<Vec<ClaimedStep>, StoreError> {
+    async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
+        self.read(move |tx| lanes::startable(tx, most, doors, now)).await
+    }
+
+    async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
         self.write(move |tx| {
-            let startable = startable(tx, limit, doors, now)?;
-            startable
-                .into_iter()
-                .map(|run_id| start(tx, &mut transition::load_known(tx, run_id)?, now))
+            let next = lanes::next(tx, &free.room, free.doors, now)?;
+            next.into_iter()
+                .map(|run_id| start(tx, &mut transition::load_known(tx, run_id)?, Some(&free.waits), now))
                 .collect()
         })
         .await
@@ -103,45 +102,38 @@ fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Runs whose step may start. Those that are ready come from an index in the order of the answer, so that a long queue costs nothing.
-fn startable(tx: &Connection, limit: u32, doors: OpenDoors, now: Timestamp) -> Attempt<Vec<Uuid>> {
-    let sql = "SELECT run_id FROM (
-            SELECT * FROM (SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_by_state
-                WHERE state = 'ready' AND deadline_at > ?1 AND iif(attempt = 0, ?2, ?3)
-                ORDER BY priority DESC, ordinal LIMIT ?4)
-            UNION ALL
-            SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_due
-                WHERE state = 'waiting' AND due_at <= ?1 AND deadline_at > ?1 AND ?3)
-        ORDER BY priority DESC, ordinal LIMIT ?4";
-    ids(tx, sql, params![Micros(now), doors.first, doors.retry, limit])
-}
-
-/// The run's next attempt is the caller's.
-fn start(tx: &Connection, run: &mut Run, now: Timestamp) -> Attempt<ClaimedStep> {
+/// The run's next attempt is the caller's. Its very first one tells what held it until now.
+fn start(tx: &Connection, run: &mut Run, waits: Option<&Waits>, now: Timestamp) -> Attempt<ClaimedStep> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
     run.token = token::next(tx)?;
+    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
+            l.profile_id, l.run_profile_id, l.processor
+        FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = ?1";
+    let (claimed, admitted) = tx.prepare_cached(sql)?.query_row([Text(run.id)], |row| {
+        let claimed = ClaimedStep {
+            claim: Claim { id: run.id, token: run.token },
+            cycle_id: run.cycle_id,
+            snapshot: run.snapshot,
+            request: columns::json(row, "request")?,
+            lane: lanes::read(row)?,
+            step,
+            attempt,
+            failed: progress.failed,
+            input: artifact(row)?,
+            deadline_at: run.deadline_at,
+        };
+        Ok((claimed, columns::instant(row, "started_at")?))
+    })?;
     tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
         .execute(params![Text(run.id), run.token])?;
-    let event = RunEvent::StepStarted { step, attempt };
-    transition::apply(tx, run, &event, attempt_facts(run.id, step, attempt), now)?;
-    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type
-        FROM run_requests JOIN runs USING (run_id) WHERE run_id = ?1";
-    let read = |row: &Row<'_>| Ok((columns::json(row, "request")?, artifact(row)?));
-    let (request, input) = tx.prepare_cached(sql)?.query_row([Text(run.id)], read)?;
-    Ok(ClaimedStep {
-        claim: Claim { id: run.id, token: run.token },
-        cycle_id: run.cycle_id,
-        profile_id: run.profile_id,
-        snapshot: run.snapshot,
-        request,
-        step,
-        attempt,
-        failed: progress.failed,
-        input,
-        deadline_at: run.deadline_at,
-    })
+    let mut body = attempt_facts(run.id, step, attempt);
+    if let Some(waits) = waits.filter(|_| (step, attempt) == (Step::Tier1, 1)) {
+        body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
+    }
+    transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now)?;
+    Ok(claimed)
 }
 
 /// The artifact of a run as its columns hold it.
@@ -175,7 +167,8 @@ fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestam
     }
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
     let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
-    let next = if commit.claim_next && can_start { Some(Box::new(start(tx, &mut run, now)?)) } else { None };
+    let next =
+        if commit.claim_next && can_start { Some(Box::new(start(tx, &mut run, None, now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 
@@ -228,14 +221,10 @@ fn expire(tx: &Connection, now: Timestamp) -> Attempt<u32> {
 
 /// A ready run starts as soon as a worker is free, so that only its deadline is something to wait for.
 fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
-    let least = |sql: &str| -> Attempt<Option<Timestamp>> {
-        Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::instant_or_null(row, "least"))?)
-    };
-    let due = least("SELECT min(due_at) AS least FROM runs WHERE state = 'waiting'")?;
-    let deadline = least(
-        "SELECT min(deadline_at) AS least FROM runs INDEXED BY runs_by_deadline WHERE state IN ('ready', 'waiting')",
-    )?;
-    Ok(earlier(due, deadline))
+    let deadline = "SELECT min(deadline_at) AS least FROM runs INDEXED BY runs_by_deadline WHERE state IN ('ready', 'waiting')";
+    let deadline =
+        tx.prepare_cached(deadline)?.query_row((), |row| columns::instant_or_null(row, "least"))?;
+    Ok(earlier(lanes::first_due(tx, Timestamp::MIN)?, deadline))
 }
 
 fn recover(tx: &Connection, detail: &Value, now: Timestamp) -> Attempt<Recovered> {

@@ -103,22 +103,29 @@ pub(super) struct StateColumns {
     pub(super) attempt: u32,
     /// When a waiting step may start again.
     pub(super) due_at: Option<Micros>,
+    /// The step that waits to start, whose lane the run stands in.
+    pub(super) to_start: Option<Step>,
 }
 
 /// See [`StateColumns`].
 pub(super) fn columns_of(state: &RunState) -> StateColumns {
-    let (attempt, due_at) = match state {
-        RunState::Ready { progress } | RunState::Working { progress } => (progress.started, None),
-        RunState::Waiting { progress, until } => (progress.started, Some(Micros(*until))),
-        RunState::Dispatching { .. } | RunState::Finished { .. } => (0, None),
+    let (attempt, due_at, to_start) = match state {
+        RunState::Ready { progress } => (progress.started, None, Some(progress.step)),
+        RunState::Working { progress } => (progress.started, None, None),
+        RunState::Waiting { progress, until } => {
+            (progress.started, Some(Micros(*until)), Some(progress.step))
+        }
+        RunState::Dispatching { .. } | RunState::Finished { .. } => (0, None, None),
     };
-    StateColumns { name: state.name(), attempt, due_at }
+    StateColumns { name: state.name(), attempt, due_at, to_start }
 }
 
 fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
-    let StateColumns { name, attempt, due_at } = columns_of(&run.state);
+    let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
-    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6
+    // A step that the request does not have stands where the first one stood, to be refused by whoever works on it.
+    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6,
+        lane = iif(?7 IS NULL, NULL, (SELECT coalesce(lanes ->> ?7, lanes ->> 'tier1') FROM run_requests q WHERE q.run_id = ?1))
         WHERE run_id = ?1";
     tx.prepare_cached(update)?.execute(params![
         Text(run.id),
@@ -126,7 +133,8 @@ fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
         Json(&run.state),
         attempt,
         due_at,
-        finished_at
+        finished_at,
+        to_start.map(Step::name)
     ])?;
     Ok(())
 }

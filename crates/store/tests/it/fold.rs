@@ -7,7 +7,7 @@ use orbit_store::Store;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
 use orbit_store::contract::record::StoredRecord;
 use orbit_store::contract::selection::Taken;
-use orbit_store::contract::tiers::{ClaimedStep, StepCommitted};
+use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommitted};
 use orbit_store::contract::view::{DeliveryView, RunView};
 use orbit_store::sqlite::SqliteStore;
 use proptest::prelude::*;
@@ -150,7 +150,7 @@ impl History<'_> {
         match call {
             Call::Admit { runs, rejected } => self.admit(runs, rejected).await,
             Call::ClaimSteps { limit } => {
-                self.steps.extend(store.claim_steps(limit, OPEN, now).await.unwrap());
+                self.steps.extend(store.claim_steps(Free::of(limit, OPEN), now).await.unwrap());
             }
             Call::CommitStep { which, how, claim_next } => self.commit_step(which, how, claim_next).await,
             Call::ClaimDeliveries { endpoint, limit } => {

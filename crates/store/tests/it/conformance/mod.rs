@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod endpoints;
+pub(crate) mod fairness;
 pub(crate) mod recovery;
 pub(crate) mod schedule;
 pub(crate) mod selection;
@@ -42,6 +43,10 @@ macro_rules! conformance {
                 a_run_goes_through_its_steps, claims_follow_priority_and_doors, a_failed_step_waits_and_gives_up,
                 a_stale_token_is_lost, a_commit_that_contradicts_itself_is_refused, a_deadline_ends_what_waits,
                 a_run_is_cancelled_once,
+            }
+            fairness::{
+                a_full_limit_is_passed_over, room_is_counted_down, a_run_waits_in_the_lane_of_its_next_step,
+                the_first_step_tells_what_held_the_run,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,

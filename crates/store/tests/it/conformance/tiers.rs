@@ -4,7 +4,7 @@ use orbit_core::id;
 use orbit_core::run::{AfterFailure, Interruption, RunEvent, RunState, Step};
 use orbit_store::StoreError;
 use orbit_store::contract::OpenDoors;
-use orbit_store::contract::tiers::StepCommitted;
+use orbit_store::contract::tiers::{Free, StepCommitted};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ pub(crate) async fn a_run_goes_through_its_steps(world: &World<'_>) {
     assert_eq!((one.claim.id, one.cycle_id, one.step), (run_id, cycle_id(1), Step::Tier1));
     assert_eq!((one.attempt, one.failed, &one.input), (1, 0, &None));
     assert_eq!((&one.request["number"], one.deadline_at), (&json!(0), at(DEADLINE)));
-    assert!(world.store.claim_steps(5, OPEN, at(1)).await.unwrap().is_empty());
+    assert!(world.store.claim_steps(Free::of(5, OPEN), at(1)).await.unwrap().is_empty());
     let mut first = succeeded(Step::Tier1, Step::Tier2);
     first.claim_next = true;
     let StepCommitted::Done { state, next: Some(two) } =
@@ -59,7 +59,7 @@ pub(crate) async fn claims_follow_priority_and_doors(world: &World<'_>) {
     let ids: Vec<_> = runs.iter().map(|run| run.run_id).collect();
     world.store.admit(cycle.claim, runs, at(0)).await.unwrap();
     let claim = async |limit, doors, second| -> Vec<Uuid> {
-        let steps = world.store.claim_steps(limit, doors, at(second)).await.unwrap();
+        let steps = world.store.claim_steps(Free::of(limit, doors), at(second)).await.unwrap();
         let interrupted = |step: &orbit_store::contract::tiers::ClaimedStep| {
             commit(RunEvent::StepInterrupted { step: step.step, cause: Interruption::Stop })
         };
@@ -86,9 +86,9 @@ pub(crate) async fn a_failed_step_waits_and_gives_up(world: &World<'_>) {
     let state = world.commit(&step, failed(Step::Tier1, AfterFailure::Retry { until: at(9) }), at(2)).await;
     assert_eq!(state.name(), "waiting");
     assert_eq!(world.store.next_step_due().await.unwrap(), Some(at(9)));
-    assert!(world.store.claim_steps(1, OPEN, at(8)).await.unwrap().is_empty());
+    assert!(world.store.claim_steps(Free::of(1, OPEN), at(8)).await.unwrap().is_empty());
     let doors = OpenDoors { first: true, retry: false };
-    assert!(world.store.claim_steps(1, doors, at(9)).await.unwrap().is_empty());
+    assert!(world.store.claim_steps(Free::of(1, doors), at(9)).await.unwrap().is_empty());
     let step = world.claim_step(at(9)).await;
     assert_eq!((step.attempt, step.failed), (2, 1));
     world.commit(&step, failed(Step::Tier1, AfterFailure::GiveUp), at(10)).await;
@@ -152,7 +152,7 @@ pub(crate) async fn a_deadline_ends_what_waits(world: &World<'_>) {
     let waiting = world.claim_step(at(1)).await;
     world.commit(&waiting, failed(Step::Tier1, AfterFailure::Retry { until: at(9) }), at(2)).await;
     assert_eq!(world.store.expire_runs(at(DEADLINE - 1)).await.unwrap(), 0);
-    assert!(world.store.claim_steps(9, OPEN, at(DEADLINE)).await.unwrap().is_empty());
+    assert!(world.store.claim_steps(Free::of(9, OPEN), at(DEADLINE)).await.unwrap().is_empty());
     assert_eq!(world.store.expire_runs(at(DEADLINE)).await.unwrap(), 2);
     assert_eq!(world.store.expire_runs(at(DEADLINE)).await.unwrap(), 0);
     assert_eq!(world.state_of_run(working.claim.id).await.0, "working");

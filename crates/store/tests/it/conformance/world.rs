@@ -10,7 +10,7 @@ use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, NewDeliver
 use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, TakeRule, Taken};
-use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
+use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommit, StepCommitted};
 use orbit_store::contract::{Artifact, OpenDoors};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -179,7 +179,7 @@ impl<'a> World<'a> {
     }
 
     pub(crate) async fn claim_step(&self, now: Timestamp) -> ClaimedStep {
-        let mut steps = self.store.claim_steps(1, OPEN, now).await.unwrap();
+        let mut steps = self.store.claim_steps(Free::of(1, OPEN), now).await.unwrap();
         assert_eq!(steps.len(), 1, "one step can start");
         steps.remove(0)
     }
