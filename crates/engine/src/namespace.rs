@@ -32,6 +32,8 @@ pub struct Nudges {
     pub selection: Arc<Notify>,
     /// The run workers.
     pub tiers: Arc<Notify>,
+    /// The normalizer's batches.
+    pub normalize: Arc<Notify>,
     /// The dispatcher.
     pub dispatch: Arc<Notify>,
     /// The keeper.
@@ -152,6 +154,7 @@ impl Namespace {
         {
             nudge.notify_one();
         }
+        self.nudges.normalize.notify_one();
         self.nudges.keeper.notify_one();
     }
 

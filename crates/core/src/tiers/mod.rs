@@ -8,10 +8,12 @@ mod backoff;
 mod failure;
 mod follow;
 mod how;
+mod reuse;
 mod validate;
 
 pub use backoff::delay;
 pub use failure::{Failure, Verdict, classify};
 pub use follow::{FailedAttempt, after_failure};
 pub use how::{EnforcedBy, How, OverLimit, Usage};
+pub use reuse::Work;
 pub use validate::{check_differs, check_prefix, check_size, prefix_bytes};

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Text};
 use super::fault::{Attempt, Fault};
+use super::normalize::{self, Done};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
@@ -34,7 +35,7 @@ impl RunStore for SqliteStore {
             let startable = startable(tx, limit, doors, now)?;
             startable
                 .into_iter()
-                .map(|run_id| start(tx, &mut transition::load_known(tx, run_id)?, now))
+                .map(|run_id| start(tx, &mut transition::load_known(tx, run_id)?, Facts::new(), now))
                 .collect()
         })
         .await
@@ -97,7 +98,7 @@ fn to_start(state: &RunState) -> Option<Progress> {
     }
 }
 
-fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt<Vec<Uuid>> {
+pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt<Vec<Uuid>> {
     let mut statement = tx.prepare_cached(sql)?;
     let rows = statement.query_map(parameters, |row| columns::id(row, "run_id"))?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -107,7 +108,7 @@ fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt
 fn startable(tx: &Connection, limit: u32, doors: OpenDoors, now: Timestamp) -> Attempt<Vec<Uuid>> {
     let sql = "SELECT run_id FROM (
             SELECT * FROM (SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_by_state
-                WHERE state = 'ready' AND deadline_at > ?1 AND iif(attempt = 0, ?2, ?3)
+                WHERE state = 'ready' AND batch_key IS NULL AND deadline_at > ?1 AND iif(attempt = 0, ?2, ?3)
                 ORDER BY priority DESC, ordinal LIMIT ?4)
             UNION ALL
             SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_due
@@ -116,8 +117,8 @@ fn startable(tx: &Connection, limit: u32, doors: OpenDoors, now: Timestamp) -> A
     ids(tx, sql, params![Micros(now), doors.first, doors.retry, limit])
 }
 
-/// The run's next attempt is the caller's.
-fn start(tx: &Connection, run: &mut Run, now: Timestamp) -> Attempt<ClaimedStep> {
+/// The run's next attempt is the caller's. `more` goes into the record.
+pub(super) fn start(tx: &Connection, run: &mut Run, more: Facts, now: Timestamp) -> Attempt<ClaimedStep> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
@@ -125,7 +126,9 @@ fn start(tx: &Connection, run: &mut Run, now: Timestamp) -> Attempt<ClaimedStep>
     tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
         .execute(params![Text(run.id), run.token])?;
     let event = RunEvent::StepStarted { step, attempt };
-    transition::apply(tx, run, &event, attempt_facts(run.id, step, attempt), now)?;
+    let mut of = attempt_facts(run.id, step, attempt);
+    of.extend(more);
+    transition::apply(tx, run, &event, of, now)?;
     let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type
         FROM run_requests JOIN runs USING (run_id) WHERE run_id = ?1";
     let read = |row: &Row<'_>| Ok((columns::json(row, "request")?, artifact(row)?));
@@ -169,13 +172,22 @@ fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestam
         let artifact = serde_json::json!({ "digest": digest, "bytes": bytes, "media_type": media_type });
         body.extend(facts(artifact));
     }
+    body.extend(facts(serde_json::json!({ "batch_place": commit.batch, "work": commit.work })));
+    body.retain(|_, value| !value.is_null());
     transition::apply(tx, &mut run, &commit.event, body, now)?;
+    if let Some(place) = &commit.batch {
+        normalize::wait(tx, run.id, place)?;
+    }
+    if let Some((key, artifact)) = commit.work.zip(commit.artifact.as_ref()) {
+        normalize::remember(tx, &Done { key, artifact, run_id: run.id, step: progress.step }, now)?;
+    }
     if let Some(seen) = &commit.evidence {
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
     let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
-    let next = if commit.claim_next && can_start { Some(Box::new(start(tx, &mut run, now)?)) } else { None };
+    let claims = commit.claim_next && can_start && commit.batch.is_none();
+    let next = if claims { Some(Box::new(start(tx, &mut run, Facts::new(), now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 
@@ -193,6 +205,12 @@ fn agrees(commit: &StepCommit) -> Attempt<()> {
         | RunEvent::Cancelled { .. }
         | RunEvent::DeadlinePassed { .. } => (false, 0),
     };
+    let normalize_follows = Then::Step { step: Step::Normalize };
+    let follows = matches!(&commit.event, RunEvent::StepSucceeded { then, .. } if *then == normalize_follows);
+    if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
+        let name = commit.event.name();
+        return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
+    }
     if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
         return Err(Fault::contradiction(format!(
             "`{}` with {} deliveries and {} artifact",

@@ -118,8 +118,9 @@ pub(super) fn columns_of(state: &RunState) -> StateColumns {
 fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let StateColumns { name, attempt, due_at } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
-    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6
-        WHERE run_id = ?1";
+    // Whatever happens to a run that waits for a batch, it waits no longer.
+    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6,
+        batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL WHERE run_id = ?1";
     tx.prepare_cached(update)?.execute(params![
         Text(run.id),
         name,

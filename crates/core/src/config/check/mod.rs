@@ -6,6 +6,7 @@
 mod deep;
 mod endpoint;
 mod names;
+mod normalize;
 mod processor;
 mod profile;
 mod references;

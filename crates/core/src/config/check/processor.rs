@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PathPart, Report, below, key, name, path, text};
+use super::{PathPart, Report, below, key, name, normalize, path, text};
 use crate::config::{ByteSize, ExecProcessor, Limits, Millis, OutputTarget, Processor, TextOrSecret};
 use crate::digest::unhex;
 
@@ -36,11 +36,7 @@ fn check_exec(exec: &ExecProcessor, report: &mut Report<'_>) {
             report.error(at, format!("expected an exit code from 0 to 255, found `{code}`"));
         }
     }
-    if exec.reuse {
-        report
-            .error(path(&["reuse"]), "`reuse: true` is not supported by this version")
-            .hint("leave it out: every attempt runs the program");
-    }
+    normalize::check_exec(exec, report);
     let backoff = &exec.retry.backoff;
     if backoff.max < backoff.initial {
         report.error(path(&["retry", "backoff", "max"]), "the longest wait is shorter than the first");
@@ -59,7 +55,7 @@ fn output(exec: &ExecProcessor, report: &mut Report<'_>) {
         report.error(path(&["output", "media_type"]), "expected a media type such as `application/json`");
     }
     let names_output = exec.argv.iter().any(|argument| argument.contains("output"));
-    if exec.output.to == OutputTarget::File && !names_output {
+    if exec.output.to == OutputTarget::File && !names_output && !normalize::takes_batches(exec) {
         report
             .warning(path(&["output", "to"]), "the output is a file, but no argument names it")
             .hint("pass `{{ output }}` to the program, or write `to: stdout`");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, path};
-use crate::config::{DistributionTarget, Profile, RunProfile};
+use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, normalize, path};
+use crate::config::{DistributionTarget, Processor, Profile, RunProfile};
 use crate::limits::TARGETS_MAX;
 
 /// Every reference to nothing.
@@ -23,19 +23,28 @@ pub(super) fn check(documents: &[Document], unread: &Unread, found: &mut Vec<Pro
 struct Index<'a> {
     names: BTreeSet<(Kind, String)>,
     unread: &'a Unread,
+    processors: Vec<&'a Processor>,
     profiles: Vec<&'a Profile>,
     run_profiles: Vec<&'a RunProfile>,
 }
 
 impl<'a> Index<'a> {
     fn new(documents: &'a [Document], unread: &'a Unread) -> Self {
-        let mut index =
-            Self { names: unread.names.clone(), unread, profiles: Vec::new(), run_profiles: Vec::new() };
+        let mut index = Self {
+            names: unread.names.clone(),
+            unread,
+            processors: Vec::new(),
+            profiles: Vec::new(),
+            run_profiles: Vec::new(),
+        };
         for document in documents {
             let names = match document {
                 Document::Namespace(_) => Vec::new(),
                 Document::Source(source) => vec![source.name().to_string()],
-                Document::Processor(processor) => vec![processor.name().to_string()],
+                Document::Processor(processor) => {
+                    index.processors.push(processor);
+                    vec![processor.name().to_string()]
+                }
                 Document::Endpoint(endpoint) => vec![endpoint.name.to_string()],
                 Document::Profile(profile) => {
                     index.profiles.push(profile);
@@ -96,6 +105,7 @@ fn check_profile(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>) 
         let at = path(&["execution_rules", "normalize", "processor"]);
         index.require(Kind::Processor, normalize.processor.as_str(), at, report);
     }
+    normalize::check_rules(rules, &index.processors, report);
     check_reference(profile, index, report);
     check_targets(&profile.distribution_map, "distribution_map", index, report);
     let mut users = index.run_profiles.iter().filter(|user| refers_to(user, profile));

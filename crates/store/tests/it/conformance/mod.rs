@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod endpoints;
+pub(crate) mod normalize;
 pub(crate) mod recovery;
 pub(crate) mod schedule;
 pub(crate) mod selection;
@@ -42,6 +43,10 @@ macro_rules! conformance {
                 a_run_goes_through_its_steps, claims_follow_priority_and_doors, a_failed_step_waits_and_gives_up,
                 a_stale_token_is_lost, a_commit_that_contradicts_itself_is_refused, a_deadline_ends_what_waits,
                 a_run_is_cancelled_once,
+            }
+            normalize::{
+                a_batch_starts_when_it_is_full_or_has_waited, a_batch_holds_one_group, after_a_batch_a_step_is_alone,
+                who_waits_for_a_batch_can_be_ended, work_is_found_by_its_key,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
