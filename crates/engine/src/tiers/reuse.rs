@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use orbit_core::config::{ExecProcessor, InputMode};
 use orbit_core::digest::Digest;
+use orbit_core::template;
 use orbit_core::tiers::{Failure, Work};
-use orbit_core::{config, template};
 use orbit_store::contract::normalize::DoneBefore;
 use orbit_store::contract::tiers::ClaimedStep;
 use serde_json::json;
@@ -54,9 +54,12 @@ fn key(claimed: &ClaimedStep, plan: &Plan) -> Result<Digest, Failure> {
     let document = &plan.document;
     let told = |path: exec::PathName| format!("{{{{ {} }}}}", path.name());
     let argv = exec::render(&document.argv, &exec::values(document, (&plan.request, claimed.step), told))?;
+    let refused =
+        || Failure::RequestRefused { message: format!("there is no step `{}`", claimed.step.name()) };
+    let settings = plan.request.step(claimed.step).ok_or_else(refused)?.processor.settings;
     let context = sees_context(document, claimed).then(|| Digest::of(plan.request.context_line().as_bytes()));
     let work = Work {
-        settings: config::settings_digest(&config::Processor::Exec(document.clone())),
+        settings,
         input: claimed.input.as_ref().map(|input| input.digest),
         reference: plan.reference,
         argv: &argv,

@@ -15,6 +15,8 @@ pub struct Work {
     /// Device and number of the folder as it was made.
     identity: (u64, u64),
     output: PathBuf,
+    /// Whether the folder above is removed with it once it is empty: that of a run, not that of a batch.
+    removes_above: bool,
 }
 
 impl Work {
@@ -31,12 +33,14 @@ impl Work {
             extension.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
         let output =
             folder.join(if plain.is_empty() { "output".to_owned() } else { format!("output.{plain}") });
-        Ok(Self { identity: (metadata.dev(), metadata.ino()), output, folder })
+        Ok(Self { identity: (metadata.dev(), metadata.ino()), output, folder, removes_above: true })
     }
 
     /// The folder of one item of a batch below that of the batch, which must outlive it.
     pub fn item(&self, number: usize, extension: &str) -> io::Result<Self> {
-        Self::make(self.folder.join(format!("item-{number}")), extension)
+        let mut item = Self::make(self.folder.join(format!("item-{number}")), extension)?;
+        item.removes_above = false;
+        Ok(item)
     }
 
     /// The folder, in which programs run.
@@ -90,7 +94,7 @@ impl Drop for Work {
             tracing::warn!(folder = %self.folder.display(), %error, "a work folder could not be removed");
         }
         // The folder of the run goes with its last attempt.
-        if let Some(run) = self.folder.parent() {
+        if let Some(run) = self.folder.parent().filter(|_| self.removes_above) {
             _ = fs::remove_dir(run);
         }
     }

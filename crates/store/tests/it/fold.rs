@@ -219,7 +219,7 @@ impl History<'_> {
                 commit(RunEvent::StepInterrupted { step: step.step, cause: Interruption::Batch })
             }
             (11.., Step::Tier3) => waits(step.step, place("any", self.now + 10)),
-            (8..=10, _) | (_, Step::Tier3 | Step::Normalize) => done(&step, &ENDPOINTS),
+            (8..=10, _) | (_, Step::Normalize) => done(&step, &ENDPOINTS),
             (_, Step::Tier1) => succeeded(Step::Tier1, Step::Tier2),
             (_, Step::Tier2) => succeeded(Step::Tier2, Step::Tier3),
         };
