@@ -75,6 +75,11 @@ pub fn step_key(run_id: Uuid, step: Step) -> Uuid {
     derive(&["step", &run_id.to_string(), step.name()])
 }
 
+/// The batch in which the run of this claim is the first item; a token is given once.
+pub fn batch_id(first_run: Uuid, token: i64) -> Uuid {
+    derive(&["batch", &first_run.to_string(), &token.to_string()])
+}
+
 /// The instruction with this canonical content.
 pub fn instruction_id(canonical: &str) -> Uuid {
     derive(&["instruction", canonical])

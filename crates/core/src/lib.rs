@@ -17,6 +17,9 @@ pub mod synthesis;
 /// What an attempt of a processor can come to.
 pub mod tiers;
 
+/// How runs share a normalizer.
+pub mod normalize;
+
 /// Where deliveries go, and what follows from an attempt.
 pub mod dispatch;
 

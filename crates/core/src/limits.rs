@@ -38,6 +38,12 @@ pub const TEMPLATE_FUEL: u64 = 50_000;
 pub const STEP_ATTEMPTS_MAX: u32 = 3;
 /// Attempts of one step that may be cut short by a crash before the run fails.
 pub const STEP_INTERRUPTIONS_MAX: u32 = 3;
+/// Items that one batch of a normalizer may hold.
+pub const BATCH_ITEMS_MAX: u32 = 64;
+/// Longest result line that a batch may print for one item, in bytes; all of them together may have this much for each item.
+pub const BATCH_RESULT_BYTES_MAX: usize = 4 * 1024;
+/// Longest `error` of an item that is kept, in bytes.
+pub const BATCH_ERROR_BYTES_MAX: usize = 1024;
 /// Attempts that a delivery may have.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 20;
 /// Bytes of an endpoint's answer that a receipt keeps.

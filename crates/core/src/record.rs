@@ -138,9 +138,10 @@ impl Kind {
             Self::StepFailed => {
                 ("step_failed", "An attempt failed; holds the typed failure, usage and what follows.")
             }
-            Self::StepInterrupted => {
-                ("step_interrupted", "An attempt was cut short by a crash, a halt or a stop.")
-            }
+            Self::StepInterrupted => (
+                "step_interrupted",
+                "An attempt was cut short by a crash, a halt, a stop, or by its batch failing as a whole.",
+            ),
             Self::StepOutput => (
                 "step_output",
                 "What an attempt wrote to standard error (the tail), or what a service answered in the place of an output (the head).",

@@ -233,6 +233,9 @@ pub enum Interruption {
     Halt,
     /// The node was stopped; does not count.
     Stop,
+    /// The batch that did this step for several runs failed as a whole, which is no run's own fault; does not count. Only the first attempt of a
+    /// normalize step is part of a batch, so that it happens at most once a step.
+    Batch,
 }
 
 /// An event that cannot happen in this state: a defect, or a log that was changed.
@@ -379,7 +382,7 @@ impl Progress {
                 }
                 AfterFailure::GiveUp => failed(self.step.failed_stage(), failure.clone()),
             }),
-            RunEvent::StepInterrupted { step, cause } if *step == self.step => Some(self.interrupted(*cause)),
+            RunEvent::StepInterrupted { step, cause } if *step == self.step => self.interrupted(*cause),
             RunEvent::Cancelled { reason } => Some(cancelled(reason)),
             RunEvent::DeadlinePassed { step } => Some(overdue(*step)),
             RunEvent::StepStarted { .. }
@@ -392,16 +395,18 @@ impl Progress {
         }
     }
 
-    fn interrupted(self, cause: Interruption) -> RunState {
+    fn interrupted(self, cause: Interruption) -> Option<RunState> {
         let interrupted = match cause {
             Interruption::Crash => self.interrupted + 1,
             Interruption::Halt | Interruption::Stop => self.interrupted,
+            Interruption::Batch if self.step == Step::Normalize && self.started == 1 => self.interrupted,
+            Interruption::Batch => return None,
         };
         if interrupted > STEP_INTERRUPTIONS_MAX {
             let message = format!("the engine died {interrupted} times while this step ran");
-            return failed(self.step.failed_stage(), message);
+            return Some(failed(self.step.failed_stage(), message));
         }
-        RunState::Ready { progress: Self { interrupted, ..self } }
+        Some(RunState::Ready { progress: Self { interrupted, ..self } })
     }
 }
 
@@ -482,3 +487,6 @@ impl RunEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests_interrupted;

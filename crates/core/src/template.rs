@@ -2,6 +2,7 @@
 //!
 //! MiniJinja is the engine. Nothing can be included, imported or called that reaches outside the values given.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 
@@ -61,6 +62,16 @@ pub fn render(source: &str, values: &Value) -> Result<String, TemplateError> {
 /// and never a `/`, `?`, `#`, `@` or `:` of it (RFC 3986, section 2).
 pub fn render_url(source: &str, values: &Value) -> Result<String, TemplateError> {
     evaluate(source, values, Escape::Url)
+}
+
+/// The names that the template looks up in its values; none of a source that is no template.
+pub fn names(source: &str) -> BTreeSet<String> {
+    /// What a template may call without being given it.
+    const BUILT_IN: [&str; 4] = ["range", "dict", "debug", "namespace"];
+    let environment = environment(Escape::Nothing);
+    let template = environment.template_from_str(source);
+    let names = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
+    names.into_iter().filter(|name| !BUILT_IN.contains(&name.as_str())).collect()
 }
 
 /// Whether the source begins with an interpolation: its value decides how the text begins.
@@ -195,6 +206,19 @@ mod tests {
         );
         assert_eq!(render_url("/x/{{ dots }}/y", &values).unwrap(), "/x/%2E%2E/y");
         assert!(render_url("/x/{{ missing }}", &values).is_err());
+    }
+
+    #[test]
+    fn names_that_are_looked_up() {
+        let check = |source: &str, expected: &[&str]| {
+            assert_eq!(names(source).iter().map(String::as_str).collect::<Vec<_>>(), expected, "{source}");
+        };
+        check("plain manifest", &[]);
+        check("{{ manifest }}", &["manifest"]);
+        check("{{ initiation.label }}-{{ input | upper }}", &["initiation", "input"]);
+        check("{% for n in range(3) %}{{ n }}{{ style.x }}{% endfor %}", &["style"]);
+        check("{% set a = 1 %}{{ a }}", &[]);
+        check("{{ broken", &[]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Keeper {
         self.gate.set(closed);
         self.namespace.nudges.selection.notify_one();
         self.namespace.nudges.tiers.notify_one();
+        self.namespace.nudges.normalize.notify_one();
         self.namespace.nudges.dispatch.notify_one();
     }
 }

@@ -12,6 +12,9 @@ pub mod selection;
 /// From an execution request to an artifact.
 pub mod tiers;
 
+/// Several runs, one program.
+pub mod normalize;
+
 /// From an artifact to receipts.
 pub mod dispatch;
 

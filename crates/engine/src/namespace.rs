@@ -33,6 +33,8 @@ pub struct Nudges {
     pub selection: Arc<Notify>,
     /// The run workers.
     pub tiers: Arc<Notify>,
+    /// The normalizer's batches.
+    pub normalize: Arc<Notify>,
     /// The dispatcher.
     pub dispatch: Arc<Notify>,
     /// The keeper.
@@ -76,7 +78,8 @@ impl Namespace {
         let halted = store.halted().await?;
         let nudges = Nudges::default();
         let (clock, node) = (Arc::clone(&shared.clock), Arc::clone(&shared.runs));
-        let permits = Permits::new(name.clone(), clock, Arc::clone(&nudges.tiers), node);
+        let permits =
+            Permits::new(name.clone(), clock, [&nudges.tiers, &nudges.normalize].map(Arc::clone), node);
         if let Some(snapshot) = &active {
             permits.limits_of(Arc::clone(snapshot));
         }
@@ -164,6 +167,7 @@ impl Namespace {
         {
             nudge.notify_one();
         }
+        self.nudges.normalize.notify_one();
         self.nudges.keeper.notify_one();
     }
 

@@ -23,7 +23,7 @@ use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, schedule, selection, tiers};
+use crate::{dispatch, keeper, normalize, schedule, selection, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -135,6 +135,7 @@ impl Node {
         }
         spawn(Arc::new(selection::Selector::new(of(namespace))), &nudges.selection);
         spawn(Arc::new(tiers::Workers::new(of(namespace))), &nudges.tiers);
+        spawn(Arc::new(normalize::Batches::new(of(namespace))), &nudges.normalize);
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
     }

@@ -34,7 +34,8 @@ pub use processor::{
     Validate,
 };
 pub use profile::{
-    DistributionTarget, DocState, ExecutionRules, NormalizeRule, Profile, Synthesis, Tier, ValueTag,
+    BatchRule, DistributionTarget, DocState, ExecutionRules, NormalizeRule, Profile, Synthesis, Tier,
+    ValueTag,
 };
 pub use run_profile::{
     CatchUp, Choose, Dedupe, DedupeField, DedupeScope, DedupeWindow, ExecutionPolicy, MissedPolicy, Overlap,

@@ -51,7 +51,8 @@ pub struct ExecProcessor {
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1))]
     pub concurrency: u32,
-    /// Serve identical work (same input and settings) from the store.
+    /// Serve identical work (same input, settings and arguments) from the store. For programs whose output depends on nothing else: not on time,
+    /// network, randomness, or the run.
     #[serde(default)]
     pub reuse: bool,
 }
@@ -251,13 +252,6 @@ impl Processor {
         match self {
             Self::Exec(_) => true,
             Self::Http(http) => http.context == ContextMode::Part,
-        }
-    }
-
-    /// Attempts of it that may run at once.
-    pub const fn concurrency(&self) -> u32 {
-        match self {
-            Self::Exec(exec) => exec.concurrency,
         }
     }
 }

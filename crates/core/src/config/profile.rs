@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::DocName;
+use super::{DocName, Millis};
 
 /// Who a run is: processors, style, assets, rules and where the result goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,20 @@ pub struct Tier {
 pub struct NormalizeRule {
     /// The processor's name.
     pub processor: DocName,
+    /// Let one program do this step for several runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchRule>,
+}
+
+/// How runs are put together into one batch: those that share the processor, its settings and this rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchRule {
+    /// A batch of so many runs starts at once.
+    #[schemars(range(min = 2, max = 64))]
+    pub items_max: u32,
+    /// A batch of fewer starts when the oldest has waited so long, or for half of the time that was left to its deadline.
+    pub wait_max: Millis,
 }
 
 /// One place where a result goes.
@@ -122,6 +136,12 @@ pub enum DocState {
 
 const fn default_weight() -> f64 {
     1.0
+}
+
+impl Default for BatchRule {
+    fn default() -> Self {
+        Self { items_max: 8, wait_max: Millis::seconds(30) }
+    }
 }
 
 impl Default for Synthesis {

@@ -99,11 +99,11 @@ fn steps(snapshot: &Snapshot, profile: &Profile) -> Result<Vec<StepRequest>, Syn
     let mut steps = Vec::with_capacity(tiers.len() + 1);
     for (step, tier) in tiers.into_iter().zip(&rules.tiers) {
         let processor = processor(&tier.processor)?;
-        steps.push(StepRequest { step, processor, reference: tier.reference.clone() });
+        steps.push(StepRequest { step, processor, reference: tier.reference.clone(), batch: None });
     }
     if let Some(rule) = &rules.normalize {
         let processor = processor(&rule.processor)?;
-        steps.push(StepRequest { step: Step::Normalize, processor, reference: None });
+        steps.push(StepRequest { step: Step::Normalize, processor, reference: None, batch: rule.batch });
     }
     Ok(steps)
 }

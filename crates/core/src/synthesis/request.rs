@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::config::{
-    DocName, Endpoint, Millis, NamespaceName, Processor, Snapshot, ValueTag, settings_digest,
+    BatchRule, DocName, Endpoint, Millis, NamespaceName, Processor, Snapshot, ValueTag, settings_digest,
 };
 use crate::digest::Digest;
+use crate::limits::BATCH_ITEMS_MAX;
 use crate::run::Step;
 
 /// What a run executes.
@@ -66,6 +67,9 @@ pub struct StepRequest {
     /// The name of the asset it is given as reference, one of the request's assets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<DocName>,
+    /// The rule by which it may share a program with other runs; of normalize only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchRule>,
 }
 
 /// An asset as the snapshot holds it.
@@ -180,6 +184,9 @@ pub enum RequestError {
     /// The steps are not three tiers and at most one normalize, in order.
     #[error("the steps are not tier1, tier2, tier3 and, if wanted, normalize")]
     Steps,
+    /// A batch rule that no profile could have.
+    #[error("a batch has 2 to {BATCH_ITEMS_MAX} items and is of normalize only")]
+    Batch,
 }
 
 impl Instruction {
@@ -235,6 +242,12 @@ impl ExecutionRequest {
         }
         for step in &self.steps {
             self.processor(step.step, snapshot)?;
+            let fits = |rule: BatchRule| {
+                step.step == Step::Normalize && (2..=BATCH_ITEMS_MAX).contains(&rule.items_max)
+            };
+            if !step.batch.is_none_or(fits) {
+                return Err(RequestError::Batch);
+            }
             if let Some(name) = step.reference.as_ref().filter(|name| !self.assets.contains_key(*name)) {
                 return Err(RequestError::Unknown { kind: "asset", name: name.to_string() });
             }
@@ -363,6 +376,12 @@ mod tests {
         check(|request| request.steps.clear(), "the steps are not");
         check(|request| request.steps[3].processor.name = name("first"), "settings of processor `first`");
         check(|request| request.steps[2].reference = Some(name("absent")), "no asset `absent`");
+        fn batch(request: &mut ExecutionRequest, step: usize, items_max: u32) {
+            request.steps[step].batch = Some(BatchRule { items_max, ..BatchRule::default() });
+        }
+        check(|request| batch(request, 3, 1), "2 to 64 items");
+        check(|request| batch(request, 3, 65), "2 to 64 items");
+        check(|request| batch(request, 0, 8), "normalize only");
         check(|request| request.targets[0].name = name("absent"), "no endpoint `absent`");
         check(|request| request.targets[0].settings = Digest::of(b""), "settings of endpoint `archive`");
     }

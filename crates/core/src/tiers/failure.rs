@@ -87,6 +87,18 @@ pub enum Failure {
     /// The output is the input.
     #[error("the output is the same as the input")]
     OutputEqualsInput,
+    /// A batch's program said that it did not do this item.
+    #[error("the program reported: {message}")]
+    ItemFailed {
+        /// What it said, without the secrets it was given.
+        message: String,
+    },
+    /// A batch's program said nothing about this item, or nothing that can be read.
+    #[error("no result line for this item")]
+    ResultMissing,
+    /// A batch's program said both that it did this item and that it did not.
+    #[error("result lines for this item contradict each other")]
+    ResultContradicts,
     /// A stored payload is not there.
     #[error("the payload {digest} is not in the store")]
     InputMissing {
@@ -191,6 +203,9 @@ pub const fn classify(outcome: Result<(), &Failure>) -> Verdict {
         | Failure::OutputTooLarge { .. }
         | Failure::OutputPrefix { .. }
         | Failure::OutputEqualsInput
+        | Failure::ItemFailed { .. }
+        | Failure::ResultMissing
+        | Failure::ResultContradicts
         | Failure::Storage { .. }
         | Failure::Refused { retry: true, .. }
         | Failure::Panicked { .. } => Verdict::Retry,
@@ -268,6 +283,9 @@ mod tests {
         check(Failure::Refused { message: String::new(), retry: true }, Verdict::Retry);
         check(Failure::OutputMissing, Verdict::Retry);
         check(Failure::OutputEqualsInput, Verdict::Retry);
+        check(Failure::ItemFailed { message: String::new() }, Verdict::Retry);
+        check(Failure::ResultMissing, Verdict::Retry);
+        check(Failure::ResultContradicts, Verdict::Retry);
         check(Failure::Storage { message: String::new() }, Verdict::Retry);
         check(Failure::Panicked { message: String::new() }, Verdict::Retry);
     }

@@ -212,6 +212,8 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             evidence: None,
             artifact: Some(artifact.clone()),
             deliveries,
+            batch: None,
+            work: None,
             claim_next: false,
         };
         assert!(matches!(

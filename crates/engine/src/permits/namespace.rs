@@ -25,7 +25,10 @@ pub struct Permits {
 struct Counts {
     namespace: NamespaceName,
     clock: Arc<dyn Clock>,
+    /// The run workers.
     wake: Arc<Notify>,
+    /// Those who start one program for several runs.
+    wake_programs: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -35,7 +38,7 @@ struct State {
     waits: Waits,
 }
 
-/// A counted permit, until this is dropped; then the run workers look again.
+/// A counted permit, until this is dropped; then those who wait for one look again.
 pub struct Permit {
     counts: Arc<Counts>,
     of: Limit,
@@ -71,16 +74,16 @@ pub struct Count {
 }
 
 impl Permits {
-    /// Nothing is at work; `wake` is the nudge of the run workers.
+    /// Nothing is at work; the first nudge is that of the run workers, the second that of who starts programs for several runs.
     pub fn new(
         namespace: NamespaceName,
         clock: Arc<dyn Clock>,
-        wake: Arc<Notify>,
+        [wake, wake_programs]: [Arc<Notify>; 2],
         node: Arc<NodePermits>,
     ) -> Self {
         let waits = Waits::new(clock.now());
         let state = Mutex::new(State { snapshot: None, used: BTreeMap::new(), waits });
-        let counts = Arc::new(Counts { namespace, clock, wake, state });
+        let counts = Arc::new(Counts { namespace, clock, wake, wake_programs, state });
         Self { counts, node, admission: tokio::sync::Mutex::default() }
     }
 
@@ -200,9 +203,8 @@ impl Admission<'_> {
         (free != Some(0)).then(|| self.permits.counts.take(of))
     }
 
-    /// The permits of one program of a processor that works for several runs, or none if one of them is not free. `wake` is nudged when the
-    /// node has one for it; the others come free with a nudge of the run workers.
-    pub fn program(&self, processor: &str, wake: &Arc<Notify>) -> Option<Program> {
+    /// The permits of one program of a processor that works for several runs, or none if one of them is not free; a nudge tells when it is.
+    pub fn program(&self, processor: &str) -> Option<Program> {
         let counts = &self.permits.counts;
         let of = [Limit::Namespace, Limit::Processor(processor.to_owned())];
         let all_free = {
@@ -213,7 +215,8 @@ impl Admission<'_> {
             self.permits.withdraw_program();
             return None;
         }
-        let node = self.permits.node.take(&self.permits.asker(true), wake, 1).permits.pop()?;
+        let node =
+            self.permits.node.take(&self.permits.asker(true), &counts.wake_programs, 1).permits.pop()?;
         Some(Program { _of: of.map(|limit| counts.take(limit)), _node: node })
     }
 }
@@ -297,6 +300,7 @@ impl Drop for Permit {
         state.note(self.of.clone(), now);
         drop(state);
         self.counts.wake.notify_one();
+        self.counts.wake_programs.notify_one();
     }
 }
 
@@ -324,7 +328,8 @@ mod tests {
     fn permits(node: u32) -> Permits {
         let clock = Arc::new(SystemClock);
         let node = NodePermits::new(node, Arc::<SystemClock>::clone(&clock));
-        let permits = Permits::new(NamespaceName::parse("studio").unwrap(), clock, Arc::default(), node);
+        let permits =
+            Permits::new(NamespaceName::parse("studio").unwrap(), clock, <[Arc<Notify>; 2]>::default(), node);
         permits.limits_of(snapshot(1));
         permits
     }
@@ -383,14 +388,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_takes_all_or_nothing() {
-        let (permits, wake) = (permits(1), Arc::default());
-        let program = permits.admit().await.program("slow", &wake).unwrap();
-        assert!(permits.admit().await.program("slow", &wake).is_none());
+        let permits = permits(1);
+        let program = permits.admit().await.program("slow").unwrap();
+        assert!(permits.admit().await.program("slow").is_none());
         drop(program);
         let run = take(&permits, &lane(1, "gone")).await;
-        assert!(permits.admit().await.program("slow", &wake).is_none(), "the node is full");
+        assert!(permits.admit().await.program("slow").is_none(), "the node is full");
         assert_eq!(permits.counts()[0].used, 1, "nothing was kept");
         drop(run);
-        assert!(permits.admit().await.program("slow", &wake).is_some());
+        assert!(permits.admit().await.program("slow").is_some());
     }
 }

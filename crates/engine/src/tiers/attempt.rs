@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use orbit_core::config::{Processor as Document, Snapshot, StepRetry};
 use orbit_core::digest::Digest;
 use orbit_core::id;
@@ -21,6 +22,7 @@ use super::output;
 use super::processor::{Attempted, Job, Processor};
 use super::remote::Remote;
 use super::remote_request::CONTEXT_MEDIA_TYPE;
+use super::reuse;
 use super::work::Work;
 use crate::namespace::Namespace;
 use crate::service::panic_message;
@@ -32,7 +34,7 @@ const KEEP_TRIES_MAX: u32 = 600;
 const KEEP_PAUSE: Duration = Duration::from_millis(500);
 
 /// An attempt that is over.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// The output and what follows, or why there is none.
     pub result: Result<Made, Failure>,
     /// What was used, as far as it was measured.
@@ -45,30 +47,43 @@ pub(super) struct Finished {
     pub answer: Option<Value>,
     /// When a failed attempt is tried again.
     pub retry: StepRetry,
+    /// Whether the batch failed as a whole, which is not this run's fault.
+    pub batch_failed: bool,
+    /// Further facts for the record.
+    pub facts: Map<String, Value>,
 }
 
 /// A durable output and what follows from it.
-pub(super) struct Made {
+pub(crate) struct Made {
     /// The output.
     pub artifact: Artifact,
     /// The next step, or dispatch.
     pub then: Then,
     /// What is owed after the last step.
     pub deliveries: Vec<NewDelivery>,
+    /// The name of the work, if it is to be found again.
+    pub work: Option<Digest>,
+    /// Who did the same work before, if it was not done again.
+    pub reused: Option<Value>,
 }
 
 /// What the request says about the step, checked against its snapshot.
-struct Plan {
-    request: Arc<ExecutionRequest>,
-    document: Document,
-    then: Then,
-    deliveries: Vec<NewDelivery>,
-    reference: Option<Digest>,
+pub(crate) struct Plan {
+    /// The request.
+    pub request: Arc<ExecutionRequest>,
+    /// The processor.
+    pub document: Document,
+    /// What follows.
+    pub then: Then,
+    /// What is owed then.
+    pub deliveries: Vec<NewDelivery>,
+    /// The reference asset.
+    pub reference: Option<Digest>,
 }
 
 impl Finished {
     /// An attempt that came to nothing before a processor was asked.
-    pub(super) fn failed(failure: Failure) -> Self {
+    pub(crate) fn failed(failure: Failure) -> Self {
         Self {
             result: Err(failure),
             usage: None,
@@ -76,6 +91,7 @@ impl Finished {
             facts: Map::new(),
             answer: None,
             retry: StepRetry::default(),
+            batch_failed: false,
         }
     }
 }
@@ -93,13 +109,13 @@ pub(super) async fn make(
     let retry = plan.document.retry().clone();
     match perform(&namespace, &claimed, plan, &cancel).await {
         Ok((result, Attempted { usage, words, facts, answer, .. })) => {
-            Finished { result, usage, words, facts, answer, retry }
+            Finished { result, usage, words, facts, answer, retry, batch_failed: false }
         }
         Err(failure) => Finished { retry, ..Finished::failed(failure) },
     }
 }
 
-async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
+pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
     let refused = |message: String| Failure::RequestRefused { message };
     let request: ExecutionRequest =
         serde_json::from_value(claimed.request.clone()).map_err(|error| refused(error.to_string()))?;
@@ -146,8 +162,12 @@ async fn perform(
     if cancel.is_cancelled() || namespace.shared.stopping.is_cancelled() {
         return Err(Failure::Cancelled);
     }
+    let asked = reuse::ask(namespace, claimed, &plan).await?;
+    if let Some(done) = asked.as_ref().and_then(|asked| asked.done_before.clone()) {
+        return Ok((Ok(reuse::made(plan, done)), Attempted::of(Ok(()))));
+    }
     let Plan { request, document, then, deliveries, reference } = plan;
-    let wall = time_left(namespace, claimed).min(document.wall().to_duration());
+    let wall = time_left(namespace, claimed.deadline_at).min(document.wall().to_duration());
     if wall.is_zero() {
         return Err(Failure::TimedOut { wall_ms: 0 });
     }
@@ -195,13 +215,13 @@ async fn perform(
     blocking(drop_it).await?;
     let made = kept.map(|blob| {
         let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type };
-        Made { artifact, then, deliveries }
+        Made { artifact, then, deliveries, work: asked.map(|asked| asked.key), reused: None }
     });
     Ok((made, attempted))
 }
 
 /// Keeps the output. While the disk takes nothing it waits, so that an hour of work is not lost to a minute without space.
-async fn keep(
+pub(crate) async fn keep(
     namespace: &Namespace,
     work: &Arc<Work>,
     (document, input): (Document, Option<Digest>),
@@ -307,18 +327,18 @@ async fn process(
 }
 
 /// Until the run's deadline; zero once it has passed.
-fn time_left(namespace: &Namespace, claimed: &ClaimedStep) -> Duration {
-    let left = claimed.deadline_at.duration_since(namespace.shared.clock.now());
+pub(crate) fn time_left(namespace: &Namespace, deadline_at: Timestamp) -> Duration {
+    let left = deadline_at.duration_since(namespace.shared.clock.now());
     Duration::try_from(left).unwrap_or_default()
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(act).await;
     done.unwrap_or_else(|error| Err(Failure::Panicked { message: panic_message(error) }))
 }
 
-fn storage(error: &std::io::Error) -> Failure {
+pub(crate) fn storage(error: &std::io::Error) -> Failure {
     Failure::Storage { message: error.to_string() }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use orbit_core::config::{ByteSize, ExecProcessor, InputMode, Millis, NamespaceName, OutputTarget};
+use orbit_core::run::Step;
+use orbit_core::synthesis::ExecutionRequest;
 use orbit_core::template;
 use orbit_core::tiers::{Failure, OverLimit};
 use serde_json::{Map, Value};
@@ -67,42 +69,16 @@ impl Processor for Exec {
 
 impl Exec {
     fn arguments(&self, job: &Job) -> Result<Vec<String>, Failure> {
-        let values = self.values(job);
-        let mut argv = Vec::with_capacity(self.document.argv.len());
-        for (index, source) in self.document.argv.iter().enumerate() {
-            let refused = |message: String| Failure::TemplateRefused { index, message };
-            let text = template::render(source, &values).map_err(|error| refused(error.to_string()))?;
-            // A template that begins with a brace begins with a value; literal text is the operator's own.
-            if source.starts_with('{') && text.starts_with('-') {
-                return Err(Failure::OptionRefused { index });
-            }
-            if text.contains('\0') {
-                return Err(refused("a zero byte cannot be part of an argument".to_owned()));
-            }
-            argv.push(text);
-        }
+        let work = &job.work;
+        let told = |name: PathName| match name {
+            PathName::Input => work.told(&work.input()),
+            PathName::Output => work.told(work.output()),
+            PathName::Reference => work.told(&work.reference()),
+            PathName::Context => work.told(&work.context()),
+        };
+        let mut argv = render(&self.document.argv, &values(&self.document, (&job.request, job.step), told))?;
         resolve(&self.folder, &mut argv);
         Ok(argv)
-    }
-
-    /// What templates see: the values of the request, and the paths that this document has.
-    fn values(&self, job: &Job) -> Value {
-        let mut values = job.request.template_values();
-        let told = |path: PathBuf| Value::String(job.work.told(&path));
-        let asset = job.request.step(job.step).and_then(|step| step.reference.as_ref());
-        let paths = [
-            ("input", (self.document.input == InputMode::File).then(|| told(job.work.input()))),
-            (
-                "output",
-                (self.document.output.to == OutputTarget::File).then(|| told(job.work.output().to_owned())),
-            ),
-            ("reference", asset.map(|_| told(job.work.reference()))),
-            ("context", Some(told(job.work.context()))),
-        ];
-        if let Value::Object(values) = &mut values {
-            values.extend(paths.into_iter().filter_map(|(name, path)| Some((name.to_owned(), path?))));
-        }
-        values
     }
 
     fn environment(&self, job: &Job) -> Result<Environment, Failure> {
@@ -116,6 +92,70 @@ impl Exec {
         ]);
         Ok(environment)
     }
+}
+
+/// The paths that a template can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathName {
+    /// What the program reads.
+    Input,
+    /// What it writes.
+    Output,
+    /// The reference asset.
+    Reference,
+    /// The context line.
+    Context,
+}
+
+impl PathName {
+    /// The word in a template.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+            Self::Reference => "reference",
+            Self::Context => "context",
+        }
+    }
+}
+
+/// The arguments of a document over these values, each text that may be one.
+pub(crate) fn render(argv: &[String], values: &Value) -> Result<Vec<String>, Failure> {
+    let mut rendered = Vec::with_capacity(argv.len());
+    for (index, source) in argv.iter().enumerate() {
+        let refused = |message: String| Failure::TemplateRefused { index, message };
+        let text = template::render(source, values).map_err(|error| refused(error.to_string()))?;
+        // A template that begins with a brace begins with a value; literal text is the operator's own.
+        if source.starts_with('{') && text.starts_with('-') {
+            return Err(Failure::OptionRefused { index });
+        }
+        if text.contains('\0') {
+            return Err(refused("a zero byte cannot be part of an argument".to_owned()));
+        }
+        rendered.push(text);
+    }
+    Ok(rendered)
+}
+
+/// What templates see: the values of the request, and the paths that this document has, as they are told.
+pub(super) fn values(
+    document: &ExecProcessor,
+    (request, step): (&ExecutionRequest, Step),
+    told: impl Fn(PathName) -> String,
+) -> Value {
+    let mut values = request.template_values();
+    let asset = request.step(step).and_then(|step| step.reference.as_ref());
+    let paths = [
+        (PathName::Input, document.input == InputMode::File),
+        (PathName::Output, document.output.to == OutputTarget::File),
+        (PathName::Reference, asset.is_some()),
+        (PathName::Context, true),
+    ];
+    if let Value::Object(values) = &mut values {
+        let there = paths.into_iter().filter(|(_, is_there)| *is_there);
+        values.extend(there.map(|(path, _)| (path.name().to_owned(), Value::String(told(path)))));
+    }
+    values
 }
 
 /// A program whose output the kernel has cut ends in a way of its own choosing; the length of the output tells why.

@@ -1,16 +1,18 @@
 //! Tiers: runs the steps of a run, each attempt by a processor in a work folder of its own.
 //!
 //! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `exec` is
-//! the processor that is a program, `remote` the one that is a service. What a failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
+//! the processor that is a program, `remote` the one that is a service, `reuse` finds work that was done before. What a failure means is decided in
+//! `orbit_core::tiers`; programs are started in `supervisor` only.
 
-mod attempt;
-mod exec;
-mod output;
+pub(crate) mod attempt;
+pub(crate) mod exec;
+pub(crate) mod output;
 mod processor;
 mod remote;
 mod remote_request;
 #[cfg(test)]
 mod remote_tests;
+mod reuse;
 pub mod step;
 mod work;
 mod workers;

@@ -50,7 +50,7 @@ fn look(work: &Work, document: &Processor) -> Result<(), Failure> {
 }
 
 /// What a payload that cannot be read or kept means for the attempt.
-pub(super) fn of_blob(error: &BlobError) -> Failure {
+pub(crate) fn of_blob(error: &BlobError) -> Failure {
     match error {
         BlobError::Missing { digest } => Failure::InputMissing { digest: *digest },
         BlobError::Corrupt { digest } => Failure::InputCorrupt { digest: *digest },

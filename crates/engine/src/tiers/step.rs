@@ -8,11 +8,12 @@ use orbit_core::run::{Interruption, RunEvent, Step, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::attempt::{self, Finished};
 use crate::clock;
 use crate::namespace::Namespace;
+use crate::normalize;
 use crate::permits::Permit;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
@@ -27,7 +28,8 @@ pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Perm
         next = one(namespace, &act, claimed, processor).await;
     }
     drop(act);
-    // The run may owe deliveries now, or its cycle may be over and another one wait for that.
+    // The run may wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
+    namespace.nudges.normalize.notify_one();
     namespace.nudges.dispatch.notify_one();
     namespace.nudges.selection.notify_one();
     namespace.nudges.schedule.notify_one();
@@ -45,11 +47,27 @@ async fn one(
     let finished = if halted {
         Finished::failed(Failure::Cancelled)
     } else {
-        let working = tokio::spawn(attempt::make(Arc::clone(namespace), claimed.clone(), act.token.clone()));
+        let (namespace, claimed, token) = (Arc::clone(namespace), claimed.clone(), act.token.clone());
+        let working = if normalize::is_batched(&namespace, &claimed) {
+            tokio::spawn(normalize::alone(namespace, claimed, token))
+        } else {
+            tokio::spawn(attempt::make(namespace, claimed, token))
+        };
         let panicked = |error| Finished::failed(Failure::Panicked { message: panic_message(error) });
         working.await.unwrap_or_else(panicked)
     };
     drop(processor);
+    end(namespace, (act, halted), claimed, finished, began).await
+}
+
+/// Commits the end of an attempt that `began` then; the next step if the store gives it to the same worker. A halt may have come before the act.
+pub(crate) async fn end(
+    namespace: &Namespace,
+    (act, halted): (&Act, bool),
+    claimed: ClaimedStep,
+    finished: Finished,
+    began: Timestamp,
+) -> Option<(ClaimedStep, Permit)> {
     let cut = act.cut().or(halted.then_some(Cut::Halt));
     if cut == Some(Cut::Cancelled) {
         return None;
@@ -64,6 +82,12 @@ async fn one(
         event,
         detail: detail(&claimed, &finished, began, now),
         evidence: evidence(namespace, &claimed, &finished),
+        batch: finished
+            .result
+            .as_ref()
+            .ok()
+            .and_then(|made| normalize::place(namespace, &claimed, made.then, now)),
+        work: finished.result.as_ref().ok().and_then(|made| made.work),
         claim_next: processor.is_some(),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
@@ -114,6 +138,9 @@ fn event(
         (Err(Failure::Cancelled), Some(Cut::Halt)) => {
             RunEvent::StepInterrupted { step, cause: Interruption::Halt }
         }
+        (Err(failure), _) if finished.batch_failed && *failure != Failure::Cancelled => {
+            RunEvent::StepInterrupted { step, cause: Interruption::Batch }
+        }
         (Err(failure), _) => {
             let attempt = FailedAttempt {
                 step,
@@ -130,7 +157,7 @@ fn event(
 
 /// The facts of the attempt for its record.
 fn detail(claimed: &ClaimedStep, finished: &Finished, began: Timestamp, now: Timestamp) -> Value {
-    let mut facts = Map::new();
+    let mut facts = finished.facts.clone();
     let mut put = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     put("attempt", json!(claimed.attempt));
     put("duration_ms", json!(now.duration_since(began).as_millis().max(0)));
@@ -148,6 +175,9 @@ fn detail(claimed: &ClaimedStep, finished: &Finished, began: Timestamp, now: Tim
             put("digest", json!(made.artifact.digest));
             put("bytes", json!(made.artifact.bytes));
             put("media_type", json!(made.artifact.media_type));
+            if let Some(reused) = &made.reused {
+                put("reused", reused.clone());
+            }
         }
         Err(failure) => _ = put("failure", json!(failure)),
     }

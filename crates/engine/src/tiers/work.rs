@@ -15,12 +15,17 @@ pub struct Work {
     /// Device and number of the folder as it was made.
     identity: (u64, u64),
     output: PathBuf,
+    /// Whether the folder above is removed with it once it is empty: that of a run, not that of a batch.
+    removes_above: bool,
 }
 
 impl Work {
     /// The folder `<base>/<run>/<step>-<attempt>`, empty. What lay there before is removed.
     pub fn create(base: &Path, run: Uuid, step: Step, attempt: u32, extension: &str) -> io::Result<Self> {
-        let folder = base.join(run.to_string()).join(format!("{}-{attempt}", step.name()));
+        Self::make(base.join(run.to_string()).join(format!("{}-{attempt}", step.name())), extension)
+    }
+
+    fn make(folder: PathBuf, extension: &str) -> io::Result<Self> {
         remove(&folder)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let metadata = fs::symlink_metadata(&folder)?;
@@ -28,7 +33,14 @@ impl Work {
             extension.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
         let output =
             folder.join(if plain.is_empty() { "output".to_owned() } else { format!("output.{plain}") });
-        Ok(Self { identity: (metadata.dev(), metadata.ino()), output, folder })
+        Ok(Self { identity: (metadata.dev(), metadata.ino()), output, folder, removes_above: true })
+    }
+
+    /// The folder of one item of a batch below that of the batch, which must outlive it.
+    pub fn item(&self, number: usize, extension: &str) -> io::Result<Self> {
+        let mut item = Self::make(self.folder.join(format!("item-{number}")), extension)?;
+        item.removes_above = false;
+        Ok(item)
     }
 
     /// The folder, in which programs run.
@@ -63,7 +75,8 @@ impl Work {
         match path.to_str() {
             Some(text) if plain(text) => text.to_owned(),
             Some(_) | None => {
-                path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+                let below = path.strip_prefix(&self.folder).unwrap_or(path);
+                below.to_string_lossy().into_owned()
             }
         }
     }
@@ -81,7 +94,7 @@ impl Drop for Work {
             tracing::warn!(folder = %self.folder.display(), %error, "a work folder could not be removed");
         }
         // The folder of the run goes with its last attempt.
-        if let Some(run) = self.folder.parent() {
+        if let Some(run) = self.folder.parent().filter(|_| self.removes_above) {
             _ = fs::remove_dir(run);
         }
     }
@@ -155,6 +168,9 @@ mod tests {
         // Made again while the old one is there: empty.
         let again = make();
         assert_eq!(fs::read_dir(again.folder()).unwrap().count(), 0);
+        let item = again.item(2, "txt").unwrap();
+        assert!(item.output().ends_with("tier2-1/item-2/output.txt"));
+        drop(item);
         fs::rename(again.folder(), base.join("moved")).unwrap();
         symlink(base.join("moved"), again.folder()).unwrap();
         assert!(!again.is_intact());
@@ -176,6 +192,10 @@ mod tests {
             let work = Work::create(&home.path().join(base), Uuid::nil(), Step::Tier1, 2, "txt").unwrap();
             let told = work.told(work.output());
             assert!(told.ends_with(expected) && told.starts_with(&expected[..1]), "{told}");
+            let item = work.item(1, "txt").unwrap();
+            let told = work.told(item.output());
+            let expected = format!("item-1/{}", expected.trim_start_matches('/'));
+            assert!(told.ends_with(&expected) && (told == expected || told.starts_with('/')), "{told}");
         };
         check("plain", "/output.txt");
         check("with space", "output.txt");

@@ -11,6 +11,7 @@ mod governance;
 mod home;
 mod hostile;
 mod isolation;
+mod normalize;
 mod receiver;
 mod remote;
 mod schedule;

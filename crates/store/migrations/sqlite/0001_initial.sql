@@ -130,14 +130,19 @@ CREATE TABLE runs (
     artifact_bytes      INTEGER,
     artifact_media_type TEXT,
     started_at          INTEGER NOT NULL,
-    finished_at         INTEGER
+    finished_at         INTEGER,
+    batch_key           TEXT,                -- of a ready run that waits for a batch: what its group has in common
+    batch_items_max     INTEGER,             -- so many of the group start at once
+    batch_due_at        INTEGER              -- when it has waited long enough
 ) STRICT;
 CREATE INDEX runs_of_cycle ON runs (cycle_id, state);
 CREATE INDEX runs_by_state ON runs (state);
 -- In the order in which a lane's runs start, first attempts and further ones apart: a door may be open to one of them only.
-CREATE INDEX runs_ready ON runs (lane, (attempt > 0), priority DESC, ordinal) WHERE state = 'ready';
+CREATE INDEX runs_ready ON runs (lane, (attempt > 0), priority DESC, ordinal) WHERE state = 'ready' AND batch_key IS NULL;
 CREATE INDEX runs_due ON runs (lane, due_at, ordinal) WHERE state = 'waiting';
 CREATE INDEX runs_by_deadline ON runs (deadline_at) WHERE state IN ('ready', 'waiting');
+-- Of what a batch is chosen by, so that a long queue is read from the index alone.
+CREATE INDEX runs_batched ON runs (batch_key, batch_due_at, batch_items_max, deadline_at, priority) WHERE batch_key IS NOT NULL;
 
 -- Apart from `runs`, so that a change of state does not write the request again.
 CREATE TABLE run_requests (
@@ -160,6 +165,17 @@ CREATE TABLE steps (
     media_type  TEXT,
     failure     TEXT,                -- the last one
     PRIMARY KEY (run_id, place)
+) STRICT, WITHOUT ROWID;
+
+-- What work with `reuse: true` came to, by the digest of everything that it may depend on; the newest of a key.
+CREATE TABLE work_done (
+    key        TEXT PRIMARY KEY,
+    digest     TEXT NOT NULL,       -- of the output
+    bytes      INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    run_id     TEXT NOT NULL,       -- who did it
+    step       TEXT NOT NULL,       -- as JSON
+    made_at    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE deliveries (

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod normalize;
 pub mod record;
 pub mod schedule;
 pub mod selection;
@@ -17,6 +18,7 @@ pub trait Store:
     + schedule::ScheduleStore
     + selection::SelectionStore
     + tiers::RunStore
+    + normalize::NormalizeStore
     + dispatch::DispatchStore
     + governance::GovernanceStore
     + record::RecordStore

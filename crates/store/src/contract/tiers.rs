@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::normalize::BatchPlace;
 use orbit_core::run::{RunEvent, RunState, Step};
 use orbit_core::tiers::{Lane, Room, Waits};
 use serde_json::Value;
@@ -85,8 +86,12 @@ pub struct StepCommit {
     pub artifact: Option<Artifact>,
     /// What is owed, if this was the last step.
     pub deliveries: Vec<NewDelivery>,
-    /// Claim the run's next step for the same caller.
+    /// Claim the run's next step for the same caller. A step that waits for a batch is not.
     pub claim_next: bool,
+    /// The next step waits for a batch at this place.
+    pub batch: Option<BatchPlace>,
+    /// The name of the work that the output was made by, so that it can be found again; none if it is not to be, or was.
+    pub work: Option<Digest>,
 }
 
 /// The answer to a step's commit.

@@ -66,8 +66,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Lane> {
 }
 
 /// The first lane after this one in which a run is ready.
-const NEXT_READY: &str =
-    "SELECT min(lane) FROM runs INDEXED BY runs_ready WHERE state = 'ready' AND lane > ?1";
+const NEXT_READY: &str = "SELECT min(lane) FROM runs INDEXED BY runs_ready WHERE state = 'ready' AND batch_key IS NULL AND lane > ?1";
 /// The first lane after this one in which a run waits for a further attempt.
 const NEXT_WAITING: &str =
     "SELECT min(lane) FROM runs INDEXED BY runs_due WHERE state = 'waiting' AND lane > ?1";
@@ -124,7 +123,7 @@ fn first_of(
     now: Timestamp,
 ) -> Attempt<Vec<Candidate>> {
     let ready = "SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_ready
-        WHERE state = 'ready' AND lane = ?1 AND (attempt > 0) = ?2 AND deadline_at > ?3
+        WHERE state = 'ready' AND batch_key IS NULL AND lane = ?1 AND (attempt > 0) = ?2 AND deadline_at > ?3
         ORDER BY priority DESC, ordinal LIMIT ?4";
     let due = "SELECT run_id, priority, ordinal FROM (
             SELECT run_id, priority, ordinal FROM runs INDEXED BY runs_due
@@ -295,7 +294,7 @@ mod tests {
         let next = plan(&NEXT_WAITING.replace("?1", "0"));
         assert!(next.contains("runs_due (lane>?)"), "{next}");
         let first = plan(
-            "SELECT run_id FROM runs INDEXED BY runs_ready WHERE state = 'ready' AND lane = 1 AND (attempt > 0) = 0
+            "SELECT run_id FROM runs INDEXED BY runs_ready WHERE state = 'ready' AND batch_key IS NULL AND lane = 1 AND (attempt > 0) = 0
                 AND deadline_at > 7 ORDER BY priority DESC, ordinal LIMIT 4",
         );
         assert!(first.contains("runs_ready (lane=? AND <expr>=?)") && !first.contains("B-TREE"), "{first}");

@@ -14,6 +14,7 @@ mod cycle;
 mod dispatch;
 mod governance;
 mod lanes;
+mod normalize;
 mod record;
 mod schedule;
 mod selection;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Text};
 use super::fault::{Attempt, Fault};
+use super::normalize::{self, Done};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
@@ -33,7 +34,10 @@ impl RunStore for SqliteStore {
         self.write(move |tx| {
             let next = lanes::next(tx, &free.room, free.doors, now)?;
             next.into_iter()
-                .map(|run_id| start(tx, &mut transition::load_known(tx, run_id)?, Some(&free.waits), now))
+                .map(|run_id| {
+                    let run = &mut transition::load_known(tx, run_id)?;
+                    start(tx, run, Told { waits: Some(&free.waits), ..Told::default() }, now)
+                })
                 .collect()
         })
         .await
@@ -96,14 +100,23 @@ fn to_start(state: &RunState) -> Option<Progress> {
     }
 }
 
-fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt<Vec<Uuid>> {
+pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt<Vec<Uuid>> {
     let mut statement = tx.prepare_cached(sql)?;
     let rows = statement.query_map(parameters, |row| columns::id(row, "run_id"))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The run's next attempt is the caller's. Its very first one tells what held it until now.
-fn start(tx: &Connection, run: &mut Run, waits: Option<&Waits>, now: Timestamp) -> Attempt<ClaimedStep> {
+/// What the record of a start tells besides the attempt.
+#[derive(Default)]
+pub(super) struct Told<'a> {
+    /// What holds runs; the very first attempt of a run tells what held it.
+    pub(super) waits: Option<&'a Waits>,
+    /// Further facts.
+    pub(super) more: Facts,
+}
+
+/// The run's next attempt is the caller's.
+pub(super) fn start(tx: &Connection, run: &mut Run, told: Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
@@ -129,7 +142,8 @@ fn start(tx: &Connection, run: &mut Run, waits: Option<&Waits>, now: Timestamp) 
     tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
         .execute(params![Text(run.id), run.token])?;
     let mut body = attempt_facts(run.id, step, attempt);
-    if let Some(waits) = waits.filter(|_| (step, attempt) == (Step::Tier1, 1)) {
+    body.extend(told.more);
+    if let Some(waits) = told.waits.filter(|_| (step, attempt) == (Step::Tier1, 1)) {
         body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
     }
     transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now)?;
@@ -161,14 +175,22 @@ fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestam
         let artifact = serde_json::json!({ "digest": digest, "bytes": bytes, "media_type": media_type });
         body.extend(facts(artifact));
     }
+    body.extend(facts(serde_json::json!({ "batch_place": commit.batch, "work": commit.work })));
+    body.retain(|_, value| !value.is_null());
     transition::apply(tx, &mut run, &commit.event, body, now)?;
+    if let Some(place) = &commit.batch {
+        normalize::wait(tx, run.id, place)?;
+    }
+    if let Some((key, artifact)) = commit.work.zip(commit.artifact.as_ref()) {
+        normalize::remember(tx, &Done { key, artifact, run_id: run.id, step: progress.step }, now)?;
+    }
     if let Some(seen) = &commit.evidence {
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
     let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
-    let next =
-        if commit.claim_next && can_start { Some(Box::new(start(tx, &mut run, None, now)?)) } else { None };
+    let claims = commit.claim_next && can_start && commit.batch.is_none();
+    let next = if claims { Some(Box::new(start(tx, &mut run, Told::default(), now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 
@@ -186,6 +208,12 @@ fn agrees(commit: &StepCommit) -> Attempt<()> {
         | RunEvent::Cancelled { .. }
         | RunEvent::DeadlinePassed { .. } => (false, 0),
     };
+    let normalize_follows = Then::Step { step: Step::Normalize };
+    let follows = matches!(&commit.event, RunEvent::StepSucceeded { then, .. } if *then == normalize_follows);
+    if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
+        let name = commit.event.name();
+        return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
+    }
     if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
         return Err(Fault::contradiction(format!(
             "`{}` with {} deliveries and {} artifact",

@@ -123,9 +123,11 @@ pub(super) fn columns_of(state: &RunState) -> StateColumns {
 fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
-    // A step that the request does not have stands where the first one stood, to be refused by whoever works on it.
+    // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
+    // waits for a batch, it waits no longer.
     let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6,
-        lane = iif(?7 IS NULL, NULL, (SELECT coalesce(lanes ->> ?7, lanes ->> 'tier1') FROM run_requests q WHERE q.run_id = ?1))
+        lane = iif(?7 IS NULL, NULL, (SELECT coalesce(lanes ->> ?7, lanes ->> 'tier1') FROM run_requests q WHERE q.run_id = ?1)),
+        batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
         WHERE run_id = ?1";
     tx.prepare_cached(update)?.execute(params![
         Text(run.id),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use orbit_core::normalize::BatchPlace;
 use orbit_core::run::{AfterFailure, Ending, Interruption, Outcome, RunEvent, RunState, Step};
 use orbit_store::Store;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
@@ -13,6 +14,7 @@ use orbit_store::sqlite::SqliteStore;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::conformance::normalize::{claim_batch, place, waits};
 use crate::conformance::world::{
     OPEN, RUN_PROFILE, World, answer, at, choice, commit, cycle, dead, done, failed, log_is_whole, namespace,
     rule, run, succeeded,
@@ -23,6 +25,7 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
     let mut states = BTreeMap::new();
     let mut outcomes = BTreeMap::new();
     let (mut attempts, mut receipts) = (0, 0);
+    let mut waiting = BTreeMap::new();
     for record in records {
         match record.kind.as_str() {
             "run_admitted" => drop(states.insert(record.run_id.unwrap(), RunState::admitted())),
@@ -38,8 +41,15 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
             assert_eq!(record.kind, event.name());
             let state = states.get_mut(&record.run_id.unwrap()).expect("admitted before anything else");
             *state = state.next(&event).unwrap();
+            // Who waits for a batch is told by the last event alone.
+            waiting.remove(&record.run_id);
+            if let Some(place) = record.body.get("batch_place") {
+                let place: BatchPlace = serde_json::from_value(place.clone()).unwrap();
+                waiting.insert(record.run_id, place.due_at);
+            }
         }
     }
+    assert_eq!(store.next_batch_due().await.unwrap(), waiting.values().min().copied());
     let mut under_way = 0;
     for (run_id, state) in &states {
         let row = store.run(*run_id).await.unwrap().unwrap();
@@ -96,6 +106,7 @@ fn agrees_with_steps(row: &RunView, state: &RunState) {
 enum Call {
     Admit { runs: u32, rejected: bool },
     ClaimSteps { limit: u32 },
+    ClaimBatch,
     CommitStep { which: usize, how: u8, claim_next: bool },
     ClaimDeliveries { endpoint: u8, limit: u32 },
     CommitAttempt { which: usize, how: u8 },
@@ -112,6 +123,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     let call = prop_oneof![
         6 => (1..4_u32, any::<bool>()).prop_map(|(runs, rejected)| Call::Admit { runs, rejected }),
         12 => (1..4_u32).prop_map(|limit| Call::ClaimSteps { limit }),
+        4 => Just(Call::ClaimBatch),
         24 => (any::<usize>(), 0..14_u8, any::<bool>())
             .prop_map(|(which, how, claim_next)| Call::CommitStep { which, how, claim_next }),
         12 => (0..2_u8, 1..3_u32).prop_map(|(endpoint, limit)| Call::ClaimDeliveries { endpoint, limit }),
@@ -151,6 +163,10 @@ impl History<'_> {
             Call::Admit { runs, rejected } => self.admit(runs, rejected).await,
             Call::ClaimSteps { limit } => {
                 self.steps.extend(store.claim_steps(Free::of(limit, OPEN), now).await.unwrap());
+            }
+            Call::ClaimBatch => {
+                let batch = claim_batch(store, OPEN, now).await;
+                self.steps.extend(batch.into_iter().flat_map(|batch| batch.items));
             }
             Call::CommitStep { which, how, claim_next } => self.commit_step(which, how, claim_next).await,
             Call::ClaimDeliveries { endpoint, limit } => {
@@ -199,7 +215,11 @@ impl History<'_> {
             (3, _) => commit(RunEvent::DeadlinePassed { step: step.step }),
             (4, _) => done(&step, &[]),
             (5..=7, _) => done(&step, &ENDPOINTS[..1]),
-            (8..=10, _) | (_, Step::Tier3 | Step::Normalize) => done(&step, &ENDPOINTS),
+            (13, Step::Normalize) if step.attempt == 1 => {
+                commit(RunEvent::StepInterrupted { step: step.step, cause: Interruption::Batch })
+            }
+            (11.., Step::Tier3) => waits(step.step, place("any", self.now + 10)),
+            (8..=10, _) | (_, Step::Normalize) => done(&step, &ENDPOINTS),
             (_, Step::Tier1) => succeeded(Step::Tier1, Step::Tier2),
             (_, Step::Tier2) => succeeded(Step::Tier2, Step::Tier3),
         };

@@ -28,7 +28,11 @@ pub(super) fn check_processor(http: &HttpProcessor, report: &mut Report<'_>) {
     }
     processor::declared(&http.output.extension, &http.output.media_type, report);
     processor::rules(&http.validate, &http.retry, report);
-    processor::reuse(http.reuse, report);
+    if http.reuse {
+        report
+            .error(path(&["reuse"]), "`reuse: true` is for programs: a service is asked every time")
+            .hint("leave it out");
+    }
 }
 
 pub(super) fn check_source(http: &HttpSource, report: &mut Report<'_>) {

@@ -7,6 +7,7 @@ mod deep;
 mod endpoint;
 mod http;
 mod names;
+mod normalize;
 mod processor;
 mod profile;
 mod references;

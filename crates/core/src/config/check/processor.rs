@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PathPart, Report, below, http, key, name, path, text};
+use super::{PathPart, Report, below, http, key, name, normalize, path, text};
 use crate::config::{
     ByteSize, ExecProcessor, Limits, Millis, OutputTarget, Processor, StepRetry, TextOrSecret, Validate,
 };
@@ -39,23 +39,14 @@ fn check_exec(exec: &ExecProcessor, report: &mut Report<'_>) {
             report.error(at, format!("expected an exit code from 0 to 255, found `{code}`"));
         }
     }
-    reuse(exec.reuse, report);
+    normalize::check_exec(exec, report);
     rules(&exec.validate, &exec.retry, report);
-}
-
-/// What this version does not serve.
-pub(super) fn reuse(reuse: bool, report: &mut Report<'_>) {
-    if reuse {
-        report
-            .error(path(&["reuse"]), "`reuse: true` is not supported by this version")
-            .hint("leave it out: every attempt runs the program");
-    }
 }
 
 fn output(exec: &ExecProcessor, report: &mut Report<'_>) {
     declared(&exec.output.extension, &exec.output.media_type, report);
     let names_output = exec.argv.iter().any(|argument| argument.contains("output"));
-    if exec.output.to == OutputTarget::File && !names_output {
+    if exec.output.to == OutputTarget::File && !names_output && !normalize::takes_batches(exec) {
         report
             .warning(path(&["output", "to"]), "the output is a file, but no argument names it")
             .hint("pass `{{ output }}` to the program, or write `to: stdout`");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, path};
+use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, normalize, path};
 use crate::config::{DistributionTarget, Processor, Profile, RunProfile};
 use crate::limits::TARGETS_MAX;
 
@@ -112,6 +112,7 @@ fn check_profile(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>) 
         let at = path(&["execution_rules", "normalize", "processor"]);
         index.require(Kind::Processor, normalize.processor.as_str(), at, report);
     }
+    normalize::check_rules(rules, &index.processors, report);
     check_reference(profile, index, report);
     check_targets(&profile.distribution_map, "distribution_map", index, report);
     let mut users = index.run_profiles.iter().filter(|user| refers_to(user, profile));

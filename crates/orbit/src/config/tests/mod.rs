@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Loaded, load};
 
+mod normalize;
 mod secrets;
 mod services;
 
@@ -196,11 +197,6 @@ fn what_later_versions_do() {
     check(
         &[("namespaces/n/run-profiles/r.yaml", &text)],
         &later("run-profiles/r.yaml:3:55", "processor", "one of `weighted`, `in_order`"),
-    );
-    let text = PROFILE.replace("} ] }", "} ], normalize: { processor: p, batch: { items_max: 8 } } }");
-    check(
-        &[("namespaces/n/profiles/q.yaml", &text)],
-        &later("profiles/q.yaml:3:112", "batch", "leave it out"),
     );
     check(
         &[("orbit.yaml", "storage: { backend: postgres }\n")],

@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod endpoints;
 pub(crate) mod fairness;
+pub(crate) mod normalize;
 pub(crate) mod recovery;
 pub(crate) mod schedule;
 pub(crate) mod selection;
@@ -47,6 +48,10 @@ macro_rules! conformance {
             fairness::{
                 a_full_limit_is_passed_over, room_is_counted_down, a_run_waits_in_the_lane_of_its_next_step,
                 the_first_step_tells_what_held_the_run,
+            }
+            normalize::{
+                a_batch_starts_when_it_is_full_or_has_waited, a_batch_holds_one_group, after_a_batch_a_step_is_alone,
+                who_waits_for_a_batch_can_be_ended, work_is_found_by_its_key,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,

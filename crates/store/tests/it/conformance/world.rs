@@ -111,6 +111,8 @@ pub(crate) fn commit(event: RunEvent) -> StepCommit {
         artifact: None,
         deliveries: Vec::new(),
         claim_next: false,
+        batch: None,
+        work: None,
     }
 }
 
