@@ -450,3 +450,22 @@ fn one_namespace_does_not_hide_another() {
     let names: Vec<_> = loaded.namespaces.iter().map(|namespace| namespace.name.as_str()).collect();
     assert_eq!(names, ["n"]);
 }
+
+#[test]
+fn limits_of_profiles_and_run_profiles() {
+    let of = |count: u32| {
+        let run_profile = RUN_PROFILE.replace("[q]", &format!("[q], concurrency: {count}"));
+        (format!("{PROFILE}concurrency: {count}\n"), run_profile)
+    };
+    let (profile, run_profile) = of(0);
+    let wrong = "expected a whole number from 1 to 4294967295, found `0`";
+    check(
+        &[("namespaces/n/profiles/q.yaml", &profile), ("namespaces/n/run-profiles/r.yaml", &run_profile)],
+        &format!("…/profiles/q.yaml:4:14: {wrong}\n…/run-profiles/r.yaml:3:75: {wrong}\n"),
+    );
+    let (profile, run_profile) = of(3);
+    check(
+        &[("namespaces/n/profiles/q.yaml", &profile), ("namespaces/n/run-profiles/r.yaml", &run_profile)],
+        "",
+    );
+}
