@@ -77,12 +77,10 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "a work folder could not be removed");
-        }
-        // The folder of the run goes with its last attempt.
-        if let Some(run) = self.folder.parent() {
-            _ = fs::remove_dir(run);
+        // The whole folder of the run, which has one attempt at a time: a program may have put something beside its own.
+        let run = self.folder.parent().unwrap_or(&self.folder);
+        if let Err(error) = remove(run) {
+            tracing::warn!(folder = %run.display(), %error, "a work folder could not be removed");
         }
     }
 }
@@ -159,6 +157,7 @@ mod tests {
         symlink(base.join("moved"), again.folder()).unwrap();
         assert!(!again.is_intact());
         fs::remove_dir(base.join("moved")).unwrap();
+        fs::write(again.folder().with_file_name("beside"), "").unwrap();
         drop((again, work));
         assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
         assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");
