@@ -1,0 +1,8 @@
+//! Failure drills: a hostile thing and a neighbour in one home that the real binary serves. The hostile one has its record, the neighbour its
+//! success, and afterwards nothing is left that was not there before.
+
+mod adversary;
+mod endpoints;
+mod leaks;
+mod processors;
+mod sources;
