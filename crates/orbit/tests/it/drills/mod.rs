@@ -2,6 +2,7 @@
 //! success, and afterwards nothing is left that was not there before.
 
 mod adversary;
+mod clock;
 mod endpoints;
 mod leaks;
 mod processors;
