@@ -56,7 +56,10 @@ fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found =
         folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).filter(|path| path.is_file());
-    found.next().expect("the clock of a process is changed by libfaketime: `scripts/install.sh test` installs Debian's package `faketime`")
+    let Some(library) = found.next() else {
+        panic!("libfaketime is missing: `scripts/install.sh test` installs it (Debian's package `faketime`)");
+    };
+    library
 }
 
 /// Three run profiles that differ in their policy. One profile owes to an endpoint that waits long between attempts and to one that waits little;

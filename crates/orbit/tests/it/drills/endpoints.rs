@@ -10,7 +10,11 @@ use crate::home::Home;
 use crate::receiver::{Receiver, Reply};
 
 /// How long a delivery to a server that stalls may take.
-const STALL: &str = "1s";
+const STALL: &str = "2s";
+/// The same where the head of the answer must have come before.
+const STALL_BODY: &str = "5s";
+/// Between two drops of what drips.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long one may take that fails in another way; it must not matter.
 const LONG: &str = "30s";
 /// More than the two ends of a connection hold, so that who does not read stops who sends.
@@ -37,94 +41,62 @@ fn says(words: impl Into<Vec<u8>>) -> Adversary {
 }
 
 fn drills(trap: &Receiver) -> Vec<Drill> {
-    let pause = Duration::from_millis(20);
+    [of_connections(), of_heads(), of_answers(trap)].into_iter().flatten().collect()
+}
+
+fn of_connections() -> Vec<Drill> {
     let secure = |drill: Drill| Drill { scheme: "https", ..drill };
-    let accepted = |drill: Drill| Drill { state: "accepted", ..drill };
-    let moved = format!("HTTP/1.1 307 Moved\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", trap.url("/"));
-    let inward =
-        "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest/\r\ncontent-length: 0\r\n\r\n";
-    let answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n".as_slice();
+    let start = Adversary::start;
+    let shaking = "timed out while in the TLS handshake";
     vec![
         drill("absent", Adversary::absent(), LONG, "cannot connect to `127.0.0.1:"),
-        drill("full", Adversary::full(), STALL, "no answer within 1000 ms: timed out while connecting"),
-        secure(drill(
-            "mute-tls",
-            Adversary::start(Habit::Mute),
-            STALL,
-            "timed out while in the TLS handshake",
-        )),
-        secure(drill("no-tls", says(""), STALL, "timed out while in the TLS handshake")),
-        secure(drill(
-            "reset-tls",
-            Adversary::start(Habit::Resets),
-            LONG,
-            "the TLS handshake with `127.0.0.1` failed: ",
-        )),
-        drill("mute", says(""), STALL, "timed out while waiting for the answer"),
-        drill(
-            "half-a-head",
-            says("HTTP/1.1 200 OK\r\nx-half: "),
-            STALL,
-            "timed out while waiting for the answer",
-        ),
-        drill(
-            "drips-head",
-            Adversary::start(Habit::Drips(b"HTTP/1.1 200 OK\r\nx-drip: ", b"x", pause)),
-            STALL,
-            "timed out while waiting for the answer",
-        ),
-        drill(
-            "continues",
-            Adversary::start(Habit::Drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pause)),
-            STALL,
-            "timed out while waiting for the answer",
-        ),
-        drill(
-            "continues-fast",
-            Adversary::start(Habit::Floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())),
-            STALL,
-            "timed out while waiting for the answer",
-        ),
-        drill(
-            "long-head",
-            Adversary::start(Habit::Floods(b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n".repeat(100))),
-            LONG,
-            "the head of the answer is longer than 65536 bytes or has too many headers",
-        ),
+        drill("full", Adversary::full(), STALL, "no answer within 2000 ms: timed out while connecting"),
+        secure(drill("mute-tls", start(Habit::Mute), STALL, shaking)),
+        secure(drill("no-tls", says(""), STALL, shaking)),
+        secure(drill("reset-tls", start(Habit::Resets), LONG, "the TLS handshake with `127.0.0.1` failed: ")),
+        drill("leaves", start(Habit::Leaves), LONG, "the connection was closed while waiting for the answer"),
+        drill("resets", start(Habit::Resets), LONG, "the connection was closed while "),
+    ]
+}
+
+fn of_heads() -> Vec<Drill> {
+    let waiting = "timed out while waiting for the answer";
+    let drips = |first, drop| Adversary::start(Habit::Drips(first, drop, PAUSE));
+    let floods = |first, flood| Adversary::start(Habit::Floods(first, flood));
+    let goes_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let long = floods(b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n".repeat(100));
+    let too_long = "the head of the answer is longer than 65536 bytes or has too many headers";
+    vec![
+        drill("mute", says(""), STALL, waiting),
+        drill("half-a-head", says("HTTP/1.1 200 OK\r\nx-half: "), STALL, waiting),
+        drill("drips-head", drips(b"HTTP/1.1 200 OK\r\nx-drip: ", b"x"), STALL, waiting),
+        drill("continues", drips(b"", goes_on), STALL, waiting),
+        drill("continues-fast", floods(b"", goes_on.to_vec()), STALL, waiting),
+        drill("long-head", long, LONG, too_long),
         drill("not-http", says("SSH-2.0-OpenSSH_9.9\r\n"), LONG, "the answer is not HTTP: "),
-        drill(
-            "leaves",
-            Adversary::start(Habit::Leaves),
-            LONG,
-            "the connection was closed while waiting for the answer",
-        ),
-        drill("resets", Adversary::start(Habit::Resets), LONG, "the connection was closed while "),
+    ]
+}
+
+fn of_answers(trap: &Receiver) -> Vec<Drill> {
+    let accepted = |drill: Drill| Drill { state: "accepted", ..drill };
+    let moved = format!("HTTP/1.1 307 Moved\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", trap.url("/"));
+    let inward = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
+    let sick = "HTTP/1.1 503 No\r\ncontent-length: 100\r\n\r\nhalf";
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n".as_slice();
+    let endless = Adversary::start(Habit::Floods(head, vec![b'x'; 64 * 1024]));
+    vec![
         drill("moved", says(moved), LONG, "the endpoint answered 307, a redirect, which is not followed"),
         drill("inward", says(inward), LONG, "the endpoint answered 302, a redirect, which is not followed"),
-        drill(
-            "sick",
-            says("HTTP/1.1 503 No\r\ncontent-length: 100\r\n\r\nhalf"),
-            STALL,
-            "the endpoint answered 503: it failed itself",
-        ),
-        accepted(drill(
-            "half-a-body",
-            says("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
-            STALL,
-            "timed_out",
-        )),
+        drill("sick", says(sick), STALL_BODY, "the endpoint answered 503: it failed itself"),
+        accepted(drill("half-a-body", says(half), STALL_BODY, "timed_out")),
         accepted(drill(
             "drips-body",
-            Adversary::start(Habit::Drips(answer, b"x", pause)),
-            STALL,
+            Adversary::start(Habit::Drips(head, b"x", PAUSE)),
+            STALL_BODY,
             "timed_out",
         )),
-        accepted(drill(
-            "endless",
-            Adversary::start(Habit::Floods(answer, vec![b'x'; 64 * 1024])),
-            LONG,
-            "truncated",
-        )),
+        accepted(drill("endless", endless, LONG, "truncated")),
     ]
 }
 

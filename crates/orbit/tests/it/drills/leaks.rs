@@ -79,14 +79,12 @@ fn count(home: &Home, pid: u32) -> BTreeMap<String, usize> {
     home.processes().into_iter().filter(|process| *process != pid).for_each(|_| add("survivors".to_owned()));
     for namespace in entries(&home.path("data")) {
         let data = home.path("data").join(&namespace);
-        for below in ["work", "blobs/incoming"] {
-            entries(&data.join(below))
-                .into_iter()
-                .for_each(|name| add(format!("{namespace}/{below}: {name}")));
+        for below in ["work", "blobs/incoming", "."] {
+            let names = entries(&data.join(below)).into_iter();
+            names.map(|name| format!("{namespace}/{below}: {name}")).for_each(&mut add);
         }
-        entries(&data).into_iter().for_each(|name| add(format!("{namespace}: {name}")));
     }
-    entries(&home.path("run")).into_iter().for_each(|name| add(format!("run: {name}")));
+    entries(&home.path("run")).into_iter().map(|name| format!("run: {name}")).for_each(&mut add);
     counted
 }
 

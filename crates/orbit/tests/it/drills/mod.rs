@@ -3,7 +3,10 @@
 
 mod adversary;
 mod clock;
+mod disk;
 mod endpoints;
 mod leaks;
+mod payloads;
 mod processors;
 mod sources;
+mod texts;
