@@ -24,12 +24,14 @@ need_build() {
     fi
 }
 
-# Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own.
+# Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own, and a clock
+# that jumps is a library that one process is started with.
 need_test() {
     need python3 command -v python3
     need procps test -x /usr/bin/kill -o -x /bin/kill
     need util-linux sh -c 'command -v unshare && command -v setsid'
     need mount command -v mount
+    need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }
 
 need_check() {

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::digest::{Digest, Hasher};
 
 /// Bytes that are read, hashed and written at once.
@@ -75,16 +76,19 @@ impl FolderBlobs {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// A copy of the file's bytes is a durable blob. The file must be a regular one.
+    /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
     pub fn put_file(&self, path: &Path) -> Result<Blob, BlobError> {
-        // A pipe without a writer would hold the thread for ever.
-        if !fs::metadata(path).map_err(at(path))?.is_file() {
-            return Err(BlobError::Io {
-                path: path.display().to_string(),
-                message: "not a regular file".to_owned(),
-            });
+        let not_regular =
+            || BlobError::Io { path: path.display().to_string(), message: "not a regular file".to_owned() };
+        let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+        let mut source = opened.map_err(|error| match error.raw_os_error() {
+            Some(ELOOP | ENXIO) => not_regular(),
+            Some(_) | None => at(path)(error),
+        })?;
+        // Asked of what was opened: by its name it might be another file by now.
+        if !source.metadata().map_err(at(path))?.is_file() {
+            return Err(not_regular());
         }
-        let mut source = File::open(path).map_err(at(path))?;
         self.put(&mut source, path)
     }
 
@@ -291,6 +295,13 @@ mod tests {
         };
         check(folder.path(), "not a regular file");
         check(&folder.path().join("nowhere"), "No such file");
+        let link = folder.path().join("link");
+        fs::write(folder.path().join("file"), "outside").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("file"), &link).unwrap();
+        check(&link, "not a regular file");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        check(&pipe, "not a regular file");
         assert_eq!(incoming(&blobs), 0);
     }
 

@@ -3,11 +3,13 @@
 //! Blocking; whoever calls runs on a thread that may wait. Memory does not grow with the source. What a file held is told by length, time
 //! and digest, because files are not pinned by a snapshot.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Take};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix::libc::O_NONBLOCK;
 use orbit_core::config::CandidateItem;
 use orbit_core::digest::{Digest, Hasher};
 use orbit_core::limits::{SOURCE_COLUMNS_MAX, SOURCE_LINE_BYTES_MAX};
@@ -125,14 +127,15 @@ fn file(
 ) -> Result<Value, SourceError> {
     let shown = || path.display().to_string();
     let cannot = |error: io::Error| SourceError::Open { path: shown(), message: error.to_string() };
-    let found = std::fs::metadata(path).map_err(cannot)?;
-    // Asked before opening: to open a pipe would wait for its writer.
+    // To open a pipe would wait for its writer.
+    let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(cannot)?;
+    let found = opened.metadata().map_err(cannot)?;
     if !found.is_file() {
         return Err(SourceError::NotAFile { path: shown() });
     }
     let modified = found.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-    let mut watched =
-        Watched { file: File::open(path).map_err(cannot)?, hasher: Hasher::default(), bytes: 0, cancel };
+    // As long as it is now: a file that grows faster than it is read would have no end.
+    let mut watched = Watched { file: opened.take(found.len()), hasher: Hasher::default(), bytes: 0, cancel };
     let mut reader = BufReader::with_capacity(READ_BYTES, &mut watched);
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         records::feed(&mut reader, pass, is_taken)?;
@@ -144,7 +147,7 @@ fn file(
 
 /// Counts and hashes what passes, and ends when it is told to.
 struct Watched<'a> {
-    file: File,
+    file: Take<File>,
     hasher: Hasher,
     bytes: u64,
     cancel: &'a CancellationToken,
@@ -248,6 +251,28 @@ mod tests {
         let answer = feed(&Input::File { path }, &mut pass, &cancel, &cut_at_the_first_question);
         assert!(matches!(answer, Err(SourceError::Cut)), "{answer:?}");
         assert!(pass.finish().report["lines"].as_u64().unwrap() < 100_000);
+    }
+
+    #[test]
+    fn a_file_that_grows_is_read_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("grows.jsonl");
+        std::fs::write(&path, "{\"label\":\"0\"}\n").unwrap();
+        let asked = std::cell::Cell::new(0);
+        // A line more at every question; bounded, in case that nobody stops.
+        let grows = |_| {
+            asked.set(asked.get() + 1);
+            if asked.get() < 1000 {
+                let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+                // Longer than what is read at once, so that it is not read by chance.
+                writeln!(file, "{{\"label\":\"{}\"}}\n{}", asked.get(), " ".repeat(READ_BYTES)).unwrap();
+            }
+            Ok(true)
+        };
+        let mut pass = pass(Choose::InOrder);
+        let told =
+            feed(&Input::File { path: path.clone() }, &mut pass, &CancellationToken::new(), &grows).unwrap();
+        assert_eq!((asked.get(), &told["bytes"]), (1, &json!(14)));
     }
 
     /// The most memory that the process has held, in KiB.

@@ -15,7 +15,7 @@ pub struct Work {
     /// Device and number of the folder as it was made.
     identity: (u64, u64),
     output: PathBuf,
-    /// Whether the folder above is removed with it once it is empty: that of a run, not that of a batch.
+    /// Whether the folder above is removed with it: that of a run, not that of a batch.
     removes_above: bool,
 }
 
@@ -90,12 +90,11 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.folder) {
-            tracing::warn!(folder = %self.folder.display(), %error, "a work folder could not be removed");
-        }
-        // The folder of the run goes with its last attempt.
-        if let Some(run) = self.folder.parent().filter(|_| self.removes_above) {
-            _ = fs::remove_dir(run);
+        // With it goes the whole folder of its run, which has one attempt at a time: a program may have put something beside its own.
+        let above = self.folder.parent().filter(|_| self.removes_above);
+        let all = above.unwrap_or(&self.folder);
+        if let Err(error) = remove(all) {
+            tracing::warn!(folder = %all.display(), %error, "a work folder could not be removed");
         }
     }
 }
@@ -175,6 +174,7 @@ mod tests {
         symlink(base.join("moved"), again.folder()).unwrap();
         assert!(!again.is_intact());
         fs::remove_dir(base.join("moved")).unwrap();
+        fs::write(again.folder().with_file_name("beside"), "").unwrap();
         drop((again, work));
         assert_eq!(fs::read_dir(&base).unwrap().count(), 0);
         assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");

@@ -167,9 +167,14 @@ impl Home {
 
     /// Starts `orbit serve` and waits until it answers.
     pub fn serve(&self) -> Serving {
+        self.serve_by(self.command(&["serve"]))
+    }
+
+    /// As `serve`, by a command that was changed.
+    pub fn serve_by(&self, mut command: Command) -> Serving {
         let log = self.path("serve.log");
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         let mut serving = Serving { child, log };
         until("serve to be ready", || {
             if let Some(status) = serving.child.try_wait().unwrap() {

@@ -6,6 +6,7 @@
 mod crash;
 mod cycle;
 mod delivery;
+mod drills;
 mod fairness;
 mod governance;
 mod home;

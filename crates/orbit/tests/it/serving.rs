@@ -33,6 +33,9 @@ fn health_the_socket_and_one_holder() {
     let second = home.run(&["serve"]);
     assert_eq!(second.code, 1, "{second:?}");
     assert!(second.stderr.contains("serves this home") && second.stderr.contains("hint:"), "{second:?}");
+    // The first one did not notice.
+    assert_eq!(home.json(&["status"], 0)["pid"], serving.pid());
+    assert_eq!(home.run(&["run"]).code, 0);
     assert_eq!(serving.stop(), 0);
     assert!(!home.path("run/orbit.sock").exists());
 }

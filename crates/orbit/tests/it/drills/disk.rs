@@ -1,0 +1,148 @@
+//! A disk that is full in each stage and has room again, a home that cannot be written.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::home::{Answer, Home};
+use crate::receiver::{Receiver, Reply};
+
+/// A shell function that waits, within bounds, until a command succeeds.
+const WAITS: &str = "waits() { n=0; until eval \"$1\"; do n=$((n+1)); [ $n -lt 600 ] || { echo \"gave up: $1\"; break; }; sleep 0.1; done; }; ";
+
+/// Runs a shell script in a mount namespace of its own, in which `$HOME_DIR` is a copy of the home on a small file system.
+fn on_a_small_disk(home: &Home, size: &str, script: &str) -> Answer {
+    let mounted = tempfile::tempdir().unwrap();
+    let prelude = format!(
+        "set -e; mount -t tmpfs -o size={size} tmpfs \"$HOME_DIR\"; cp -a \"$FROM\"/. \"$HOME_DIR\"/; orbit() {{ \"$ORBIT\" --home \"$HOME_DIR\" \"$@\"; }}; set +e\n"
+    );
+    let user = if nix::unistd::geteuid().is_root() { "-m" } else { "-rm" };
+    let output = Command::new("unshare")
+        .args([user, "sh", "-c", &format!("{prelude}{script}")])
+        .env("HOME_DIR", mounted.path())
+        .env("FROM", home.root())
+        .env("ORBIT", env!("CARGO_BIN_EXE_orbit"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Answer::of(output)
+}
+
+#[test]
+fn a_full_disk_fails_the_step_and_nothing_else() {
+    let home = Home::lab(5);
+    home.processor(
+        "two",
+        "if [ -e ../../../../../big ]; then head -c 20000000 /dev/zero; else echo small; fi",
+        "",
+    );
+    let script = "touch \"$HOME_DIR\"/big; orbit run >/dev/null 2>\"$HOME_DIR\"/said; echo full=$?; \
+        rm \"$HOME_DIR\"/big; orbit run >/dev/null; echo after=$?; \
+        orbit runs list --json; cat \"$HOME_DIR\"/said >&2";
+    let answer = on_a_small_disk(&home, "12m", script);
+    assert!(answer.stdout.contains("full=1"), "{answer:?}");
+    assert!(answer.stdout.contains("after=0"), "{answer:?}");
+    assert!(answer.stdout.contains("disk") || answer.stdout.contains("space"), "{answer:?}");
+    assert!(!answer.stderr.contains("panicked"), "{answer:?}");
+}
+
+#[test]
+fn what_was_finished_on_a_full_disk_is_kept_once_there_is_space() {
+    let home = Home::lab(5);
+    home.processor(
+        "two",
+        "cat; echo two; touch ../../../../../up; while [ -e ../../../../../up ]; do sleep 0.05; done",
+        "",
+    );
+    let script = "\"$ORBIT\" --home \"$HOME_DIR\" serve 2>\"$FROM\"/serve.log & serve=$!; \
+        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; orbit run --no-wait; waits '[ -e \"$HOME_DIR\"/up ]'; \
+        head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; rm \"$HOME_DIR\"/up; \
+        waits 'grep -q \"waits to be\" \"$FROM\"/serve.log'; rm \"$HOME_DIR\"/fill; \
+        waits 'orbit cycles list --limit 1000 --json | grep -q succeeded'; \
+        orbit runs list --json >\"$FROM\"/after.json; kill -TERM $serve; wait $serve; echo serve=$?";
+    let answer = on_a_small_disk(&home, "12m", &format!("{WAITS}{script}"));
+    assert!(answer.stdout.contains("serve=0") && !answer.stdout.contains("gave up"), "{answer:?}");
+    let runs = fs::read_to_string(home.path("after.json")).unwrap();
+    let runs: Value = serde_json::from_str(&runs).unwrap();
+    assert_eq!(runs["items"][0]["outcome"], "succeeded", "{runs}");
+    assert_eq!(runs["items"][0]["steps"][1]["attempts"], 1, "{runs}");
+}
+
+#[test]
+fn a_home_that_is_read_only_is_told_with_a_hint() {
+    let home = Home::lab(5);
+    let script = "mount -o remount,ro \"$HOME_DIR\"; orbit run; echo run=$?; orbit serve; echo serve=$?; orbit check >/dev/null; echo check=$?";
+    let answer = on_a_small_disk(&home, "12m", script);
+    for expected in ["run=1", "serve=1", "check=0"] {
+        assert!(answer.stdout.contains(expected), "{expected}: {answer:?}");
+    }
+    assert!(answer.stderr.contains("ead-only") && answer.stderr.contains("hint:"), "{answer:?}");
+    assert!(!answer.stderr.contains("panicked"), "{answer:?}");
+}
+
+/// A program, a source or a receiver says that it is at work and waits as long as it is held.
+fn holds(home: &Home, stage: &str) -> String {
+    let root = home.root().display();
+    format!("touch {root}/at-{stage}; while [ -e {root}/hold-{stage} ]; do sleep 0.05; done")
+}
+
+/// In each stage: something is at work, the disk fills up, it comes to its end, and the disk has room again.
+const STAGES: &str = "\"$ORBIT\" --home \"$HOME_DIR\" serve 2>\"$FROM\"/serve.log & serve=$!; \
+    waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; done=0; \
+    fill() { head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; }; \
+    finished() { orbit cycles list --limit 1000 --json | grep -c '\"outcome\": \"succeeded\"'; }; \
+    for stage in source tier receiver; do \
+        rm -f \"$FROM\"/at-$stage; touch \"$FROM\"/hold-$stage; orbit run --no-wait >/dev/null; done=$((done+1)); waits '[ -e \"$FROM\"/at-$stage ]'; \
+        fill; said=$(grep -c 'waits' \"$FROM\"/serve.log); rm \"$FROM\"/hold-$stage; \
+        waits '[ $(grep -c waits \"$FROM\"/serve.log) -gt $said ] || [ $(finished) -ge $done ]'; \
+        orbit status >/dev/null; echo \"$stage status=$?\"; rm \"$HOME_DIR\"/fill; waits '[ $(finished) -ge $done ]'; \
+    done; \
+    fill; n=0; while [ $n -lt 60 ] && orbit run --no-wait >/dev/null 2>\"$FROM\"/said; do n=$((n+1)); done; \
+    echo \"fired=$n\"; rm \"$HOME_DIR\"/fill; orbit run >/dev/null; echo after=$?; waits '[ $(finished) -ge $((done+n+1)) ]'; \
+    orbit runs list --limit 1000 --json >\"$FROM\"/after.json; ls -A \"$HOME_DIR\"/data/lab/blobs/incoming \"$HOME_DIR\"/data/lab/work >\"$FROM\"/left; \
+    kill -TERM $serve; wait $serve; echo serve=$?";
+
+#[test]
+fn a_disk_that_fills_up_in_any_stage_loses_nothing_and_needs_nobody() {
+    let home = Home::lab(1);
+    let hold = home.path("hold-receiver");
+    let at = home.path("at-receiver");
+    let receiver = Receiver::start(move |_, _| {
+        fs::write(&at, "").unwrap();
+        crate::home::until("the receiver to be let go", || !hold.exists());
+        Reply::Status(200, "", "")
+    });
+    home.endpoint("archive", &receiver.url("/"), "timeout: 100s\n");
+    let path = home.path("namespaces/lab/endpoints/archive.yaml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("timeout: 20s\n", "")).unwrap();
+    home.profile("plain", 1, "distribution_map: [{ endpoint: archive }]\n");
+    home.processor("two", &format!("cat; echo two; {}", holds(&home, "tier")), "");
+    let items = "seq 100 | sed 's/.*/{\"label\":\"item-&\"}/'";
+    let argv = serde_json::to_string(&format!("{items}; {}", holds(&home, "source"))).unwrap();
+    home.write(
+        "namespaces/lab/sources/words.yaml",
+        &format!("name: words\nkind: exec\nargv: [sh, -c, {argv}]\n"),
+    );
+    let answer = on_a_small_disk(&home, "16m", &format!("{WAITS}{STAGES}"));
+    let expected = ["source status=0", "tier status=0", "receiver status=0", "after=0", "serve=0"];
+    assert!(expected.iter().all(|word| answer.stdout.contains(word)), "{answer:?}");
+    assert!(!answer.stdout.contains("gave up") && !answer.stdout.contains("fired=60"), "{answer:?}");
+    let said = fs::read_to_string(home.path("said")).unwrap();
+    assert!(said.contains("the disk that holds `") && said.contains("is full"), "{said}");
+    let read = |name: &str| fs::read_to_string(home.path(name)).unwrap();
+    let left = read("left");
+    assert!(left.lines().all(|line| line.is_empty() || line.ends_with(':')), "left behind: {left}");
+    let runs: Value = serde_json::from_str(&read("after.json")).unwrap();
+    let runs = runs["items"].as_array().unwrap();
+    for run in runs {
+        assert_eq!(run["outcome"], "succeeded", "{run}");
+        assert!(run["steps"].as_array().unwrap().iter().all(|step| step["attempts"] == 1), "{run}");
+        assert_eq!(run["deliveries"][0]["attempts"], 1, "{run}");
+    }
+    // What was acknowledged came once, and what was refused never.
+    assert_eq!(receiver.requests().len(), runs.len());
+    let log = read("serve.log");
+    assert!(!log.contains("panicked"), "{log}");
+}

@@ -1,0 +1,12 @@
+//! Failure drills: a hostile thing and a neighbour in one home that the real binary serves. The hostile one has its record, the neighbour its
+//! success, and afterwards nothing is left that was not there before.
+
+mod adversary;
+mod clock;
+mod disk;
+mod endpoints;
+mod leaks;
+mod payloads;
+mod processors;
+mod sources;
+mod texts;
