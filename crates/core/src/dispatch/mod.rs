@@ -9,6 +9,7 @@ pub mod outcome;
 pub mod rate;
 pub mod retry;
 pub mod signature;
+pub mod special;
 mod target;
 
 pub use target::{TargetError, check_url, target_url};
