@@ -19,7 +19,7 @@ use super::compose::{Composed, Parts, add_signatures};
 use super::receipt::Ended;
 use super::sign::{Signing, verify_and_sign};
 use crate::clock::{random_number, salt};
-use crate::http::{FileBody, Request};
+use crate::http::{Body, Request};
 use crate::namespace::Namespace;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
@@ -121,7 +121,7 @@ async fn send(
         method: method(endpoint.method),
         url: delivery.url.clone(),
         headers,
-        body: Some(FileBody { path, bytes: delivery.artifact.bytes }),
+        body: Body::file(path, delivery.artifact.bytes),
         timeout: endpoint.timeout.to_duration(),
         allow: endpoint.addresses.allow.clone(),
     };

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use url::{Position, Url};
 
-use super::body::RequestBody;
+use super::body::Outgoing;
 use super::connect::connect;
 use super::progress::Progress;
 use super::{Answer, BodyEnd, Client, Exchange, Request};
@@ -59,7 +59,7 @@ pub(super) async fn run(client: &Client, request: Request, cut: &CancellationTok
 async fn head(client: &Client, request: Request, progress: &Progress) -> Result<Head, HttpFailure> {
     let unsendable = |message: String| HttpFailure::Unsendable { message };
     let url = Url::parse(&request.url).map_err(|error| unsendable(error.to_string()))?;
-    let body = RequestBody::open(request.body.as_ref(), progress).await?;
+    let body = Outgoing::open(request.body, progress).await?;
     let mut outgoing = http::Request::new(body);
     *outgoing.method_mut() = request.method;
     *outgoing.uri_mut() = url[Position::BeforePath..Position::AfterQuery]
@@ -68,10 +68,13 @@ async fn head(client: &Client, request: Request, progress: &Progress) -> Result<
     *outgoing.headers_mut() = request.headers;
     let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort])
         .map_err(|error| unsendable(error.to_string()))?;
-    let length = HeaderValue::from(outgoing.body().remaining());
     outgoing.headers_mut().insert(HOST, host);
     outgoing.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    outgoing.headers_mut().insert(CONTENT_LENGTH, length);
+    let remaining = outgoing.body().remaining();
+    // An absent length is one of zero, and it is said where a body is usual (RFC 9110, section 8.6).
+    if remaining > 0 || outgoing.method() != http::Method::GET {
+        outgoing.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(remaining));
+    }
 
     let stream = connect(client, &url, &request.allow, progress).await?;
     progress.enter(Phase::Send);
@@ -86,7 +89,7 @@ async fn head(client: &Client, request: Request, progress: &Progress) -> Result<
         // What goes wrong here is also told to whoever waits for the answer.
         let _ = driver.await;
     });
-    if outgoing.body().remaining() == 0 {
+    if remaining == 0 {
         progress.enter(Phase::Answer);
     }
     let response = sender.send_request(outgoing).await.map_err(|error| failure(&error, progress))?;

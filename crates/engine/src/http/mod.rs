@@ -2,7 +2,7 @@
 //!
 //! An exchange resolves the name, judges every address with the guard of `orbit_core::dispatch`, and dials a judged address itself, so that
 //! no second look-up can change it. One connection an exchange, HTTP/1.1, no redirect, no cookie, no pool. The whole of it has one deadline,
-//! the request's body is streamed from a file, and what is kept of the answer is bounded. It never decides what an answer means.
+//! the request's body is streamed, and what is kept of the answer is bounded. It never decides what an answer means.
 
 mod body;
 mod connect;
@@ -14,7 +14,6 @@ pub(crate) mod tests;
 mod tls;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use orbit_core::dispatch::outcome::HttpFailure;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use body::{Body, Piece};
 pub use network::{Dialer, Resolver, Stream, SystemDialer, SystemResolver};
 pub use progress::Timings;
 pub use tls::TlsRoots;
@@ -46,21 +46,12 @@ pub struct Request {
     pub url: String,
     /// The headers besides `host`, `connection` and `content-length`.
     pub headers: HeaderMap,
-    /// The body, if there is one.
-    pub body: Option<FileBody>,
+    /// The body.
+    pub body: Body,
     /// From resolving the name to the last byte of the answer.
     pub timeout: Duration,
     /// Networks that may be dialed although they are not public.
     pub allow: Vec<IpNet>,
-}
-
-/// A body that is streamed from a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileBody {
-    /// The file.
-    pub path: PathBuf,
-    /// Its length in bytes; a file of another length is not sent.
-    pub bytes: u64,
 }
 
 /// What became of a request.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Handler, Net, answering, body, handler, read_request, request, send};
-use crate::http::BodyEnd;
+use crate::http::{Body, BodyEnd};
 
 async fn forever() {
     std::future::pending::<()>().await;
@@ -69,7 +69,7 @@ async fn what_is_not_an_answer() {
 async fn phase_of(serve: Handler, url: &str, bytes: usize) -> (Phase, u64) {
     let (_path, file) = body(&vec![7; bytes]);
     let mut request = request(url);
-    request.body = Some(file);
+    request.body = file;
     let exchange = send(&Net::new(serve).client(), request).await;
     let failure = exchange.result.unwrap_err();
     let HttpFailure::TimedOut { phase, timeout_ms: 30_000 } = failure else { panic!("{failure:?}") };
@@ -160,13 +160,11 @@ async fn an_attempt_is_cut_wherever_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_not_as_announced_is_not_sent() {
-    let (_path, mut file) = body(b"four");
-    file.bytes = 5;
-    let gone = crate::http::FileBody { path: "/nowhere/at/all".into(), bytes: 4 };
-    for file in [file, gone] {
+    let (path, _) = body(b"four");
+    for file in [Body::file(&*path, 5), Body::file("/nowhere/at/all", 4)] {
         let net = Net::new(answering(b""));
         let mut request = request("http://receiver.test/");
-        request.body = Some(file);
+        request.body = file;
         let failure = send(&net.client(), request).await.result.unwrap_err();
         assert!(matches!(failure, HttpFailure::Unreadable { .. }), "{failure}");
         assert!(net.dialed().is_empty());
@@ -187,7 +185,7 @@ async fn a_file_that_shrinks_under_way_is_named() {
         }
     }));
     let mut request = request("http://receiver.test/");
-    request.body = Some(file);
+    request.body = file;
     let failure = send(&net.client(), request).await.result.unwrap_err();
     assert!(matches!(failure, HttpFailure::Unreadable { .. }), "{failure}");
 }

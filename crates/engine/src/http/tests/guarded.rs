@@ -127,7 +127,7 @@ async fn a_receiver_must_prove_the_name_that_was_asked_for() {
         let client = Client::with_roots(Arc::<Net>::clone(&net), Arc::<Net>::clone(&net), roots);
         let (_path, file) = super::body(&vec![1; 100_000]);
         let mut request = request("https://receiver.test/x");
-        request.body = Some(file);
+        request.body = file;
         match (send(&client, request).await.result, expected) {
             (Ok(answer), Ok(body)) => assert_eq!(answer.body, body),
             (Err(failure), Err(part)) => assert!(failure.to_string().contains(part), "{failure}"),

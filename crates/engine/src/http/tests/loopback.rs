@@ -10,12 +10,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{body, read_request, request, send};
-use crate::http::{Client, FileBody, Request};
+use crate::http::{Body, Client, Request};
 
-fn to(address: SocketAddr, file: FileBody) -> Request {
+fn to(address: SocketAddr, file: Body) -> Request {
     let mut request = request(&format!("http://localhost:{}/in/a%2Fb?q=1", address.port()));
     request.allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-    request.body = Some(file);
+    request.body = file;
     request
 }
 
@@ -65,8 +65,7 @@ async fn a_large_body_is_streamed_whole_and_held_in_small_pieces() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(BYTES).unwrap();
     let before = resident_bytes();
-    let exchange =
-        send(&Client::system(), to(address, FileBody { path: file.path().into(), bytes: BYTES })).await;
+    let exchange = send(&Client::system(), to(address, Body::file(file.path(), BYTES))).await;
     assert_eq!((exchange.result.unwrap().status, exchange.body_bytes_sent), (200, BYTES));
     let (digest, most) = served.await.unwrap();
     let mut expected = Hasher::default();

@@ -4,6 +4,7 @@ mod answers;
 mod guarded;
 mod hosts;
 mod loopback;
+mod pieces;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,7 +19,7 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, Dialer, Exchange, FileBody, Request, Resolver, Stream};
+use super::{Body, Client, Dialer, Exchange, Request, Resolver, Stream};
 
 pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) type Handler = Box<dyn Fn(Box<dyn Stream>) -> Serving + Send + Sync>;
@@ -121,16 +122,16 @@ fn request(url: &str) -> Request {
         method: Method::POST,
         url: url.to_owned(),
         headers: HeaderMap::new(),
-        body: None,
+        body: Body::default(),
         timeout: Duration::from_secs(30),
         allow: Vec::new(),
     }
 }
 
-fn body(content: &[u8]) -> (tempfile::TempPath, FileBody) {
+fn body(content: &[u8]) -> (tempfile::TempPath, Body) {
     let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     std::fs::write(&path, content).unwrap();
-    let file = FileBody { path: path.to_path_buf(), bytes: content.len() as u64 };
+    let file = Body::file(&*path, content.len() as u64);
     (path, file)
 }
 
