@@ -5,10 +5,12 @@
 
 pub mod guard;
 pub mod header;
+pub mod metadata;
 pub mod outcome;
 pub mod rate;
 pub mod retry;
 pub mod signature;
+pub mod special;
 pub mod target;
 
 pub use target::{TargetError, address, check_url, follow, target_url};

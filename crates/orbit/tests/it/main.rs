@@ -20,3 +20,4 @@ mod screens;
 mod serving;
 mod text;
 mod tidy;
+mod wire;

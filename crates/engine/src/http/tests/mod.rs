@@ -2,6 +2,7 @@
 
 mod answers;
 mod guarded;
+mod hosts;
 mod kept;
 mod loopback;
 mod pieces;
