@@ -49,8 +49,6 @@ pub(crate) struct Finished {
     pub retry: StepRetry,
     /// Whether the batch failed as a whole, which is not this run's fault.
     pub batch_failed: bool,
-    /// Further facts for the record.
-    pub facts: Map<String, Value>,
 }
 
 /// A durable output and what follows from it.

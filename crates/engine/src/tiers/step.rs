@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::run::{Interruption, RunEvent, Step, Then};
+use orbit_core::run::{Interruption, RunEvent, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};

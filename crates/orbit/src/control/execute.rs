@@ -80,21 +80,25 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             super::endpoint::test(engine, &namespace, &endpoint, (input.as_deref(), media_type.as_deref()))
                 .await
         }
-        Command::Halt { namespace, reason } => {
-            let changed = match namespace {
-                None => engine.node.halt(&reason).await?,
-                Some(name) => engine.node.halt_namespace(&*choose(engine, Some(&name))?, &reason).await?,
-            };
-            Ok(json!({ "halted": true, "changed": changed }))
-        }
-        Command::Resume { namespace } => {
-            let changed = match namespace {
-                None => engine.node.resume().await?,
-                Some(name) => engine.node.resume_namespace(&*choose(engine, Some(&name))?).await?,
-            };
-            Ok(json!({ "halted": false, "changed": changed }))
-        }
+        Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
+        Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }
+}
+
+async fn halt(engine: &Engine, namespace: Option<&str>, reason: &str) -> Result<Value, Refusal> {
+    let changed = match namespace {
+        None => engine.node.halt(reason).await?,
+        Some(name) => engine.node.halt_namespace(&*choose(engine, Some(name))?, reason).await?,
+    };
+    Ok(json!({ "halted": true, "changed": changed }))
+}
+
+async fn resume(engine: &Engine, namespace: Option<&str>) -> Result<Value, Refusal> {
+    let changed = match namespace {
+        None => engine.node.resume().await?,
+        Some(name) => engine.node.resume_namespace(&*choose(engine, Some(name))?).await?,
+    };
+    Ok(json!({ "halted": false, "changed": changed }))
 }
 
 fn now(engine: &Engine) -> Timestamp {

@@ -1,0 +1,89 @@
+//! The words of the log: one for each kind of record, with what it tells.
+
+use serde::Serialize;
+
+use crate::run::RunEvent;
+
+/// Makes the enum, its list, its words and its sentences out of one table, so that none can be forgotten.
+macro_rules! kinds {
+    ($($kind:ident = $word:literal: $tells:literal,)*) => {
+        /// What a record tells.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub enum Kind {
+            $(#[doc = $tells] #[serde(rename = $word)] $kind,)*
+        }
+
+        impl Kind {
+            /// Every kind, in the order of the flow.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The word in the header.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $word,)*
+                }
+            }
+
+            /// What it tells, in a sentence.
+            pub const fn describe(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $tells,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    NodeStarted = "node_started": "A node opened the store; names its version and what it found unfinished.",
+    NodeStopped = "node_stopped": "A node closed the store in good order.",
+    ConfigActivated = "config_activated": "A snapshot became the active one; names its digest and base.",
+    ConfigRefused = "config_refused": "A changed configuration was invalid and changed nothing; holds every problem.",
+    SecretsChanged = "secrets_changed": "Values in `.env` changed; holds names only.",
+    ScheduleDecided = "schedule_decided": "Firings that did not fire, equal ones as one record with count and reason.",
+    CycleFired = "cycle_fired": "A cycle exists; names its trigger and nominal instant.",
+    CycleFinished = "cycle_finished": "Every run of a cycle is terminal; names the outcome.",
+    InitiationSelected = "initiation_selected": "A candidate was new and is now this cycle's; holds the pass report.",
+    SelectionExhausted = "selection_exhausted": "No candidate was new; holds the pass report.",
+    SelectionFailed = "selection_failed": "The source could not be read.",
+    InitiationReleased = "initiation_released": "The cycle's outcome freed its candidate.",
+    RunAdmitted = "run_admitted": "A run exists; holds its execution request.",
+    StepStarted = "step_started": "A worker took a step; names attempt and idempotency key.",
+    StepSucceeded = "step_succeeded": "A step's output is durable; holds digest, bytes, usage.",
+    StepFailed = "step_failed": "An attempt failed; holds the typed failure, usage and what follows.",
+    StepInterrupted = "step_interrupted": "An attempt was cut short by a crash, a halt, a stop, or by its batch failing as a whole.",
+    StepOutput = "step_output": "What an attempt wrote to standard error (the tail), or what a service answered in the place of an output (the head).",
+    SynthesisFailed = "synthesis_failed": "The instruction or the execution request could not be made.",
+    DeliverySettled = "delivery_settled": "A delivery was accepted or given up.",
+    Redriven = "redriven": "Deliveries that were given up are tried again.",
+    Cancelled = "cancelled": "A run was ended from outside.",
+    DeadlinePassed = "deadline_passed": "A run took longer than its run profile allows.",
+    DeliveryCreated = "delivery_created": "An artifact is owed to an endpoint; names the address and the key.",
+    AttemptStarted = "attempt_started": "A delivery attempt is about to send its first byte.",
+    ReceiptCaptured = "receipt_captured": "The answer to one attempt, or why there is none.",
+    ReceiptBody = "receipt_body": "The first bytes of an answer's body.",
+    EndpointDisabled = "endpoint_disabled": "An endpoint takes nothing more until it is enabled.",
+    EndpointEnabled = "endpoint_enabled": "An endpoint takes deliveries again.",
+    TestStarted = "test_started": "An operator's test of an endpoint is about to send its first byte.",
+    EndpointTested = "endpoint_tested": "What came of a test: the receipt. Nothing that is owed changed.",
+    Halted = "halted": "Work was stopped by an operator.",
+    Resumed = "resumed": "A halt was lifted.",
+    GateClosed = "gate_closed": "A door of the gate closed or opened; holds the reason.",
+    ServiceFailed = "service_failed": "A part of the engine failed and was started again.",
+}
+
+impl From<&RunEvent> for Kind {
+    fn from(event: &RunEvent) -> Self {
+        match event {
+            RunEvent::StepStarted { .. } => Self::StepStarted,
+            RunEvent::StepSucceeded { .. } => Self::StepSucceeded,
+            RunEvent::StepFailed { .. } => Self::StepFailed,
+            RunEvent::StepInterrupted { .. } => Self::StepInterrupted,
+            RunEvent::SynthesisFailed { .. } => Self::SynthesisFailed,
+            RunEvent::DeliverySettled { .. } => Self::DeliverySettled,
+            RunEvent::Redriven { .. } => Self::Redriven,
+            RunEvent::Cancelled { .. } => Self::Cancelled,
+            RunEvent::DeadlinePassed { .. } => Self::DeadlinePassed,
+        }
+    }
+}
