@@ -360,6 +360,10 @@ mod tests {
         );
     }
 
+    fn batch(request: &mut ExecutionRequest, step: usize, items_max: u32) {
+        request.steps[step].batch = Some(BatchRule { items_max, ..BatchRule::default() });
+    }
+
     #[test]
     fn a_request_that_was_edited_is_refused() {
         let snapshot = sample::snapshot();
@@ -376,9 +380,6 @@ mod tests {
         check(|request| request.steps.clear(), "the steps are not");
         check(|request| request.steps[3].processor.name = name("first"), "settings of processor `first`");
         check(|request| request.steps[2].reference = Some(name("absent")), "no asset `absent`");
-        fn batch(request: &mut ExecutionRequest, step: usize, items_max: u32) {
-            request.steps[step].batch = Some(BatchRule { items_max, ..BatchRule::default() });
-        }
         check(|request| batch(request, 3, 1), "2 to 64 items");
         check(|request| batch(request, 3, 65), "2 to 64 items");
         check(|request| batch(request, 0, 8), "normalize only");

@@ -107,7 +107,7 @@ pub(crate) async fn alone(
         finished = finish(&namespace, &claimed, end, &cancel).await;
     }
     remove(folder).await;
-    Finished { facts, usage, words, ..finished }
+    Finished { usage, words, facts, ..finished }
 }
 
 /// Does the work, and ends it once every run is cut: by a halt or a stop, which cut all of them, or one after the other.
