@@ -360,7 +360,7 @@ mod tests {
         );
     }
 
-    fn set_batch(request: &mut ExecutionRequest, step: usize, items_max: u32) {
+    fn batch(request: &mut ExecutionRequest, step: usize, items_max: u32) {
         request.steps[step].batch = Some(BatchRule { items_max, ..BatchRule::default() });
     }
 
@@ -380,9 +380,9 @@ mod tests {
         check(|request| request.steps.clear(), "the steps are not");
         check(|request| request.steps[3].processor.name = name("first"), "settings of processor `first`");
         check(|request| request.steps[2].reference = Some(name("absent")), "no asset `absent`");
-        check(|request| set_batch(request, 3, 1), "2 to 64 items");
-        check(|request| set_batch(request, 3, 65), "2 to 64 items");
-        check(|request| set_batch(request, 0, 8), "normalize only");
+        check(|request| batch(request, 3, 1), "2 to 64 items");
+        check(|request| batch(request, 3, 65), "2 to 64 items");
+        check(|request| batch(request, 0, 8), "normalize only");
         check(|request| request.targets[0].name = name("absent"), "no endpoint `absent`");
         check(|request| request.targets[0].settings = Digest::of(b""), "settings of endpoint `archive`");
     }

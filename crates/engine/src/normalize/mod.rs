@@ -43,9 +43,9 @@ pub(crate) fn place(
 /// The request's normalizer and its batch rule. What lives in this process is no program and takes no manifest.
 fn rule(namespace: &Namespace, request: &Value) -> Option<(Reference, BatchRule)> {
     let steps = request.get("steps")?.as_array()?;
-    let mut steps = steps.iter().filter_map(|step| serde_json::from_value::<StepRequest>(step.clone()).ok());
-    let StepRequest { processor, batch, .. } =
-        steps.next_back().filter(|step| step.step == Step::Normalize)?;
+    // If there is one, it is the last.
+    let last: StepRequest = serde_json::from_value(steps.last()?.clone()).ok()?;
+    let StepRequest { processor, batch, .. } = Some(last).filter(|step| step.step == Step::Normalize)?;
     let is_program = !namespace.shared.embedded.contains_key(&processor.name);
     batch.filter(|_| is_program).map(|rule| (processor, rule))
 }
