@@ -1,7 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 23] = [
+const LATER: [(&str, &str); 22] = [
     ("NodeConfig", "notify"),
     ("NodeConfig", "heartbeat"),
     ("StorageBackend", "postgres"),
@@ -20,7 +20,6 @@ const LATER: [(&str, &str); 23] = [
     ("Processor", "http"),
     ("BodyMode", "multipart"),
     ("BodyMode", "json"),
-    ("Endpoint", "ordered"),
     ("Synthesis", "processor"),
     ("NormalizeRule", "batch"),
     ("Choose", "processor"),

@@ -7,11 +7,13 @@ pub mod command;
 pub mod documents;
 pub mod execute;
 pub mod lock;
+pub mod redrive;
 pub mod socket;
 
 pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
+pub use redrive::Redriven;
 pub use socket::{Connection, SocketError, listen};
 
 /// Longest line in either direction, in bytes.
