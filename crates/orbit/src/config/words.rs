@@ -1,7 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 18] = [
+const LATER: [(&str, &str); 17] = [
     ("NodeConfig", "notify"),
     ("NodeConfig", "heartbeat"),
     ("StorageBackend", "postgres"),
@@ -16,7 +16,6 @@ const LATER: [(&str, &str); 18] = [
     ("Caps", "runs_per_day"),
     ("Caps", "deliveries_per_hour"),
     ("Caps", "artifact_bytes_per_day"),
-    ("Endpoint", "ordered"),
     ("Synthesis", "processor"),
     ("Choose", "processor"),
     ("Completion", "callback"),

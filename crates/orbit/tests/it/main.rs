@@ -13,6 +13,7 @@ mod home;
 mod hostile;
 mod isolation;
 mod normalize;
+mod queue;
 mod receiver;
 mod remote;
 mod schedule;

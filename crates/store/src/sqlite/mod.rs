@@ -12,13 +12,17 @@ mod writer;
 mod config;
 mod cycle;
 mod dispatch;
+mod endpoint;
 mod governance;
 mod lanes;
 mod normalize;
 mod record;
+mod redrive;
 mod schedule;
 mod selection;
 mod settle;
+#[cfg(test)]
+mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;
