@@ -169,9 +169,10 @@ impl Signal {
                 | HttpFailure::Closed { .. }
                 | HttpFailure::Malformed { .. }
                 | HttpFailure::HeadTooLarge => Self::Down,
-                HttpFailure::Unsendable { .. } | HttpFailure::Unreadable { .. } | HttpFailure::Cut { .. } => {
-                    Self::Silent
-                }
+                HttpFailure::Unsendable { .. }
+                | HttpFailure::Unreadable { .. }
+                | HttpFailure::Unwritable { .. }
+                | HttpFailure::Cut { .. } => Self::Silent,
             },
             AttemptFailure::MissingSecret { .. }
             | AttemptFailure::UnusableSecret { .. }

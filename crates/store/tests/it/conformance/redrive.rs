@@ -3,6 +3,7 @@
 use orbit_core::id::delivery_id;
 use orbit_store::contract::BATCH_MAX;
 use orbit_store::contract::dispatch::{AttemptCommit, RedriveFilter, Settle};
+use orbit_store::contract::tiers::Free;
 use uuid::Uuid;
 
 use super::world::{DEADLINE, OPEN, World, answer, at, dead, done};
@@ -21,7 +22,7 @@ fn of_archive() -> RedriveFilter {
 /// [`MANY`] runs that each owe one delivery.
 async fn many(world: &World<'_>) {
     world.admitted(1, MANY, at(0)).await;
-    for step in world.store.claim_steps(MANY, OPEN, at(0)).await.unwrap() {
+    for step in world.store.claim_steps(Free::of(MANY, OPEN), at(0)).await.unwrap() {
         world.commit(&step, done(&step, &["archive"]), at(0)).await;
     }
 }
