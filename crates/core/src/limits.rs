@@ -38,6 +38,8 @@ pub const TEMPLATE_FUEL: u64 = 50_000;
 pub const STEP_ATTEMPTS_MAX: u32 = 3;
 /// Attempts of one step that may be cut short by a crash before the run fails.
 pub const STEP_INTERRUPTIONS_MAX: u32 = 3;
+/// Crashes in a row during steps of one processor, none of them done in between, after which it is quarantined.
+pub const PROCESSOR_CRASHES_MAX: u32 = 6;
 /// Attempts that a delivery may have.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 20;
 /// Bytes of an endpoint's answer that a receipt keeps.

@@ -37,6 +37,9 @@ pub enum Kind {
     StepFailed,
     StepInterrupted,
     StepOutput,
+    ProcessorQuarantined,
+    ProcessorReleased,
+    ProcessorTested,
     SynthesisFailed,
     DeliverySettled,
     Redriven,
@@ -56,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the flow.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::NodeStarted,
         Self::NodeStopped,
         Self::ConfigActivated,
@@ -75,6 +78,9 @@ impl Kind {
         Self::StepFailed,
         Self::StepInterrupted,
         Self::StepOutput,
+        Self::ProcessorQuarantined,
+        Self::ProcessorReleased,
+        Self::ProcessorTested,
         Self::SynthesisFailed,
         Self::DeliverySettled,
         Self::Redriven,
@@ -94,77 +100,93 @@ impl Kind {
 
     /// The word in the header.
     pub const fn name(self) -> &'static str {
-        self.words().0
+        match self {
+            Self::NodeStarted => "node_started",
+            Self::NodeStopped => "node_stopped",
+            Self::ConfigActivated => "config_activated",
+            Self::ConfigRefused => "config_refused",
+            Self::SecretsChanged => "secrets_changed",
+            Self::ScheduleDecided => "schedule_decided",
+            Self::CycleFired => "cycle_fired",
+            Self::CycleFinished => "cycle_finished",
+            Self::InitiationSelected => "initiation_selected",
+            Self::SelectionExhausted => "selection_exhausted",
+            Self::SelectionFailed => "selection_failed",
+            Self::InitiationReleased => "initiation_released",
+            Self::RunAdmitted => "run_admitted",
+            Self::StepStarted => "step_started",
+            Self::StepSucceeded => "step_succeeded",
+            Self::StepFailed => "step_failed",
+            Self::StepInterrupted => "step_interrupted",
+            Self::StepOutput => "step_output",
+            Self::ProcessorQuarantined => "processor_quarantined",
+            Self::ProcessorReleased => "processor_released",
+            Self::ProcessorTested => "processor_tested",
+            Self::SynthesisFailed => "synthesis_failed",
+            Self::DeliverySettled => "delivery_settled",
+            Self::Redriven => "redriven",
+            Self::Cancelled => "cancelled",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::DeliveryCreated => "delivery_created",
+            Self::AttemptStarted => "attempt_started",
+            Self::ReceiptCaptured => "receipt_captured",
+            Self::ReceiptBody => "receipt_body",
+            Self::EndpointDisabled => "endpoint_disabled",
+            Self::EndpointEnabled => "endpoint_enabled",
+            Self::Halted => "halted",
+            Self::Resumed => "resumed",
+            Self::GateClosed => "gate_closed",
+            Self::ServiceFailed => "service_failed",
+        }
     }
 
     /// What it tells, in a sentence.
     pub const fn describe(self) -> &'static str {
-        self.words().1
-    }
-
-    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::NodeStarted => {
-                ("node_started", "A node opened the store; names its version and what it found unfinished.")
+            Self::NodeStarted => "A node opened the store; names its version and what it found unfinished.",
+            Self::NodeStopped => "A node closed the store in good order.",
+            Self::ConfigActivated => "A snapshot became the active one; names its digest and base.",
+            Self::ConfigRefused => {
+                "A changed configuration was invalid and changed nothing; holds every problem."
             }
-            Self::NodeStopped => ("node_stopped", "A node closed the store in good order."),
-            Self::ConfigActivated => {
-                ("config_activated", "A snapshot became the active one; names its digest and base.")
+            Self::SecretsChanged => "Values in `.env` changed; holds names only.",
+            Self::ScheduleDecided => {
+                "Firings that did not fire, equal ones as one record with count and reason."
             }
-            Self::ConfigRefused => (
-                "config_refused",
-                "A changed configuration was invalid and changed nothing; holds every problem.",
-            ),
-            Self::SecretsChanged => ("secrets_changed", "Values in `.env` changed; holds names only."),
-            Self::ScheduleDecided => (
-                "schedule_decided",
-                "Firings that did not fire, equal ones as one record with count and reason.",
-            ),
-            Self::CycleFired => ("cycle_fired", "A cycle exists; names its trigger and nominal instant."),
-            Self::CycleFinished => ("cycle_finished", "Every run of a cycle is terminal; names the outcome."),
-            Self::InitiationSelected => {
-                ("initiation_selected", "A candidate was new and is now this cycle's; holds the pass report.")
+            Self::CycleFired => "A cycle exists; names its trigger and nominal instant.",
+            Self::CycleFinished => "Every run of a cycle is terminal; names the outcome.",
+            Self::InitiationSelected => "A candidate was new and is now this cycle's; holds the pass report.",
+            Self::SelectionExhausted => "No candidate was new; holds the pass report.",
+            Self::SelectionFailed => "The source could not be read.",
+            Self::InitiationReleased => "The cycle's outcome freed its candidate.",
+            Self::RunAdmitted => "A run exists; holds its execution request.",
+            Self::StepStarted => "A worker took a step; names attempt and idempotency key.",
+            Self::StepSucceeded => "A step's output is durable; holds digest, bytes, usage.",
+            Self::StepFailed => "An attempt failed; holds the typed failure, usage and what follows.",
+            Self::StepInterrupted => "An attempt was cut short by a crash, a halt or a stop.",
+            Self::StepOutput => "What an attempt wrote to standard error: the tail.",
+            Self::ProcessorQuarantined => {
+                "The engine died too often during its steps; they fail at once now."
             }
-            Self::SelectionExhausted => {
-                ("selection_exhausted", "No candidate was new; holds the pass report.")
+            Self::ProcessorReleased => "An operator lifted a quarantine.",
+            Self::ProcessorTested => {
+                "An operator tried a processor outside of any run; holds what came of it."
             }
-            Self::SelectionFailed => ("selection_failed", "The source could not be read."),
-            Self::InitiationReleased => ("initiation_released", "The cycle's outcome freed its candidate."),
-            Self::RunAdmitted => ("run_admitted", "A run exists; holds its execution request."),
-            Self::StepStarted => ("step_started", "A worker took a step; names attempt and idempotency key."),
-            Self::StepSucceeded => {
-                ("step_succeeded", "A step's output is durable; holds digest, bytes, usage.")
-            }
-            Self::StepFailed => {
-                ("step_failed", "An attempt failed; holds the typed failure, usage and what follows.")
-            }
-            Self::StepInterrupted => {
-                ("step_interrupted", "An attempt was cut short by a crash, a halt or a stop.")
-            }
-            Self::StepOutput => ("step_output", "What an attempt wrote to standard error: the tail."),
-            Self::SynthesisFailed => {
-                ("synthesis_failed", "The instruction or the execution request could not be made.")
-            }
-            Self::DeliverySettled => ("delivery_settled", "A delivery was accepted or given up."),
-            Self::Redriven => ("redriven", "Deliveries that were given up are tried again."),
-            Self::Cancelled => ("cancelled", "A run was ended from outside."),
-            Self::DeadlinePassed => ("deadline_passed", "A run took longer than its run profile allows."),
-            Self::DeliveryCreated => {
-                ("delivery_created", "An artifact is owed to an endpoint; names the address and the key.")
-            }
-            Self::AttemptStarted => {
-                ("attempt_started", "A delivery attempt is about to send its first byte.")
-            }
-            Self::ReceiptCaptured => ("receipt_captured", "The answer to one attempt, or why there is none."),
-            Self::ReceiptBody => ("receipt_body", "The first bytes of an answer's body."),
-            Self::EndpointDisabled => {
-                ("endpoint_disabled", "An endpoint takes nothing more until it is enabled.")
-            }
-            Self::EndpointEnabled => ("endpoint_enabled", "An endpoint takes deliveries again."),
-            Self::Halted => ("halted", "Work was stopped by an operator."),
-            Self::Resumed => ("resumed", "A halt was lifted."),
-            Self::GateClosed => ("gate_closed", "A door of the gate closed or opened; holds the reason."),
-            Self::ServiceFailed => ("service_failed", "A part of the engine failed and was started again."),
+            Self::SynthesisFailed => "The instruction or the execution request could not be made.",
+            Self::DeliverySettled => "A delivery was accepted or given up.",
+            Self::Redriven => "Deliveries that were given up are tried again.",
+            Self::Cancelled => "A run was ended from outside.",
+            Self::DeadlinePassed => "A run took longer than its run profile allows.",
+            Self::DeliveryCreated => "An artifact is owed to an endpoint; names the address and the key.",
+            Self::AttemptStarted => "A delivery attempt is about to send its first byte.",
+            Self::ReceiptCaptured => "The answer to one attempt, or why there is none.",
+            Self::ReceiptBody => "The first bytes of an answer's body.",
+            Self::EndpointDisabled => "An endpoint takes nothing more until it is enabled.",
+            Self::EndpointEnabled => "An endpoint takes deliveries again.",
+            Self::Halted => "Work was stopped by an operator.",
+            Self::Resumed => "A halt was lifted.",
+            Self::GateClosed => "A door of the gate closed or opened; holds the reason.",
+            Self::ServiceFailed => "A part of the engine failed and was started again.",
         }
     }
 }

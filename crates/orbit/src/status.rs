@@ -1,9 +1,11 @@
 //! What the node is doing, in one JSON document.
 
+use orbit_core::config::{Snapshot, settings_digest};
 use orbit_core::governance::Door;
 use orbit_core::schedule::Schedule;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
+use orbit_store::contract::quarantine::Quarantine;
 use serde_json::{Value, json};
 
 use crate::control::Refusal;
@@ -54,8 +56,22 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
         "counts": namespace.store.counts().await?,
         "running": namespace.running.count(),
+        "quarantined": quarantined(engine, namespace).await?,
         "next_firings": next_firings(engine, namespace),
     }))
+}
+
+/// Quarantines of what the documents say now; those of earlier ones concern only runs that are pinned to them.
+async fn quarantined(engine: &Engine, namespace: &Namespace) -> Result<Vec<Quarantine>, Refusal> {
+    let all = namespace.store.quarantined().await?;
+    let Some(snapshot) = engine.snapshot(namespace) else { return Ok(all) };
+    Ok(all.into_iter().filter(|one| concerns(one, &snapshot)).collect())
+}
+
+/// Whether a quarantine is of what the snapshot says of the processor.
+pub fn concerns(quarantine: &Quarantine, snapshot: &Snapshot) -> bool {
+    let document = snapshot.processors.get(quarantine.processor.as_str());
+    document.is_some_and(|document| settings_digest(document) == quarantine.settings)
 }
 
 fn next_firings(engine: &Engine, namespace: &Namespace) -> Vec<Value> {

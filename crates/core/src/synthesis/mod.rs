@@ -7,9 +7,11 @@ mod build;
 mod request;
 #[cfg(test)]
 mod sample;
+mod trial;
 
 pub use build::{SynthesisError, synthesize};
 pub use request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
     RequestError, RunIdentity, RunProfileIdentity, StepRequest,
 };
+pub use trial::{TrialRequest, profile_with, trial};

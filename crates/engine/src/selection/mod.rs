@@ -7,7 +7,7 @@ pub mod admission;
 mod dry_run;
 mod lines;
 mod pass;
-mod preset;
+pub(crate) mod preset;
 mod program;
 mod records;
 mod selector;

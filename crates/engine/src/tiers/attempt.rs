@@ -77,6 +77,10 @@ pub(super) async fn make(
         Ok(plan) => plan,
         Err(failure) => return Finished::failed(failure),
     };
+    if let Some(quarantine) = &claimed.quarantine {
+        let (processor, crashes) = (quarantine.processor.clone(), quarantine.crashes);
+        return Finished::failed(Failure::Quarantined { processor, crashes });
+    }
     let retry = plan.document.retry.clone();
     match perform(&namespace, &claimed, plan, &cancel).await {
         Ok((result, attempted)) => Finished { result, usage: attempted.usage, words: attempted.words, retry },
@@ -133,13 +137,13 @@ async fn perform(
     if wall.is_zero() {
         return Err(Failure::TimedOut { wall_ms: 0 });
     }
-    let embedded = namespace.shared.embedded.get(&document.name).cloned();
+    let is_embedded = namespace.shared.embedded.contains_key(&document.name);
     let filling = Filling {
         base: namespace.shared.layout.work(&namespace.name),
         context: request.context_line(),
         input: claimed.input.as_ref().map(|input| input.digest),
         reference,
-        needs_input: embedded.is_some() || document.input != InputMode::None,
+        needs_input: is_embedded || document.input != InputMode::None,
     };
     let (blobs, of) = (Arc::clone(&namespace.blobs), (request.run.run_id, claimed.step, claimed.attempt));
     let extension = document.output.extension.clone();
@@ -158,10 +162,7 @@ async fn perform(
         wall,
         work: Arc::clone(&work),
     };
-    let attempted = match embedded {
-        Some(processor) => ask_embedded(&*processor, &job, cancel).await,
-        None => exec(namespace, document.clone()).process(&job, cancel).await,
-    };
+    let attempted = ask(namespace, &document, &job, cancel).await;
     drop(job);
     let media_type = document.output.media_type.clone();
     let input = claimed.input.as_ref().map(|input| input.digest);
@@ -255,6 +256,19 @@ async fn permit(
     }
 }
 
+/// One attempt by the processor of this document, in the job's work folder. The output is not looked at.
+pub(super) async fn ask(
+    namespace: &Namespace,
+    document: &ExecProcessor,
+    job: &Job,
+    cancel: &CancellationToken,
+) -> Attempted {
+    match namespace.shared.embedded.get(&document.name) {
+        Some(processor) => ask_embedded(&**processor, job, cancel).await,
+        None => exec(namespace, document.clone()).process(job, cancel).await,
+    }
+}
+
 /// Processors of this process are held to time and cancellation here, as programs are by their supervisor.
 async fn ask_embedded(processor: &dyn Processor, job: &Job, cancel: &CancellationToken) -> Attempted {
     let given_up = async {
@@ -288,13 +302,15 @@ fn time_left(namespace: &Namespace, claimed: &ClaimedStep) -> Duration {
     Duration::try_from(left).unwrap_or_default()
 }
 
-async fn blocking<T: Send + 'static>(
+/// Does what may block on a thread that may.
+pub(super) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(act).await;
     done.unwrap_or_else(|error| Err(Failure::Panicked { message: panic_message(error) }))
 }
 
-fn storage(error: &std::io::Error) -> Failure {
+/// A file of the attempt that cannot be read or written.
+pub(super) fn storage(error: &std::io::Error) -> Failure {
     Failure::Storage { message: error.to_string() }
 }

@@ -1,6 +1,6 @@
 //! Tiers: runs the steps of a run, each attempt by a processor in a work folder of its own.
 //!
-//! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `exec` is
+//! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `trial` one outside of any run, `exec` is
 //! the processor that is a program. What a failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
 
 mod attempt;
@@ -8,6 +8,7 @@ mod exec;
 mod output;
 mod processor;
 pub mod step;
+pub(crate) mod trial;
 mod work;
 mod workers;
 

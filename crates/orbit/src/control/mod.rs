@@ -7,9 +7,10 @@ pub mod command;
 pub mod documents;
 pub mod execute;
 pub mod lock;
+pub mod operate;
 pub mod socket;
 
-pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
+pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Order, Refusal, Thing};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use socket::{Connection, SocketError, listen};

@@ -78,6 +78,17 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
             out.paint(Tone::Bad, &format!("endpoint `{endpoint}` is disabled: {reason}"))
         );
     }
+    for quarantine in items(namespace, "quarantined") {
+        let (processor, crashes) = (text(quarantine, "processor"), text(quarantine, "crashes"));
+        let told = format!(
+            "processor `{processor}` is quarantined: the engine died {crashes} times in a row during its steps"
+        );
+        _ = writeln!(
+            shown,
+            "  {}\n    hint: change its document, or `orbit processors release {processor}`",
+            out.paint(Tone::Bad, &told)
+        );
+    }
     for firing in items(namespace, "next_firings") {
         let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
         // In the column of the block above, whose widest name is `deliveries`.
@@ -123,6 +134,7 @@ mod tests {
                 "disk_free_bytes": 13_000_000_000_u64, "disk_floor_bytes": 268_435_456, "running": 2,
                 "counts": { "cycles": { "finished": 30, "running": 1 }, "runs": { "finished": 60, "working": 2 }, "deliveries": {},
                     "records": 1234, "endpoints_disabled": { "archive": "it answered 410" } },
+                "quarantined": [{ "processor": "two", "settings": "sha256:aa", "crashes": 6, "since": "2026-11-25T11:58:00Z" }],
                 "next_firings": [{ "run_profile": "daily", "nominal": "2026-11-25T18:00:00Z", "due": "2026-11-25T18:01:00Z" }],
             }] });
         let expected = "\
@@ -144,6 +156,8 @@ namespace studio  closed
   disk        12.1 GiB free, floor 256.0 MiB
   endpoint `archive` is disabled: it answered 410
     hint: `orbit deliveries redrive --endpoint archive` enables it and tries again
+  processor `two` is quarantined: the engine died 6 times in a row during its steps
+    hint: change its document, or `orbit processors release two`
   next        daily  in 6h
 ";
         assert_eq!(status(&answer, &terminal(Some(100))), expected);

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod quarantine;
 pub mod record;
 pub mod schedule;
 pub mod selection;
@@ -19,6 +20,7 @@ pub trait Store:
     + tiers::RunStore
     + dispatch::DispatchStore
     + governance::GovernanceStore
+    + quarantine::QuarantineStore
     + record::RecordStore
     + view::StoreView
     + Send

@@ -13,6 +13,7 @@ mod config;
 mod cycle;
 mod dispatch;
 mod governance;
+mod quarantine;
 mod record;
 mod schedule;
 mod selection;

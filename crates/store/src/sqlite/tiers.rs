@@ -13,7 +13,7 @@ use super::fault::{Attempt, Fault};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
-use super::{SqliteStore, cycle, token};
+use super::{SqliteStore, cycle, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, RunStore, StepCommit, StepCommitted};
 use crate::contract::{Artifact, Claim, OpenDoors, Recovered, earlier};
@@ -141,6 +141,7 @@ fn start(tx: &Connection, run: &mut Run, now: Timestamp) -> Attempt<ClaimedStep>
         failed: progress.failed,
         input,
         deadline_at: run.deadline_at,
+        quarantine: quarantine::of_step(tx, run.id, step)?,
     })
 }
 
@@ -169,7 +170,23 @@ fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestam
         let artifact = serde_json::json!({ "digest": digest, "bytes": bytes, "media_type": media_type });
         body.extend(facts(artifact));
     }
+    let mut crash = quarantine::Crash::default();
+    match commit.event {
+        RunEvent::StepInterrupted { step, cause: Interruption::Crash } => {
+            body.extend(crash.count(tx, run.id, step)?);
+        }
+        RunEvent::StepSucceeded { step, .. } => quarantine::clear(tx, run.id, step)?,
+        RunEvent::StepInterrupted { cause: Interruption::Halt | Interruption::Stop, .. }
+        | RunEvent::StepStarted { .. }
+        | RunEvent::StepFailed { .. }
+        | RunEvent::SynthesisFailed { .. }
+        | RunEvent::DeliverySettled { .. }
+        | RunEvent::Redriven { .. }
+        | RunEvent::Cancelled { .. }
+        | RunEvent::DeadlinePassed { .. } => {}
+    }
     transition::apply(tx, &mut run, &commit.event, body, now)?;
+    crash.judge(tx, now)?;
     if let Some(seen) = &commit.evidence {
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
@@ -241,14 +258,17 @@ fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
 fn recover(tx: &Connection, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
     let epoch = token::raise_epoch(tx)?;
     let mut recovered = Recovered::default();
+    let mut crash = quarantine::Crash::default();
     for run_id in ids(tx, "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal", ())? {
         let mut run = transition::load_known(tx, run_id)?;
         let RunState::Working { progress } = run.state else { continue };
         let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Crash };
-        let of = attempt_facts(run_id, progress.step, progress.started);
+        let mut of = attempt_facts(run_id, progress.step, progress.started);
+        of.extend(crash.count(tx, run_id, progress.step)?);
         transition::apply(tx, &mut run, &event, of, now)?;
         recovered.steps_interrupted += 1;
     }
+    crash.judge(tx, now)?;
     recovered.attempts_unknown = settle::answers_lost(tx, now)?;
     let reclaimed = tx.execute(cycle::WAIT_AGAIN, ())?;
     recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
