@@ -44,6 +44,8 @@ pub const BATCH_ITEMS_MAX: u32 = 64;
 pub const BATCH_RESULT_BYTES_MAX: usize = 4 * 1024;
 /// Longest `error` of an item that is kept, in bytes.
 pub const BATCH_ERROR_BYTES_MAX: usize = 1024;
+/// Crashes in a row during steps of one processor, none of them done in between, after which it is quarantined.
+pub const PROCESSOR_CRASHES_MAX: u32 = 6;
 /// Attempts that a delivery may have.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 20;
 /// Bytes of an endpoint's answer that a receipt keeps.

@@ -259,6 +259,11 @@ impl Step {
         }
     }
 
+    /// The step of this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Tier1, Self::Tier2, Self::Tier3, Self::Normalize].into_iter().find(|step| step.name() == word)
+    }
+
     const fn failed_stage(self) -> FailedStage {
         match self {
             Self::Tier1 => FailedStage::Tier1,
@@ -313,7 +318,12 @@ impl Outcome {
 impl RunState {
     /// The state of a run that was just admitted.
     pub const fn admitted() -> Self {
-        Self::Ready { progress: Progress::new(Step::Tier1) }
+        Self::admitted_at(Step::Tier1)
+    }
+
+    /// The state of a run that was admitted with the output of the steps before this one.
+    pub const fn admitted_at(step: Step) -> Self {
+        Self::Ready { progress: Progress::new(step) }
     }
 
     /// The word used in rows and output.

@@ -21,6 +21,9 @@ pub mod dispatch;
 /// What ends runs that are overdue, and tells of the gate.
 pub mod keeper;
 
+/// What an operator orders: to end a run, to do it again, to try a processor.
+pub mod operator;
+
 /// What is shared: the node and its namespaces first.
 pub mod node;
 

@@ -44,11 +44,11 @@ impl Running {
         Act { id, running: self.clone(), token }
     }
 
-    /// Ends one act, if it is under way.
-    pub fn cut(&self, id: Uuid, cut: Cut) {
-        if let Some(entry) = self.lock().get_mut(&id) {
-            entry.end(cut);
-        }
+    /// Ends one act, if it is under way; whether it was.
+    pub fn cut(&self, id: Uuid, cut: Cut) -> bool {
+        let mut acts = self.lock();
+        let entry = acts.get_mut(&id);
+        entry.map(|entry| entry.end(cut)).is_some()
     }
 
     /// Ends every act under way; how many there were.
@@ -97,7 +97,8 @@ mod tests {
     fn the_first_cut_counts_and_the_end_is_noticed() {
         let running = Running::default();
         let (one, two) = (running.begin(Uuid::from_u128(1)), running.begin(Uuid::from_u128(2)));
-        running.cut(Uuid::from_u128(1), Cut::Cancelled);
+        assert!(running.cut(Uuid::from_u128(1), Cut::Cancelled));
+        assert!(!running.cut(Uuid::from_u128(3), Cut::Cancelled));
         assert_eq!((one.cut(), two.cut()), (Some(Cut::Cancelled), None));
         assert_eq!(running.cut_all(Cut::Halt), 2);
         assert_eq!((one.cut(), two.cut()), (Some(Cut::Cancelled), Some(Cut::Halt)));

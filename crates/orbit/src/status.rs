@@ -1,11 +1,13 @@
 //! What the node is doing, in one JSON document.
 
+use orbit_core::config::{Snapshot, settings_digest};
 use orbit_core::governance::Door;
 use orbit_core::schedule::Schedule;
 use orbit_core::tiers::Limit;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
 use orbit_engine::permits::Count;
+use orbit_store::contract::quarantine::Quarantine;
 use serde_json::{Value, json};
 
 use crate::control::Refusal;
@@ -58,6 +60,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "counts": namespace.store.counts().await?,
         "running": namespace.running.count(),
         "permits": permits_of(engine, namespace),
+        "quarantined": quarantined(engine, namespace).await?,
         "next_firings": next_firings(engine, namespace),
     }))
 }
@@ -96,6 +99,19 @@ fn permits_of(engine: &Engine, namespace: &Namespace) -> Value {
         "limit": whole.and_then(|count| count.most),
         "full": counts.iter().filter_map(full).collect::<Vec<_>>(),
     })
+}
+
+/// Quarantines of what the documents say now; those of earlier ones concern only runs that are pinned to them.
+async fn quarantined(engine: &Engine, namespace: &Namespace) -> Result<Vec<Quarantine>, Refusal> {
+    let all = namespace.store.quarantined().await?;
+    let Some(snapshot) = engine.snapshot(namespace) else { return Ok(all) };
+    Ok(all.into_iter().filter(|one| concerns(one, &snapshot)).collect())
+}
+
+/// Whether a quarantine is of what the snapshot says of the processor.
+pub fn concerns(quarantine: &Quarantine, snapshot: &Snapshot) -> bool {
+    let document = snapshot.processors.get(quarantine.processor.as_str());
+    document.is_some_and(|document| settings_digest(document) == quarantine.settings)
 }
 
 fn next_firings(engine: &Engine, namespace: &Namespace) -> Vec<Value> {

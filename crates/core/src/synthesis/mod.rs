@@ -14,4 +14,4 @@ pub use request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
     RequestError, RunIdentity, RunProfileIdentity, StepRequest,
 };
-pub use trial::trial;
+pub use trial::{TrialRequest, profile_with, trial_of_endpoint, trial_of_processor};

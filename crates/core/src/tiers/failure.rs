@@ -137,6 +137,17 @@ pub enum Failure {
         /// What is wrong.
         message: String,
     },
+    /// The engine died too often while steps of this processor were under way.
+    #[error(
+        "processor `{processor}` is quarantined: the engine died {crashes} times in a row during its steps; \
+         change its document, or `orbit processors release {processor}`"
+    )]
+    Quarantined {
+        /// Its name.
+        processor: String,
+        /// How often.
+        crashes: u32,
+    },
     /// The work folder or the blobs cannot be read or written, or the disk is full.
     #[error("the engine could not keep the attempt's files: {message}")]
     Storage {
@@ -215,6 +226,7 @@ pub const fn classify(outcome: Result<(), &Failure>) -> Verdict {
         | Failure::TemplateRefused { .. }
         | Failure::OptionRefused { .. }
         | Failure::RequestRefused { .. }
+        | Failure::Quarantined { .. }
         | Failure::Refused { retry: false, .. } => Verdict::Fail,
         Failure::Remote { remote } => remote::classify(remote),
         Failure::Cancelled => Verdict::Cancelled,
@@ -279,6 +291,7 @@ mod tests {
         check(Failure::TemplateRefused { index: 1, message: String::new() }, Verdict::Fail);
         check(Failure::OptionRefused { index: 1 }, Verdict::Fail);
         check(Failure::RequestRefused { message: String::new() }, Verdict::Fail);
+        check(Failure::Quarantined { processor: "p".to_owned(), crashes: 6 }, Verdict::Fail);
         check(Failure::Refused { message: String::new(), retry: false }, Verdict::Fail);
         check(Failure::Refused { message: String::new(), retry: true }, Verdict::Retry);
         check(Failure::OutputMissing, Verdict::Retry);

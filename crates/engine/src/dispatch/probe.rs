@@ -71,7 +71,7 @@ pub async fn probe(
 ) -> Result<Value, ProbeError> {
     let clock = &*namespace.shared.clock;
     let id = random_id(namespace);
-    let request = trial(snapshot, endpoint, random_id(namespace), clock.now());
+    let request = trial_of_endpoint(snapshot, endpoint, random_id(namespace), clock.now());
     let url = target_url(endpoint, &request.template_values());
     let artifact = keep(namespace, payload).await?;
     let mut account = json!({

@@ -183,6 +183,8 @@ async fn owe(namespace: &Namespace) -> (Uuid, Uuid) {
         deadline_at: now + SignedDuration::from_hours(24 * 365),
         request,
         rejected: None,
+        retry_of: None,
+        start: None,
     };
     assert!(store.admit(claimed.claim, vec![new], now).await.unwrap());
     finish_steps(namespace, owed).await;

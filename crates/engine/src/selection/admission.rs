@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::pass::{self, Reading};
-use super::preset::{self, PresetError};
+use super::preset::{self, Preset, PresetError, RetryOf};
 use super::sources::SourceError;
 use crate::namespace::Namespace;
 
@@ -110,7 +110,7 @@ struct Admission<'a> {
     snapshot: &'a Snapshot,
     run_profile: &'a RunProfile,
     cycle: &'a ClaimedCycle,
-    requests: Option<Vec<ExecutionRequest>>,
+    preset: Option<Preset>,
     cancel: CancellationToken,
 }
 
@@ -127,9 +127,9 @@ pub async fn select_and_admit(namespace: &Namespace, cycle: ClaimedCycle) -> Res
     let id = cycle.run_profile_id;
     let run_profile = snapshot.run_profiles.values().find(|found| found.run_profile_id == id);
     let run_profile = run_profile.ok_or(AdmissionError::NoRunProfile { id })?;
-    let requests = preset::requests(&cycle, &snapshot, run_profile)?;
+    let preset = preset::preset(&cycle, &snapshot, run_profile)?;
     let cancel = act.token.clone();
-    Admission { namespace, snapshot: &snapshot, run_profile, cycle: &cycle, requests, cancel }.admit().await
+    Admission { namespace, snapshot: &snapshot, run_profile, cycle: &cycle, preset, cancel }.admit().await
 }
 
 impl Admission<'_> {
@@ -147,11 +147,11 @@ impl Admission<'_> {
             self.leave_out(profile, &why).await;
         }
         let now = self.namespace.shared.clock.now();
-        let runs = match &self.requests {
-            Some(requests) => requests
+        let runs = match &self.preset {
+            Some(Preset { requests, retry }) => requests
                 .iter()
                 .filter(|request| open.iter().any(|profile| profile.profile_id == request.profile.id))
-                .map(|request| new_run(request, now))
+                .map(|request| new_run(request, retry.clone(), now))
                 .collect(),
             None => open.into_iter().map(|profile| self.synthesized(profile, &initiation, now)).collect(),
         };
@@ -162,7 +162,7 @@ impl Admission<'_> {
 
     /// The profiles that the cycle is to run, each once.
     fn surfaces(&self) -> Result<Vec<&Profile>, AdmissionError> {
-        if let Some(requests) = &self.requests {
+        if let Some(Preset { requests, .. }) = &self.preset {
             let named = |profile: &&Profile| requests.iter().any(|one| one.profile.id == profile.profile_id);
             return Ok(self.snapshot.profiles.values().filter(named).collect());
         }
@@ -194,7 +194,7 @@ impl Admission<'_> {
     }
 
     async fn choose(&self) -> Result<Choice, AdmissionError> {
-        if let Some(request) = self.requests.as_ref().and_then(|requests| requests.first()) {
+        if let Some(request) = self.preset.as_ref().and_then(|preset| preset.requests.first()) {
             return preset::choice(self.namespace, self.run_profile, request).await;
         }
         let reading = Reading {
@@ -267,7 +267,7 @@ impl Admission<'_> {
             nominal: self.cycle.nominal,
         };
         match synthesize(self.snapshot, profile, self.run_profile, view(initiation), cycle) {
-            Ok(request) => new_run(&request, now),
+            Ok(request) => new_run(&request, None, now),
             Err(error) => NewRun {
                 run_id: run_id(self.cycle.claim.id, profile.profile_id),
                 profile_id: profile.profile_id,
@@ -276,6 +276,8 @@ impl Admission<'_> {
                 deadline_at: after(now, self.run_profile.execution_policy.deadline),
                 request: Value::Null,
                 rejected: Some(error.to_string()),
+                retry_of: None,
+                start: None,
             },
         }
     }
@@ -310,7 +312,8 @@ pub(super) fn view(initiation: &Initiation) -> InitiationView {
     }
 }
 
-fn new_run(request: &ExecutionRequest, now: Timestamp) -> NewRun {
+fn new_run(request: &ExecutionRequest, retry: Option<RetryOf>, now: Timestamp) -> NewRun {
+    let (retry_of, start) = retry.map(|retry| (retry.run_id, retry.start)).unzip();
     NewRun {
         run_id: request.run.run_id,
         profile_id: request.profile.id,
@@ -319,6 +322,8 @@ fn new_run(request: &ExecutionRequest, now: Timestamp) -> NewRun {
         deadline_at: after(now, request.deadline),
         request: json!(request),
         rejected: None,
+        retry_of,
+        start: start.flatten(),
     }
 }
 

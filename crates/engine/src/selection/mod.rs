@@ -8,7 +8,7 @@ mod dry_run;
 mod lines;
 mod listing;
 mod pass;
-mod preset;
+pub(crate) mod preset;
 mod program;
 mod records;
 mod remote;

@@ -6,12 +6,32 @@ use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::limits::SURFACES_MAX;
 use orbit_core::selection::{Candidate, Chosen, Malformed, candidate_hash};
 use orbit_core::synthesis::{CycleIdentity, ExecutionRequest, RequestError};
-use orbit_store::contract::selection::{Choice, ClaimedCycle};
-use serde_json::json;
+use orbit_store::contract::selection::{Choice, ClaimedCycle, Start};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::admission::AdmissionError;
 use super::pass;
 use crate::namespace::Namespace;
+
+/// What a cycle was given to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Preset {
+    /// One for each surface.
+    pub(crate) requests: Vec<ExecutionRequest>,
+    /// What is done again, if anything is.
+    pub(crate) retry: Option<RetryOf>,
+}
+
+/// The run that a cycle of one run does again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetryOf {
+    /// The old run.
+    pub(crate) run_id: Uuid,
+    /// Where the new one begins, if not at tier 1.
+    pub(crate) start: Option<Start>,
+}
 
 /// Requests that a cycle cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -75,17 +95,27 @@ pub enum PresetError {
     Malformed(#[from] Malformed),
 }
 
+/// A bare list is what `orbit run --request` gives.
+fn given(preset: &Value) -> Result<Preset, PresetError> {
+    let read = match preset {
+        Value::Object(_) => serde_json::from_value(preset.clone()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            serde_json::from_value(preset.clone()).map(|requests| Preset { requests, retry: None })
+        }
+    };
+    read.map_err(|error| PresetError::Form { message: error.to_string() })
+}
+
 /// The cycle's requests, rebound to it and checked; none if it selects.
-pub(super) fn requests(
+pub(super) fn preset(
     cycle: &ClaimedCycle,
     snapshot: &Snapshot,
     run_profile: &RunProfile,
-) -> Result<Option<Vec<ExecutionRequest>>, PresetError> {
+) -> Result<Option<Preset>, PresetError> {
     if cycle.preset.is_null() {
         return Ok(None);
     }
-    let given: Vec<ExecutionRequest> = serde_json::from_value(cycle.preset.clone())
-        .map_err(|error| PresetError::Form { message: error.to_string() })?;
+    let Preset { requests: given, retry } = given(&cycle.preset)?;
     if given.is_empty() || given.len() > SURFACES_MAX {
         return Err(PresetError::Count { found: given.len() });
     }
@@ -111,7 +141,7 @@ pub(super) fn requests(
         }
         bound.push(request);
     }
-    Ok(Some(bound))
+    Ok(Some(Preset { requests: bound, retry }))
 }
 
 /// The requests' own initiation as the cycle's only candidate. A person named it, so one that is held already is taken all the same: then

@@ -121,6 +121,10 @@ pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result
     let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
     request.check(&snapshot).map_err(|error| refused(error.to_string()))?;
+    if let Some(quarantine) = &claimed.quarantine {
+        let (processor, crashes) = (quarantine.processor.clone(), quarantine.crashes);
+        return Err(Failure::Quarantined { processor, crashes });
+    }
     let document =
         request.processor(claimed.step, &snapshot).map_err(|error| refused(error.to_string()))?.clone();
     let asset = request.step(claimed.step).and_then(|step| step.reference.as_ref());
@@ -169,13 +173,13 @@ async fn perform(
     if wall.is_zero() {
         return Err(Failure::TimedOut { wall_ms: 0 });
     }
-    let embedded = namespace.shared.embedded.get(document.name()).cloned();
+    let is_embedded = namespace.shared.embedded.contains_key(document.name());
     let filling = Filling {
         base: namespace.shared.layout.work(&namespace.name),
         context: request.context_line(),
         input: claimed.input.as_ref().map(|input| input.digest),
         reference,
-        needs_input: embedded.is_some() || document.takes_input(),
+        needs_input: is_embedded || document.takes_input(),
     };
     let (blobs, of) = (Arc::clone(&namespace.blobs), (request.run.run_id, claimed.step, claimed.attempt));
     let extension = document.extension().to_owned();
@@ -194,10 +198,8 @@ async fn perform(
         wall,
         work: Arc::clone(&work),
     };
-    let attempted = match embedded {
-        Some(processor) => ask_embedded(&*processor, &job, cancel).await,
-        None => process(namespace, claimed, &document, &job, cancel).await,
-    };
+    let declared = claimed.input.as_ref().map(|input| input.media_type.as_str());
+    let attempted = ask(namespace, &document, declared, (&job, cancel)).await;
     drop(job);
     let media_type = document.media_type().to_owned();
     let input = claimed.input.as_ref().map(|input| input.digest);
@@ -288,13 +290,26 @@ async fn ask_embedded(processor: &dyn Processor, job: &Job, cancel: &Cancellatio
     }
 }
 
+/// One attempt by the processor of this document, in the job's work folder. The output is not looked at. The input has this media type; the context
+/// line if it has none.
+pub(super) async fn ask(
+    namespace: &Namespace,
+    document: &Document,
+    media_type: Option<&str>,
+    (job, cancel): (&Job, &CancellationToken),
+) -> Attempted {
+    match namespace.shared.embedded.get(document.name()) {
+        Some(processor) => ask_embedded(&**processor, job, cancel).await,
+        None => process(namespace, document, media_type, (job, cancel)).await,
+    }
+}
+
 /// Asks the program or the service that the document names.
 async fn process(
     namespace: &Namespace,
-    claimed: &ClaimedStep,
     document: &Document,
-    job: &Job,
-    cancel: &CancellationToken,
+    media_type: Option<&str>,
+    (job, cancel): (&Job, &CancellationToken),
 ) -> Attempted {
     let shared = &namespace.shared;
     match document.clone() {
@@ -310,10 +325,9 @@ async fn process(
             exec.process(job, cancel).await
         }
         Document::Http(document) => {
-            let declared = claimed.input.as_ref().map(|input| input.media_type.clone());
             let remote = Remote {
                 document,
-                input_media_type: declared.unwrap_or_else(|| CONTEXT_MEDIA_TYPE.to_owned()),
+                input_media_type: media_type.unwrap_or(CONTEXT_MEDIA_TYPE).to_owned(),
                 namespace: namespace.name.clone(),
                 secrets: Arc::clone(&shared.secrets),
                 client: shared.client.clone(),
@@ -330,6 +344,7 @@ pub(crate) fn time_left(namespace: &Namespace, deadline_at: Timestamp) -> Durati
     Duration::try_from(left).unwrap_or_default()
 }
 
+/// Does what may block on a thread that may.
 pub(crate) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -337,6 +352,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(Failure::Panicked { message: panic_message(error) }))
 }
 
+/// A file of the attempt that cannot be read or written.
 pub(crate) fn storage(error: &std::io::Error) -> Failure {
     Failure::Storage { message: error.to_string() }
 }

@@ -1,8 +1,8 @@
 //! Tiers: runs the steps of a run, each attempt by a processor in a work folder of its own.
 //!
-//! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `exec` is
-//! the processor that is a program, `remote` the one that is a service, `reuse` finds work that was done before. What a failure means is decided in
-//! `orbit_core::tiers`; programs are started in `supervisor` only.
+//! `workers` claims, `step` does one step after the other and commits, `attempt` is one attempt from the request to the durable output, `trial` one
+//! outside of any run, `exec` is the processor that is a program, `remote` the one that is a service, `reuse` finds work that was done before. What a
+//! failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
 
 pub(crate) mod attempt;
 pub(crate) mod exec;
@@ -14,6 +14,7 @@ mod remote_request;
 mod remote_tests;
 mod reuse;
 pub mod step;
+pub(crate) mod trial;
 mod work;
 mod workers;
 

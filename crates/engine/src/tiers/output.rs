@@ -6,11 +6,14 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::config::Processor;
-use orbit_core::digest::Digest;
+use orbit_core::digest::{Digest, Hasher};
 use orbit_core::tiers::{Failure, check_differs, check_prefix, check_size, prefix_bytes};
 use orbit_store::blobs::{Blob, BlobError, FolderBlobs};
 
 use super::work::Work;
+
+/// Bytes of an output that are held in memory at once.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// The output as a durable payload, if it is what the document requires. The process tree that made it must be gone.
 pub(super) fn keep(
@@ -22,6 +25,26 @@ pub(super) fn keep(
     look(work, document)?;
     let blob = blobs.put_file(work.output()).map_err(|error| of_blob(&error))?;
     check_differs(document.validate(), blob.digest, input)?;
+    Ok(blob)
+}
+
+/// The output's digest and length, if it is what the document requires; it stays where it lies. The process tree that made it must be gone.
+pub(super) fn examine(work: &Work, document: &Processor, input: Option<Digest>) -> Result<Blob, Failure> {
+    look(work, document)?;
+    let unreadable = |error: std::io::Error| Failure::OutputUnreadable { message: error.to_string() };
+    let mut file = std::fs::File::open(work.output()).map_err(unreadable)?;
+    let (mut hasher, mut bytes) = (Hasher::default(), 0);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let count = file.read(&mut piece).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&piece[..count]);
+        bytes += u64::try_from(count).unwrap_or(u64::MAX);
+    }
+    let blob = Blob { digest: hasher.finish(), bytes };
+    check_differs(&document.validate, blob.digest, input)?;
     Ok(blob)
 }
 

@@ -284,6 +284,8 @@ async fn admit(namespace: &Namespace, plan: &Plan, snapshot: &Snapshot) -> Uuid 
         deadline_at: now + plan.deadline,
         request: plan.request(snapshot, cycle, run),
         rejected: None,
+        retry_of: None,
+        start: None,
     };
     assert!(store.admit(claimed.claim, vec![new], now).await.unwrap());
     run

@@ -1,10 +1,17 @@
 //! The command line: what can be said, and nothing of what it does.
 
+mod ids;
+mod processors;
+mod runs;
+
+pub use ids::IdArg;
+pub use processors::{Processors, TestArgs};
+pub use runs::{RetryArgs, Runs, StepName};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use uuid::Uuid;
 
 /// Runs cycles unattended: selects an initiation, sends it through three tiers of processors, delivers the result, records everything.
 #[derive(Debug, Parser)]
@@ -63,6 +70,9 @@ pub enum Verb {
     /// The bytes that steps made
     #[command(subcommand)]
     Artifacts(Artifacts),
+    /// What turns bytes into bytes
+    #[command(subcommand)]
+    Processors(Processors),
     /// When run profiles fire
     #[command(subcommand)]
     Schedule(Schedule),
@@ -147,9 +157,8 @@ pub struct PageArgs {
 /// One thing by its id.
 #[derive(Debug, Args)]
 pub struct IdArgs {
-    /// The id
-    #[arg(value_parser = id)]
-    pub id: Uuid,
+    /// The id, or at least its first 8 hex digits
+    pub id: IdArg,
     /// The namespace; needed if the home has several
     #[arg(short, long)]
     pub namespace: Option<String>,
@@ -171,38 +180,6 @@ pub enum ListOnly {
     List(PageArgs),
 }
 
-/// `orbit runs`.
-#[derive(Debug, Subcommand)]
-pub enum Runs {
-    /// List them, newest first
-    List {
-        /// Which page
-        #[command(flatten)]
-        page: PageArgs,
-        /// Only those of this cycle
-        #[arg(long, value_name = "ID", value_parser = id)]
-        cycle: Option<Uuid>,
-    },
-    /// Tell the story of one
-    Show {
-        /// Which
-        #[command(flatten)]
-        which: IdArgs,
-        /// Go on until it is finished
-        #[arg(long)]
-        follow: bool,
-    },
-    /// End one that is not finished
-    Cancel {
-        /// Which
-        #[command(flatten)]
-        which: IdArgs,
-        /// Why, for the record
-        #[arg(long, default_value = "by the operator")]
-        reason: String,
-    },
-}
-
 /// `orbit deliveries`.
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
@@ -220,11 +197,10 @@ pub enum Deliveries {
     /// Try dead letters again; all that is given must hold
     Redrive {
         /// One delivery
-        #[arg(value_parser = id)]
-        id: Option<Uuid>,
+        id: Option<IdArg>,
         /// Those of a run
-        #[arg(long, value_name = "ID", value_parser = id)]
-        run: Option<Uuid>,
+        #[arg(long, value_name = "ID")]
+        run: Option<IdArg>,
         /// Those of an endpoint, which is enabled again
         #[arg(long, value_name = "NAME")]
         endpoint: Option<String>,
@@ -327,11 +303,11 @@ pub enum Log {
         #[arg(long, value_name = "POSITION")]
         after: Option<u64>,
         /// Only those about this run
-        #[arg(long, value_name = "ID", value_parser = id)]
-        run: Option<Uuid>,
+        #[arg(long, value_name = "ID")]
+        run: Option<IdArg>,
         /// Only those about this cycle
-        #[arg(long, value_name = "ID", value_parser = id)]
-        cycle: Option<Uuid>,
+        #[arg(long, value_name = "ID")]
+        cycle: Option<IdArg>,
         /// Records at most
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
@@ -339,10 +315,6 @@ pub enum Log {
         #[arg(long)]
         follow: bool,
     },
-}
-
-fn id(text: &str) -> Result<Uuid, &'static str> {
-    text.parse().map_err(|_| "expected a whole id, as the lists print it")
 }
 
 fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {

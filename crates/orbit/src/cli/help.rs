@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up", &["init", "check", "doctor", "schema", "completions"]),
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
-    ("Configuration", &["profiles", "run-profiles", "endpoints"]),
+    ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),
     ("Stop", &["halt", "resume"]),
 ];
 const EXAMPLES: [(&str, &str); 5] = [
@@ -106,7 +106,7 @@ mod tests {
         );
         check(
             &["orbit", "runs", "show", "x"],
-            "error: invalid value `x` for `<ID>`: expected a whole id, as the lists print it",
+            "error: invalid value `x` for `<ID>`: expected an id, or at least its first 8 hex digits",
         );
         check(
             &["orbit", "deliveries", "list", "--state", "gone"],

@@ -6,7 +6,9 @@ pub mod documents;
 pub mod endpoints;
 pub mod failure;
 pub mod help;
+pub mod ids;
 pub mod output;
+pub mod processors;
 pub mod read;
 pub mod redrive;
 pub mod request;
@@ -114,6 +116,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Initiations(verb) => read::initiations(&layout()?, verb, &out, cli.json).await,
         Verb::Runs(verb) => read::runs(&layout()?, verb, &out, cli.json).await,
         Verb::Deliveries(verb) => read::deliveries(&layout()?, verb, &out, cli.json).await,
+        Verb::Processors(verb) => processors::processors(&layout()?, verb, &out, cli.json).await,
         Verb::Artifacts(verb) => artifact::artifacts(&layout()?, verb).await,
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,

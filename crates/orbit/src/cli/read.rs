@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, Log, PageArgs, Runs};
 use super::failure::Failure;
+use super::ids::{self, missing};
 use super::output;
 use super::output::{either, json_line, print, say};
 use super::redrive;
@@ -58,20 +59,30 @@ pub async fn initiations(
 /// `orbit runs`.
 pub async fn runs(layout: &Layout, verb: &Runs, out: &Terminal, json: bool) -> Result<u8, Failure> {
     match verb {
-        Runs::List { page, cycle } => list(layout, page, List::Runs { cycle_id: *cycle }, out, json).await,
-        Runs::Show { which, follow } => story(layout, which, *follow, out, json).await,
-        Runs::Cancel { which, reason } => {
-            let (namespace, run_id, reason) = (which.namespace.clone(), which.id, reason.clone());
-            let run = show(layout, which, Thing::Run).await?;
-            if let Some(outcome) = run["outcome"].as_str() {
-                return Err(Failure::usage(format!("run `{run_id}` is finished already: {outcome}"))
-                    .hint("only what is not finished can be cancelled"));
-            }
-            let answer = ask(layout, Command::CancelRun { namespace, run_id, reason }).await?;
-            either(&answer, json, |_| format!("run {run_id} is cancelled\n"))?;
-            Ok(exit::SUCCEEDED)
+        Runs::List { page, cycle } => {
+            let cycle_id = ids::whole_if_given(layout, &page.namespace, Thing::Cycle, cycle.as_ref()).await?;
+            list(layout, page, List::Runs { cycle_id }, out, json).await
         }
+        Runs::Show { which, follow } => story(layout, which, *follow, out, json).await,
+        Runs::Cancel { which, reason } => cancel(layout, which, reason, json).await,
+        Runs::Retry(wanted) => super::run::retry(layout, wanted, out, json).await,
     }
+}
+
+async fn cancel(layout: &Layout, which: &IdArgs, reason: &str, json: bool) -> Result<u8, Failure> {
+    let run = show(layout, which, Thing::Run).await?;
+    let run_id = ids::whole(layout, &which.namespace, Thing::Run, &which.id).await?;
+    if let Some(outcome) = run["outcome"].as_str() {
+        return Err(Failure::usage(format!("run `{run_id}` is finished already: {outcome}")).hint(format!(
+            "only what is not finished can be cancelled; `orbit runs retry {run_id}` does it again"
+        )));
+    }
+    let command =
+        Command::CancelRun { namespace: which.namespace.clone(), run_id, reason: reason.to_owned() };
+    let answer = ask(layout, command).await?;
+    let was = answer["was"].as_str().unwrap_or_default();
+    either(&answer, json, |_| format!("run {run_id} is cancelled; it was {was}\n"))?;
+    Ok(exit::SUCCEEDED)
 }
 
 /// `orbit deliveries`.
@@ -98,16 +109,13 @@ pub async fn deliveries(
 /// `orbit log`.
 pub async fn log(layout: &Layout, verb: &Log, json: bool) -> Result<u8, Failure> {
     let Log::Tail { namespace, after, run, cycle, limit, follow } = verb;
+    let run_id = ids::whole_if_given(layout, namespace, Thing::Run, run.as_ref()).await?;
+    let cycle_id = ids::whole_if_given(layout, namespace, Thing::Cycle, cycle.as_ref()).await?;
     let mut session = Session::open(layout, Duty::None).await?;
     let mut after = *after;
     loop {
-        let command = Command::Records {
-            namespace: namespace.clone(),
-            after,
-            run_id: *run,
-            cycle_id: *cycle,
-            limit: *limit,
-        };
+        let command =
+            Command::Records { namespace: namespace.clone(), after, run_id, cycle_id, limit: *limit };
         let answer = session.ask(command).await?;
         for record in items(&answer) {
             after = record["position"].as_u64().or(after);
@@ -252,8 +260,9 @@ async fn story(
     out: &Terminal,
     json: bool,
 ) -> Result<u8, Failure> {
+    let namespace = which.namespace.clone();
+    let id = ids::whole(layout, &namespace, Thing::Run, &which.id).await?;
     let mut session = Session::open(layout, Duty::None).await?;
-    let (namespace, id) = (which.namespace.clone(), which.id);
     let mut after = None;
     let mut first = true;
     loop {
@@ -261,7 +270,7 @@ async fn story(
         let command = Command::Show { namespace: namespace.clone(), thing: Thing::Run, id };
         let run = session.ask(command).await?;
         if run.is_null() {
-            return Err(missing("run", id));
+            return Err(missing(Thing::Run, &id.to_string()));
         }
         let finished = run["state"] == "finished";
         let records = records_of(&mut session, &namespace, &mut after, id).await?;
@@ -353,22 +362,9 @@ pub async fn list_in(
 }
 
 async fn show(layout: &Layout, which: &IdArgs, thing: Thing) -> Result<Value, Failure> {
-    let answer =
-        ask(layout, Command::Show { namespace: which.namespace.clone(), thing, id: which.id }).await?;
-    let word = match thing {
-        Thing::Cycle => "cycle",
-        Thing::Run => "run",
-        Thing::Delivery => "delivery",
-    };
-    if answer.is_null() { Err(missing(word, which.id)) } else { Ok(answer) }
-}
-
-fn missing(word: &str, id: Uuid) -> Failure {
-    Failure::usage(format!("there is no {word} `{id}`")).hint(match word {
-        "cycle" => "`orbit cycles list` shows the cycles",
-        "delivery" => "`orbit deliveries list` shows the deliveries",
-        _ => "`orbit runs list` shows the runs",
-    })
+    let id = ids::whole(layout, &which.namespace, thing, &which.id).await?;
+    let answer = ask(layout, Command::Show { namespace: which.namespace.clone(), thing, id }).await?;
+    if answer.is_null() { Err(missing(thing, &id.to_string())) } else { Ok(answer) }
 }
 
 /// Asks once.

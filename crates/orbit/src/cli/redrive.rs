@@ -2,21 +2,24 @@
 
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
+use uuid::Uuid;
 
 use super::args::Deliveries;
 use super::failure::Failure;
+use super::ids;
 use super::output::{either, say};
 use super::session::Session;
-use crate::control::{Command, Redriven};
+use crate::control::{Command, Redriven, Thing};
 use crate::exit;
 use crate::render::Terminal;
 
 /// See the module.
 pub async fn redrive(layout: &Layout, verb: &Deliveries, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    let which = which(layout, verb).await?;
     let mut session = Session::open(layout, Duty::None).await?;
     let mut all = Redriven::default();
     loop {
-        let Some(command) = command(verb, &all)? else { return Ok(exit::USAGE) };
+        let Some(command) = command(verb, which, &all)? else { return Ok(exit::USAGE) };
         let answer: Redriven = session.ask_as(command).await?;
         all.dry_run = answer.dry_run;
         all.add(answer);
@@ -32,8 +35,20 @@ pub async fn redrive(layout: &Layout, verb: &Deliveries, out: &Terminal, json: b
     Ok(if all.count == 0 { exit::NOTHING } else { exit::SUCCEEDED })
 }
 
+/// The delivery and the run that are named, by their whole ids.
+async fn which(layout: &Layout, verb: &Deliveries) -> Result<(Option<Uuid>, Option<Uuid>), Failure> {
+    let Deliveries::Redrive { id, run, namespace, .. } = verb else { return Ok((None, None)) };
+    let delivery_id = ids::whole_if_given(layout, namespace, Thing::Delivery, id.as_ref()).await?;
+    let run_id = ids::whole_if_given(layout, namespace, Thing::Run, run.as_ref()).await?;
+    Ok((delivery_id, run_id))
+}
+
 /// The next command; none of another verb.
-fn command(verb: &Deliveries, so_far: &Redriven) -> Result<Option<Command>, Failure> {
+fn command(
+    verb: &Deliveries,
+    (delivery_id, run_id): (Option<Uuid>, Option<Uuid>),
+    so_far: &Redriven,
+) -> Result<Option<Command>, Failure> {
     let Deliveries::Redrive { id, run, endpoint, since, until, all, dry_run, namespace } = verb else {
         return Ok(None);
     };
@@ -45,8 +60,8 @@ fn command(verb: &Deliveries, so_far: &Redriven) -> Result<Option<Command>, Fail
     }
     Ok(Some(Command::Redrive {
         namespace: namespace.clone(),
-        delivery_id: *id,
-        run_id: *run,
+        delivery_id,
+        run_id,
         endpoint: endpoint.clone(),
         since: *since,
         until: *until,

@@ -6,13 +6,13 @@ use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
 use serde_json::{Value, json};
 
-use super::args::RunArgs;
+use super::args::{RetryArgs, RunArgs};
 use super::failure::Failure;
-use super::output;
 use super::request::{new_key, read_requests};
 use super::session::Session;
 use super::signals::Signals;
-use crate::control::{Command, Fired, List, NamespaceChoice, Thing};
+use super::{ids, output};
+use crate::control::{Command, Fired, List, NamespaceChoice, Order, Thing};
 use crate::exit;
 use crate::render::progress::Progress;
 use crate::render::{Terminal, cycle_summary};
@@ -46,6 +46,13 @@ enum Ended {
     Closed(String),
 }
 
+/// Whether to wait, and how long.
+#[derive(Clone, Copy)]
+struct Waiting {
+    at_most: Option<Duration>,
+    not_at_all: bool,
+}
+
 /// Runs a cycle; the answer is the exit code.
 pub async fn run(layout: &Layout, args: &RunArgs, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
     let requests = args.request.as_deref().map(read_requests).transpose()?.unwrap_or(Value::Null);
@@ -55,14 +62,35 @@ pub async fn run(layout: &Layout, args: &RunArgs, out: &Terminal, as_json: bool)
         return dry_run(layout, Command::DryRun { namespace, run_profile, key }).await;
     }
     let fire = Command::Run { namespace, run_profile, key, requests };
-    if args.no_wait {
+    let at_most = args.wait.map(orbit_core::config::Millis::to_duration);
+    perform(layout, fire, Waiting { at_most, not_at_all: args.no_wait }, (out, as_json)).await
+}
+
+/// Does a run again: a cycle as every other; the answer is the exit code.
+pub async fn retry(layout: &Layout, args: &RetryArgs, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
+    let namespace = args.which.namespace.clone();
+    let run_id = ids::whole(layout, &namespace, Thing::Run, &args.which.id).await?;
+    let key = args.key.clone().unwrap_or_else(|| new_key(&Value::Null));
+    let order = Order::Retry { run_id, from: args.from.step(), key, pinned: args.pinned };
+    let at_most = args.wait.map(orbit_core::config::Millis::to_duration);
+    let waiting = Waiting { at_most, not_at_all: args.no_wait };
+    perform(layout, Command::Operate { namespace, order }, waiting, (out, as_json)).await
+}
+
+async fn perform(
+    layout: &Layout,
+    fire: Command,
+    waiting: Waiting,
+    (out, as_json): (&Terminal, bool),
+) -> Result<u8, Failure> {
+    if waiting.not_at_all {
         return fire_only(layout, fire, as_json).await;
     }
     // Signals first: a TERM that comes while the home opens is a soft stop too.
     let mut signals = Signals::new()?;
     let mut session = Session::open(layout, Duty::RunOnly).await?;
     // From here on the home may be this process's, which then ends what it runs in good order, whatever happens.
-    let watched = fire_and_watch(&mut session, fire, args, out, &mut signals).await;
+    let watched = fire_and_watch(&mut session, fire, waiting.at_most, out, &mut signals).await;
     if session.engine().is_none() && watched.as_ref().is_ok_and(|watched| watched.why == Ended::Signal) {
         output::say("no longer watched; the cycle goes on where it runs");
     }
@@ -95,7 +123,7 @@ async fn fire_only(layout: &Layout, fire: Command, as_json: bool) -> Result<u8, 
 async fn fire_and_watch(
     session: &mut Session,
     fire: Command,
-    args: &RunArgs,
+    wait: Option<Duration>,
     out: &Terminal,
     signals: &mut Signals,
 ) -> Result<Watched, Failure> {
@@ -104,13 +132,7 @@ async fn fire_and_watch(
         output::say("this key was used before; this is what came of it");
     }
     let mut progress = Progress::new(out.progress, out.colour);
-    let watched = watch(
-        session,
-        &fired,
-        args.wait.map(orbit_core::config::Millis::to_duration),
-        (&mut progress, signals),
-    )
-    .await;
+    let watched = watch(session, &fired, wait, (&mut progress, signals)).await;
     progress.finish();
     watched
 }

@@ -26,6 +26,7 @@ use crate::environment::{Environment, EnvironmentError};
 pub use assets::LoadedAsset;
 pub use diagnostic::{Diagnostic, Severity};
 use document::Written;
+pub(crate) use words::suggestion;
 
 /// What a home says.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::run::Step;
 use orbit_store::contract::dispatch::RedriveFrom;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -123,6 +124,22 @@ pub enum Command {
         /// What that is.
         media_type: Option<String>,
     },
+    /// Whole ids by how they begin.
+    Find {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// Of what.
+        thing: Thing,
+        /// Lower case, with dashes.
+        beginning: String,
+    },
+    /// What an operator orders beside what runs by itself.
+    Operate {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// The order.
+        order: Order,
+    },
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -134,6 +151,39 @@ pub enum Command {
     Resume {
         /// Only this namespace.
         namespace: Option<String>,
+    },
+}
+
+/// See [`Command::Operate`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Does a run again; answers as [`Command::Run`].
+    Retry {
+        /// The old run.
+        run_id: Uuid,
+        /// Where to begin.
+        from: Step,
+        /// Names the retry.
+        key: String,
+        /// Under the snapshot of the old run.
+        pinned: bool,
+    },
+    /// Tries a processor.
+    TestProcessor {
+        /// Its name.
+        name: String,
+        /// Label or id of the profile as whose step it is tried.
+        profile: Option<String>,
+        /// The file that it is given, by its absolute path.
+        input: Option<PathBuf>,
+        /// Whether the output stays where the answer says.
+        keep: bool,
+    },
+    /// Lifts the quarantine of a processor.
+    ReleaseProcessor {
+        /// Its name.
+        name: String,
     },
 }
 
@@ -226,7 +276,12 @@ impl Command {
             | Self::Show { .. }
             | Self::Document { .. }
             | Self::Artifact { .. }
+            | Self::Find { .. }
             | Self::Records { .. } => true,
+            Self::Operate { order, .. } => match order {
+                Order::Retry { .. } => true,
+                Order::TestProcessor { .. } | Order::ReleaseProcessor { .. } => false,
+            },
             Self::CancelRun { .. }
             | Self::Redrive { .. }
             | Self::TestEndpoint { .. }

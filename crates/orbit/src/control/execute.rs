@@ -7,7 +7,6 @@ use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
-use orbit_engine::running::Cut;
 use orbit_engine::selection::dry_run;
 use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::record::RecordFilter;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::documents::{self, DocumentPage};
+use super::operate;
 use super::redrive::{self, Redriven};
 use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
 use crate::engine::Engine;
@@ -47,12 +47,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             lists(engine, &namespace, list, PageRequest { cursor, limit }).await
         }
         Command::Show { namespace, thing, id } => {
-            let namespace = choose(engine, namespace.as_deref())?;
-            match thing {
-                Thing::Cycle => value(&namespace.store.cycle(id).await?),
-                Thing::Run => value(&namespace.store.run(id).await?),
-                Thing::Delivery => value(&namespace.store.delivery(id).await?),
-            }
+            show(&*choose(engine, namespace.as_deref())?, thing, id).await
         }
         Command::Document { namespace, kind, reference } => {
             documents::show(engine, &*choose(engine, namespace.as_deref())?, kind, &reference)
@@ -66,8 +61,13 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             value(&json!({ "items": records }))
         }
         Command::CancelRun { namespace, run_id, reason } => {
-            let namespace = choose(engine, namespace.as_deref())?;
-            cancel(&namespace, run_id, &reason).await
+            operate::cancel(&*choose(engine, namespace.as_deref())?, run_id, &reason).await
+        }
+        Command::Find { namespace, thing, beginning } => {
+            operate::find(&*choose(engine, namespace.as_deref())?, thing, &beginning).await
+        }
+        Command::Operate { namespace, order } => {
+            operate::operate(engine, &*choose(engine, namespace.as_deref())?, order).await
         }
         Command::Redrive { namespace, delivery_id, run_id, endpoint, since, until, dry_run, from } => {
             let namespace = choose(engine, namespace.as_deref())?;
@@ -104,7 +104,16 @@ async fn resume(engine: &Engine, namespace: Option<&str>) -> Result<Value, Refus
     Ok(json!({ "halted": false, "changed": changed }))
 }
 
-fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
+async fn show(namespace: &Namespace, thing: Thing, id: Uuid) -> Result<Value, Refusal> {
+    match thing {
+        Thing::Cycle => value(&namespace.store.cycle(id).await?),
+        Thing::Run => value(&namespace.store.run(id).await?),
+        Thing::Delivery => value(&namespace.store.delivery(id).await?),
+    }
+}
+
+/// As it goes over the wire.
+pub(super) fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
     serde_json::to_value(of)
         .map_err(|error| Refusal::failure(format!("the answer cannot be written: {error}")))
 }
@@ -249,17 +258,4 @@ fn document_list(
 ) -> Value {
     let page = DocumentPage { archived, cursor: page.cursor, limit: page.limit };
     documents::list(engine, namespace, kind, &page)
-}
-
-async fn cancel(namespace: &Namespace, run_id: Uuid, reason: &str) -> Result<Value, Refusal> {
-    match namespace.store.cancel_run(run_id, reason, namespace.shared.clock.now()).await? {
-        Some(before) => {
-            namespace.running.cut(run_id, Cut::Cancelled);
-            Ok(json!({ "run_id": run_id, "was": before.name() }))
-        }
-        None => Err(Refusal::usage(
-            format!("run `{run_id}` is finished or does not exist"),
-            "`orbit runs list` shows the runs of this namespace",
-        )),
-    }
 }

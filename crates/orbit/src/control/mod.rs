@@ -8,10 +8,11 @@ pub mod documents;
 pub mod endpoint;
 pub mod execute;
 pub mod lock;
+pub mod operate;
 pub mod redrive;
 pub mod socket;
 
-pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
+pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Order, Refusal, Thing};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use redrive::Redriven;

@@ -7,10 +7,13 @@ use nix::unistd::{AccessFlags, access};
 use orbit_core::config::NamespaceName;
 use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
+use orbit_store::contract::quarantine::QuarantineStore;
 use orbit_store::sqlite::SqliteStore;
 
 use super::Finding;
+use crate::config::LoadedNamespace;
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
+use crate::status::concerns;
 
 /// The folders that the engine writes to.
 pub(super) fn folders(layout: &Layout) -> Vec<Finding> {
@@ -57,9 +60,9 @@ fn writable(folder: &Path) -> Option<Finding> {
 }
 
 /// Who holds the home. If nobody does, the stores that exist are opened and read.
-pub(super) async fn holder(layout: &Layout) -> Vec<Finding> {
+pub(super) async fn holder(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> {
     match Connection::open(layout).await {
-        Ok(mut connection) => return vec![answer_of(&mut connection).await],
+        Ok(mut connection) => return answer_of(&mut connection).await,
         Err(SocketError::NobodyListens) => {}
         Err(error) => {
             return vec![Finding::problem(
@@ -71,12 +74,12 @@ pub(super) async fn holder(layout: &Layout) -> Vec<Finding> {
     }
     // Without the folder nobody can hold the home, and none is made here.
     if !layout.run().exists() {
-        return stores(layout).await;
+        return stores(layout, documents).await;
     }
     match HomeLock::take(layout) {
         Ok(_lock) => {
             let mut findings = vec![Finding::ok("home", "nobody serves this home; `orbit serve` does")];
-            findings.extend(stores(layout).await);
+            findings.extend(stores(layout, documents).await);
             findings
         }
         Err(error @ LockError::Held { .. }) => {
@@ -89,35 +92,58 @@ pub(super) async fn holder(layout: &Layout) -> Vec<Finding> {
     }
 }
 
-async fn answer_of(connection: &mut Connection) -> Finding {
-    match connection.ask(&Command::Status).await {
-        Ok(Answer::Ok(status)) => {
-            let (pid, version) =
-                (status["pid"].as_u64().unwrap_or(0), status["version"].as_str().unwrap_or("?"));
-            if version == env!("CARGO_PKG_VERSION") {
-                return Finding::ok("home", format!("pid {pid} holds this home and answers"));
-            }
-            let message = format!("pid {pid} holds this home with version {version}");
-            Finding::warning(
-                "home",
-                message,
-                format!("restart it with this one: {}", env!("CARGO_PKG_VERSION")),
-            )
-        }
+async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
+    let status = match connection.ask(&Command::Status).await {
+        Ok(Answer::Ok(status)) => status,
         Ok(Answer::Refused(refusal)) => {
-            Finding::problem("store", refusal.message, "look at what `orbit serve` wrote on standard error")
+            let hint = "look at what `orbit serve` wrote on standard error";
+            return vec![Finding::problem("store", refusal.message, hint)];
         }
-        Err(error) => Finding::problem("home", error.to_string(), "look at the process that holds the home"),
+        Err(error) => {
+            let hint = "look at the process that holds the home";
+            return vec![Finding::problem("home", error.to_string(), hint)];
+        }
+    };
+    let (pid, version) = (status["pid"].as_u64().unwrap_or(0), status["version"].as_str().unwrap_or("?"));
+    let mut findings = vec![if version == env!("CARGO_PKG_VERSION") {
+        Finding::ok("home", format!("pid {pid} holds this home and answers"))
+    } else {
+        let message = format!("pid {pid} holds this home with version {version}");
+        let hint = format!("restart it with this one: {}", env!("CARGO_PKG_VERSION"));
+        Finding::warning("home", message, hint)
+    }];
+    for namespace in status["namespaces"].as_array().into_iter().flatten() {
+        let name = namespace["namespace"].as_str().unwrap_or_default();
+        let quarantined = namespace["quarantined"].as_array().into_iter().flatten();
+        findings
+            .extend(quarantined.map(|one| quarantine(name, one["processor"].as_str().unwrap_or_default())));
     }
+    findings
 }
 
-async fn stores(layout: &Layout) -> Vec<Finding> {
+fn quarantine(namespace: &str, processor: &str) -> Finding {
+    let message = format!(
+        "processor `{processor}` of `{namespace}`: the engine died too often in a row during its steps, which fail at once now"
+    );
+    let hint = format!("change its document, or `orbit processors release {processor} -n {namespace}`");
+    Finding::problem("quarantine", message, hint)
+}
+
+async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> {
     let entries = std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok());
     let mut findings = Vec::new();
     for name in names.filter(|name| layout.database(name).exists()) {
         let read = match SqliteStore::open(&layout.database(&name), &name) {
-            Ok(store) => store.halted().await.map(|halt| halt.map(|halt| halt.reason)),
+            Ok(store) => {
+                let quarantined = store.quarantined().await.unwrap_or_default();
+                let documents = documents.iter().find(|loaded| loaded.name == name);
+                let now = quarantined
+                    .iter()
+                    .filter(|one| documents.is_none_or(|loaded| concerns(one, &loaded.snapshot)));
+                findings.extend(now.map(|one| quarantine(name.as_str(), &one.processor)));
+                store.halted().await.map(|halt| halt.map(|halt| halt.reason))
+            }
             Err(error) => Err(error),
         };
         findings.push(match read {

@@ -24,7 +24,7 @@ use crate::render::units::counted;
 /// What was found in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where: `home`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `tls` or `kernel`.
+    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `tls` or `kernel`.
     pub area: &'static str,
     /// How bad it is.
     pub level: Level,
@@ -68,8 +68,8 @@ impl Finding {
 /// Looks everywhere.
 pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let mut findings = home::folders(layout);
-    findings.extend(home::holder(layout).await);
     let loaded = load(layout.home());
+    findings.extend(home::holder(layout, &loaded.namespaces).await);
     findings.extend(configuration(&loaded.problems));
     let environment = match Environment::load(layout.home()) {
         Ok((environment, warnings)) => {

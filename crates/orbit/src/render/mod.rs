@@ -17,6 +17,7 @@ mod status;
 mod story;
 mod summary;
 pub mod text;
+mod trial;
 pub mod units;
 
 pub use cycle::cycle;
@@ -29,6 +30,7 @@ pub use schedule::schedule_preview;
 pub use status::status;
 pub use story::{story, story_line};
 pub use summary::cycle_summary;
+pub use trial::processor_trial;
 
 use std::fmt::Write;
 

@@ -7,11 +7,13 @@ use super::text::{clean, fit, pad, short};
 use super::units::moment;
 
 /// Fields of a body, or of the event in it, that say most, in the order in which they are shown. Whatever else a body holds is in the JSON.
-const TELLING: [&str; 29] = [
+const TELLING: [&str; 31] = [
     "label",
     "initiation",
     "run_profile",
     "profile",
+    "processor",
+    "crashes_in_a_row",
     "trigger",
     "nominal",
     "step",
@@ -42,7 +44,7 @@ const TELLING: [&str; 29] = [
 const FACTS_MAX: usize = 7;
 /// Columns of one fact.
 const FACT_COLUMNS_MAX: usize = 100;
-/// Columns of a kind: the longest are `initiation_released` and `selection_exhausted`.
+/// Columns of a kind: the longest but `processor_quarantined` are `initiation_released` and `selection_exhausted`.
 const KIND_COLUMNS: usize = 19;
 
 /// Time, position, kind, what it is about and the most useful facts.

@@ -105,6 +105,17 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
             _ = writeln!(shown, "  {}", out.paint(Tone::Watch, &told));
         }
     }
+    for quarantine in items(namespace, "quarantined") {
+        let (processor, crashes) = (text(quarantine, "processor"), text(quarantine, "crashes"));
+        let told = format!(
+            "processor `{processor}` is quarantined: the engine died {crashes} times in a row during its steps"
+        );
+        _ = writeln!(
+            shown,
+            "  {}\n    hint: change its document, or `orbit processors release {processor}`",
+            out.paint(Tone::Bad, &told)
+        );
+    }
     for firing in items(namespace, "next_firings") {
         let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
         // In the column of the block above, whose widest name is `deliveries`.
@@ -177,6 +188,7 @@ mod tests {
                         "fourth": { "state": "closed", "failures": 2, "failing_since": "2026-11-25T11:00:00Z" } } },
                 "permits": { "used": 2, "limit": null, "full": [
                     { "limit": "run_profile", "name": "daily", "used": 2, "most": 2 }, { "limit": "processor", "name": "narrate", "used": 3, "most": 1 }] },
+                "quarantined": [{ "processor": "two", "settings": "sha256:aa", "crashes": 6, "since": "2026-11-25T11:58:00Z" }],
                 "next_firings": [{ "run_profile": "daily", "nominal": "2026-11-25T18:00:00Z", "due": "2026-11-25T18:01:00Z" }],
             }] });
         let expected = "\
@@ -203,6 +215,8 @@ namespace studio  closed
   endpoint `fourth` has accepted nothing since 1h ago
   endpoint `mirror` seems to be down: nothing is sent to it; the next try is in 30s; it has accepted nothing since 2h ago
   endpoint `third` seems to be down: one delivery finds out
+  processor `two` is quarantined: the engine died 6 times in a row during its steps
+    hint: change its document, or `orbit processors release two`
   next        daily  in 6h
 ";
         assert_eq!(status(&answer, &terminal(Some(100))), expected);

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::delivery::{next_attempt, receipts, redrive};
-use super::fields::{between, count, items, moment, some_text, text, time, told};
+use super::fields::{between, count, items, moment, scalar, some_text, text, time, told};
 use super::record::facts;
 use super::text::{clean, pad, short};
 use super::units::{bytes, duration, time_of_day};
@@ -81,6 +81,8 @@ fn head(run: &Value, records: &[Value], out: &Terminal) -> String {
             ("profile", text(run, "profile")),
             ("run profile", text(run, "run_profile")),
             ("cycle", text(run, "cycle_id")),
+            ("retry of", retry_of(run).unwrap_or_default()),
+            ("retried by", items(run, "retried_by").iter().filter_map(scalar).collect::<Vec<_>>().join(", ")),
             ("nominal", moment(run, "nominal_time")),
             ("snapshot", short(&text(run, "snapshot"))),
             ("started", moment(run, "started_at")),
@@ -112,6 +114,12 @@ fn waited(run: &Value, records: &[Value]) -> String {
         Some(format!("{} for {what}", duration(SignedDuration::from_millis(ms))))
     });
     told.collect::<Vec<_>>().join(", ")
+}
+
+/// The run that this one does again, and where it began.
+fn retry_of(run: &Value) -> Option<String> {
+    let old = some_text(run, "retry_of")?;
+    Some(some_text(run, "from").map_or(old.clone(), |step| format!("{old}, from {step}")))
 }
 
 fn step_line(step: &Value, usage: &Value, out: &Terminal) -> String {
@@ -297,7 +305,13 @@ deliveries
         run["steps"][0]["bytes"] = Value::Null;
         run["steps"][0]["digest"] = Value::Null;
         run["steps"][0]["media_type"] = Value::Null;
+        run["retry_of"] = json!("00000000-0000-5000-8000-000000000002");
+        run["from"] = json!("tier3");
+        run["retried_by"] = json!(["00000000-0000-5000-8000-000000000003"]);
         let text = story(&run, &records()[..3], &terminal(Some(60)));
+        let cited = "  retry of     00000000-0000-5000-8000-000000000002, from tier3
+  retried by   00000000-0000-5000-8000-000000000003\n";
+        assert!(text.contains(cited), "{text}");
         let expected = "
 steps
   tier1      failed       2.5s    2 attempts

@@ -129,6 +129,8 @@ CREATE TABLE runs (
     artifact_digest     TEXT,                -- the newest output: the next step's input, in the end what is owed
     artifact_bytes      INTEGER,
     artifact_media_type TEXT,
+    retry_of            TEXT,                -- the run that this one does again
+    start_step          TEXT,                -- where it began, if not at tier 1; its input was the artifact then
     started_at          INTEGER NOT NULL,
     finished_at         INTEGER,
     batch_key           TEXT,                -- of a ready run that waits for a batch: what its group has in common
@@ -137,6 +139,7 @@ CREATE TABLE runs (
 ) STRICT;
 CREATE INDEX runs_of_cycle ON runs (cycle_id, state);
 CREATE INDEX runs_by_state ON runs (state);
+CREATE INDEX runs_of_retry ON runs (retry_of, ordinal) WHERE retry_of IS NOT NULL;
 -- In the order in which a lane's runs start, first attempts and further ones apart: a door may be open to one of them only.
 CREATE INDEX runs_ready ON runs (lane, (attempt > 0), priority DESC, ordinal) WHERE state = 'ready' AND batch_key IS NULL;
 CREATE INDEX runs_due ON runs (lane, due_at, ordinal) WHERE state = 'waiting';
@@ -225,3 +228,12 @@ CREATE TABLE halts (
     lifted_at INTEGER              -- null while it is in force
 ) STRICT;
 CREATE UNIQUE INDEX halts_in_force ON halts (lifted_at IS NULL) WHERE lifted_at IS NULL;
+
+-- Crashes in a row during steps of a processor, none of them done in between. A cache of the log: each record of a crash says the new count.
+CREATE TABLE processor_crashes (
+    processor      TEXT NOT NULL,
+    settings       TEXT NOT NULL,       -- the digest of what its document said
+    crashes        INTEGER NOT NULL,
+    quarantined_at INTEGER,             -- when they were too many; null before
+    PRIMARY KEY (processor, settings)
+) STRICT, WITHOUT ROWID;

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dispatch;
 pub mod governance;
 pub mod normalize;
+pub mod quarantine;
 pub mod record;
 pub mod schedule;
 pub mod selection;
@@ -24,6 +25,7 @@ pub trait Store:
     + normalize::NormalizeStore
     + dispatch::DispatchStore
     + governance::GovernanceStore
+    + quarantine::QuarantineStore
     + record::RecordStore
     + view::StoreView
     + Send

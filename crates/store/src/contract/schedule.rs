@@ -37,7 +37,7 @@ pub struct NewCycle {
     pub snapshot: Digest,
     /// Wait until no other cycle of the run profile is active.
     pub queued: bool,
-    /// Execution requests to run instead of selecting, as a JSON array; null to select.
+    /// Execution requests to run instead of selecting, kept as it is; null to select.
     pub preset: Value,
     /// Why it fires, for the record (an object).
     pub detail: Value,

@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::run::Step;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Claim, StoreError};
+use super::{Artifact, Claim, StoreError};
 
 /// A cycle that this caller alone may select for.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +22,7 @@ pub struct ClaimedCycle {
     pub nominal: Timestamp,
     /// The snapshot it is pinned to.
     pub snapshot: Digest,
-    /// Execution requests to run instead of selecting, as a JSON array; null to select.
+    /// Execution requests to run instead of selecting, as it was fired with; null to select.
     pub preset: Value,
     /// The initiation, if a crash came between taking it and admitting the runs.
     pub initiation: Option<Initiation>,
@@ -92,6 +93,19 @@ pub struct NewRun {
     pub request: Value,
     /// The instruction or request could not be made; the run fails at once with this message.
     pub rejected: Option<String>,
+    /// The run that this one does again.
+    pub retry_of: Option<Uuid>,
+    /// Where it begins, if not at tier 1.
+    pub start: Option<Start>,
+}
+
+/// The step at which a run begins, and what the steps before it would have given.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Start {
+    /// The step.
+    pub step: Step,
+    /// Its input; the blob is durable.
+    pub input: Artifact,
 }
 
 /// See the module.

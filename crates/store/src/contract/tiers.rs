@@ -10,6 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::dispatch::NewDelivery;
+use super::quarantine::Quarantine;
 use super::{Artifact, Claim, Evidence, OpenDoors, Recovered, StoreError};
 
 /// A step that this caller alone may do.
@@ -35,6 +36,8 @@ pub struct ClaimedStep {
     pub input: Option<Artifact>,
     /// When the run must have an artifact.
     pub deadline_at: Timestamp,
+    /// Why the step must not be done, if its processor is quarantined.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What a claim may take.
@@ -111,7 +114,8 @@ pub enum StepCommitted {
 /// See the module.
 #[async_trait]
 pub trait RunStore {
-    /// Takes the store over for this process: every older claim is free. A step that was under way is interrupted by a crash, a delivery attempt without an
+    /// Takes the store over for this process: every older claim is free. A step that was under way is interrupted by a crash, which counts against its
+    /// processor (see [`super::quarantine`]), a delivery attempt without an
     /// answer has the receipt `unknown`, a cycle that was being selected waits again. A `node_started` record with `detail` tells what was found.
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError>;
 

@@ -4,11 +4,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Breaker, Health};
+use orbit_core::run::Step;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::selection::Initiation;
 
 /// A page of a list, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,6 +59,12 @@ pub struct RunView {
     pub initiation: String,
     /// The instant that its cycle stands for.
     pub nominal_time: Timestamp,
+    /// The run that this one does again.
+    pub retry_of: Option<Uuid>,
+    /// The step at which it began, if not tier 1.
+    pub from: Option<Step>,
+    /// Runs that do this one again, oldest first.
+    pub retried_by: Vec<Uuid>,
     /// When it was admitted.
     pub started_at: Timestamp,
     /// When it was finished.
@@ -65,6 +73,26 @@ pub struct RunView {
     pub steps: Vec<StepView>,
     /// What it owes.
     pub deliveries: Vec<DeliveryView>,
+}
+
+/// What a run was asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRequest {
+    /// The execution request; null if it could not be made.
+    pub request: Value,
+    /// The initiation of its cycle.
+    pub initiation: Option<Initiation>,
+}
+
+/// What has an id that people type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identified {
+    /// Cycles.
+    Cycle,
+    /// Runs.
+    Run,
+    /// Deliveries.
+    Delivery,
 }
 
 /// A step of a run.
@@ -257,6 +285,15 @@ pub trait StoreView {
     async fn runs(&self, cycle_id: Option<Uuid>, page: PageRequest) -> Result<Page<RunView>, StoreError>;
     /// A run.
     async fn run(&self, run_id: Uuid) -> Result<Option<RunView>, StoreError>;
+    /// What a run was asked to do.
+    async fn run_request(&self, run_id: Uuid) -> Result<Option<RunRequest>, StoreError>;
+    /// Up to `limit` ids whose text begins so (lower case, with dashes), in the order of their texts.
+    async fn ids_that_begin(
+        &self,
+        of: Identified,
+        beginning: &str,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, StoreError>;
     /// Deliveries, in one state if it is given.
     async fn deliveries(
         &self,

@@ -16,6 +16,7 @@ mod endpoint;
 mod governance;
 mod lanes;
 mod normalize;
+mod quarantine;
 mod record;
 mod redrive;
 mod schedule;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Micros, Text};
+use super::columns::{self, Json, Length, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
@@ -86,7 +86,8 @@ fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
     Ok(Some(claimed))
 }
 
-fn initiation_of(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Initiation>> {
+/// The initiation of a cycle, if it has one.
+pub(super) fn initiation_of(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Initiation>> {
     let sql = "SELECT initiation_id, label, weight, metadata, hash FROM initiations WHERE cycle_id = ?1";
     let read = |row: &Row<'_>| {
         Ok(Initiation {
@@ -190,7 +191,7 @@ fn admit(tx: &Connection, claim: Claim, runs: &[NewRun], now: Timestamp) -> Atte
             cycle_id: claim.id,
             profile_id: new.profile_id,
             snapshot,
-            state: RunState::admitted(),
+            state: new.start.as_ref().map_or(RunState::admitted(), |start| RunState::admitted_at(start.step)),
             token: 0,
             deadline_at: new.deadline_at,
         };
@@ -215,8 +216,10 @@ fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, no
     let state = transition::columns_of(&run.state);
     let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request)?;
     let lane = state.to_start.and_then(|step| lanes[step.name()].as_i64());
+    let input = new.start.as_ref().map(|start| &start.input);
     let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,
-        deadline_at, started_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        deadline_at, started_at, retry_of, start_step, artifact_digest, artifact_bytes, artifact_media_type)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     tx.prepare_cached(sql)?.execute(params![
         Text(run.id),
         Text(run.cycle_id),
@@ -230,16 +233,27 @@ fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, no
         new.priority,
         Micros(run.deadline_at),
         Micros(now),
+        new.retry_of.map(Text),
+        new.start.as_ref().map(|start| start.step.name()),
+        input.map(|input| Text(input.digest)),
+        input.map(|input| Length(input.bytes)),
+        input.map(|input| &input.media_type),
     ])?;
     tx.prepare_cached("INSERT INTO run_requests (run_id, request, lanes) VALUES (?1, ?2, ?3)")?
         .execute(params![Text(run.id), Json(&new.request), Json(lanes)])?;
-    let body = json!({
+    let mut body = facts(json!({
         "profile": new.profile,
         "priority": new.priority,
         "deadline_at": new.deadline_at,
         "request": new.request,
-    });
-    fact(tx, now, Kind::RunAdmitted, run.subject(), facts(body))
+    }));
+    if let Some(retry_of) = new.retry_of {
+        body.insert("retry_of".to_owned(), json!(retry_of));
+    }
+    if let Some(start) = &new.start {
+        body.insert("start".to_owned(), json!(start));
+    }
+    fact(tx, now, Kind::RunAdmitted, run.subject(), body)
 }
 
 fn fail(tx: &Connection, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {

@@ -15,7 +15,7 @@ use super::normalize::{self, Done};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
-use super::{SqliteStore, cycle, lanes, token};
+use super::{SqliteStore, cycle, lanes, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
@@ -122,9 +122,10 @@ pub(super) fn start(tx: &Connection, run: &mut Run, told: Told<'_>, now: Timesta
     let (step, attempt) = (progress.step, progress.started + 1);
     run.token = token::next(tx)?;
     let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
-            l.profile_id, l.run_profile_id, l.processor
+            coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
         FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = ?1";
-    let (claimed, admitted) = tx.prepare_cached(sql)?.query_row([Text(run.id)], |row| {
+    let quarantine = quarantine::of_step(tx, run.id, step)?;
+    let (claimed, admitted, is_first_step) = tx.prepare_cached(sql)?.query_row([Text(run.id)], |row| {
         let claimed = ClaimedStep {
             claim: Claim { id: run.id, token: run.token },
             cycle_id: run.cycle_id,
@@ -136,14 +137,17 @@ pub(super) fn start(tx: &Connection, run: &mut Run, told: Told<'_>, now: Timesta
             failed: progress.failed,
             input: artifact(row)?,
             deadline_at: run.deadline_at,
+            quarantine,
         };
-        Ok((claimed, columns::instant(row, "started_at")?))
+        let is_first_step = row.get::<_, String>("first_step")? == step.name();
+        Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
     })?;
     tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
         .execute(params![Text(run.id), run.token])?;
     let mut body = attempt_facts(run.id, step, attempt);
     body.extend(told.more);
-    if let Some(waits) = told.waits.filter(|_| (step, attempt) == (Step::Tier1, 1)) {
+    // A run that does an old one again may begin at a later step.
+    if let Some(waits) = told.waits.filter(|_| attempt == 1 && is_first_step) {
         body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
     }
     transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now)?;
@@ -177,7 +181,26 @@ fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestam
     }
     body.extend(facts(serde_json::json!({ "batch_place": commit.batch, "work": commit.work })));
     body.retain(|_, value| !value.is_null());
+    let mut crash = quarantine::Crash::default();
+    match commit.event {
+        RunEvent::StepInterrupted { step, cause: Interruption::Crash } => {
+            body.extend(crash.count(tx, run.id, step)?);
+        }
+        RunEvent::StepSucceeded { step, .. } => quarantine::clear(tx, run.id, step)?,
+        RunEvent::StepInterrupted {
+            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch,
+            ..
+        }
+        | RunEvent::StepStarted { .. }
+        | RunEvent::StepFailed { .. }
+        | RunEvent::SynthesisFailed { .. }
+        | RunEvent::DeliverySettled { .. }
+        | RunEvent::Redriven { .. }
+        | RunEvent::Cancelled { .. }
+        | RunEvent::DeadlinePassed { .. } => {}
+    }
     transition::apply(tx, &mut run, &commit.event, body, now)?;
+    crash.judge(tx, now)?;
     if let Some(place) = &commit.batch {
         normalize::wait(tx, run.id, place)?;
     }
@@ -258,14 +281,17 @@ fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
 fn recover(tx: &Connection, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
     let epoch = token::raise_epoch(tx)?;
     let mut recovered = Recovered::default();
+    let mut crash = quarantine::Crash::default();
     for run_id in ids(tx, "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal", ())? {
         let mut run = transition::load_known(tx, run_id)?;
         let RunState::Working { progress } = run.state else { continue };
         let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Crash };
-        let of = attempt_facts(run_id, progress.step, progress.started);
+        let mut of = attempt_facts(run_id, progress.step, progress.started);
+        of.extend(crash.count(tx, run_id, progress.step)?);
         transition::apply(tx, &mut run, &event, of, now)?;
         recovered.steps_interrupted += 1;
     }
+    crash.judge(tx, now)?;
     recovered.attempts_unknown = settle::answers_lost(tx, now)?;
     let reclaimed = tx.execute(cycle::WAIT_AGAIN, ())?;
     recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);

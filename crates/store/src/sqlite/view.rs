@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use rusqlite::types::Value as Parameter;
-use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use uuid::Uuid;
 
 use super::columns::{self, Text};
@@ -13,7 +13,8 @@ use super::fault::Attempt;
 use super::{SqliteStore, endpoint, record, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    Counts, CycleView, DeliveryView, EndpointView, InitiationView, Page, PageRequest, RunView, StoreView,
+    Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest, RunRequest,
+    RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -51,6 +52,35 @@ impl StoreView for SqliteStore {
     async fn run(&self, run_id: Uuid) -> Result<Option<RunView>, StoreError> {
         let namespace = self.namespace.to_string();
         self.read(move |tx| view_run::find(tx, &namespace, run_id)).await
+    }
+
+    async fn run_request(&self, run_id: Uuid) -> Result<Option<RunRequest>, StoreError> {
+        self.read(move |tx| view_run::request(tx, run_id)).await
+    }
+
+    async fn ids_that_begin(
+        &self,
+        of: Identified,
+        beginning: &str,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, StoreError> {
+        let (from, to) = (beginning.to_owned(), format!("{beginning}g"));
+        self.read(move |tx| {
+            // From a text to what comes after every id that begins with it: the unique index serves.
+            let sql = match of {
+                Identified::Cycle => {
+                    "SELECT cycle_id AS id FROM cycles WHERE cycle_id >= ?1 AND cycle_id < ?2"
+                }
+                Identified::Run => "SELECT run_id AS id FROM runs WHERE run_id >= ?1 AND run_id < ?2",
+                Identified::Delivery => {
+                    "SELECT delivery_id AS id FROM deliveries WHERE delivery_id >= ?1 AND delivery_id < ?2"
+                }
+            };
+            let mut statement = tx.prepare_cached(&format!("{sql} ORDER BY id LIMIT ?3"))?;
+            let ids = statement.query_map(params![from, to, limit], |row| columns::id(row, "id"))?;
+            Ok(ids.collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     async fn deliveries(

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent};
 use orbit_core::normalize::BatchPlace;
 use orbit_core::run::{AfterFailure, Ending, Interruption, Outcome, RunEvent, RunState, Step};
 use orbit_store::Store;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
+use orbit_store::contract::quarantine::Quarantine;
 use orbit_store::contract::record::StoredRecord;
-use orbit_store::contract::selection::Taken;
+use orbit_store::contract::selection::{Start, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommitted};
 use orbit_store::contract::view::{DeliveryView, EndpointView, RunView};
 use orbit_store::sqlite::SqliteStore;
@@ -17,8 +19,8 @@ use serde_json::Value;
 
 use crate::conformance::normalize::{claim_batch, place, waits};
 use crate::conformance::world::{
-    OPEN, RUN_PROFILE, World, answer, at, choice, commit, cycle, dead, done, failed, log_is_whole, namespace,
-    rule, run, succeeded,
+    OPEN, RUN_PROFILE, World, answer, artifact, at, choice, commit, cycle, dead, done, failed, log_is_whole,
+    namespace, rule, run, succeeded,
 };
 
 /// Folds every run's events and compares; then the deliveries, steps and cycles that follow from them.
@@ -29,7 +31,7 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
     let mut waiting = BTreeMap::new();
     for record in records {
         match record.kind.as_str() {
-            "run_admitted" => drop(states.insert(record.run_id.unwrap(), RunState::admitted())),
+            "run_admitted" => drop(states.insert(record.run_id.unwrap(), admitted(&record.body))),
             "cycle_finished" => {
                 drop(outcomes.insert(record.cycle_id.unwrap(), record.body["outcome"].clone()));
             }
@@ -72,6 +74,7 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
             assert_eq!(outcomes[&row.cycle_id], Value::from(expected));
         }
     }
+    assert_eq!(quarantined(records), store.quarantined().await.unwrap());
     assert_eq!(attempts, receipts + under_way, "one receipt an attempt, but for those under way");
     endpoints_are_what_the_log_says(store, records).await;
 }
@@ -123,6 +126,49 @@ fn event_of_endpoint(record: &StoredRecord) -> Option<HealthEvent> {
     })
 }
 
+/// A run begins at tier 1, or where its admission says.
+fn admitted(body: &Value) -> RunState {
+    let step = serde_json::from_value(body["start"]["step"].clone());
+    step.map_or(RunState::admitted(), RunState::admitted_at)
+}
+
+/// Each record of a crash says the new count; a step that is done and a release take it back.
+fn quarantined(records: &[StoredRecord]) -> Vec<Quarantine> {
+    let mut requests = BTreeMap::new();
+    let mut since = BTreeMap::<(String, Digest), Quarantine>::new();
+    for StoredRecord { kind, body, run_id, at, .. } in records {
+        let named = |of: &Value, name: &str| {
+            let settings = serde_json::from_value(of["settings"].clone());
+            Some((of[name].as_str()?.to_owned(), settings.unwrap()))
+        };
+        match kind.as_str() {
+            "run_admitted" => drop(requests.insert(run_id.unwrap(), body["request"]["steps"].clone())),
+            "step_succeeded" => {
+                let steps = requests[&run_id.unwrap()].as_array();
+                let step = steps.and_then(|steps| steps.iter().find(|step| step["step"] == body["step"]));
+                if let Some(key) = step.and_then(|step| named(&step["processor"], "name")) {
+                    since.remove(&key);
+                }
+            }
+            "processor_quarantined" => {
+                let (processor, settings) = named(body, "processor").unwrap();
+                let crashes = serde_json::from_value(body["crashes_in_a_row"].clone()).unwrap();
+                let quarantine = Quarantine { processor: processor.clone(), settings, crashes, since: *at };
+                since.insert((processor, settings), quarantine);
+            }
+            "step_interrupted" => {
+                // One that was claimed before the quarantine and interrupted after it.
+                if let Some(one) = named(body, "processor").and_then(|key| since.get_mut(&key)) {
+                    one.crashes = serde_json::from_value(body["crashes_in_a_row"].clone()).unwrap();
+                }
+            }
+            "processor_released" => drop(since.remove(&named(body, "processor").unwrap())),
+            _ => {}
+        }
+    }
+    since.into_values().collect()
+}
+
 fn agrees_with_deliveries(row: &RunView, state: &RunState) {
     let count = |states: &[&str]| {
         let is = |delivery: &&DeliveryView| states.contains(&&*delivery.state);
@@ -153,7 +199,7 @@ fn agrees_with_steps(row: &RunView, state: &RunState) {
 /// One call of the contract, with what it needs to choose.
 #[derive(Clone, Debug)]
 enum Call {
-    Admit { runs: u32, rejected: bool },
+    Admit { runs: u32, rejected: bool, from: u8 },
     ClaimSteps { limit: u32 },
     ClaimBatch,
     CommitStep { which: usize, how: u8, claim_next: bool },
@@ -166,13 +212,15 @@ enum Call {
     Recover,
     Expire,
     Redrive { endpoint: Option<u8> },
+    Release { processor: bool },
     Pass { seconds: i64 },
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     // Weighted so that most runs reach their deliveries, and every way to be cut short happens to some.
     let call = prop_oneof![
-        6 => (1..4_u32, any::<bool>()).prop_map(|(runs, rejected)| Call::Admit { runs, rejected }),
+        6 => (1..4_u32, any::<bool>(), 0..9_u8)
+            .prop_map(|(runs, rejected, from)| Call::Admit { runs, rejected, from }),
         12 => (1..4_u32).prop_map(|limit| Call::ClaimSteps { limit }),
         4 => Just(Call::ClaimBatch),
         24 => (any::<usize>(), 0..14_u8, any::<bool>())
@@ -186,6 +234,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         2 => Just(Call::Recover),
         2 => Just(Call::Expire),
         4 => proptest::option::of(0..2_u8).prop_map(|endpoint| Call::Redrive { endpoint }),
+        1 => any::<bool>().prop_map(|processor| Call::Release { processor }),
         4 => (1..400_i64).prop_map(|seconds| Call::Pass { seconds }),
     ];
     proptest::collection::vec(call, 1..240)
@@ -213,7 +262,7 @@ impl History<'_> {
     async fn call(&mut self, call: Call) {
         let (store, now) = (self.world.store, at(self.now));
         match call {
-            Call::Admit { runs, rejected } => self.admit(runs, rejected).await,
+            Call::Admit { runs, rejected, from } => self.admit(runs, rejected, from).await,
             Call::ClaimSteps { limit } => {
                 self.steps.extend(store.claim_steps(Free::of(limit, OPEN), now).await.unwrap());
             }
@@ -244,11 +293,15 @@ impl History<'_> {
                 let endpoint = endpoint.map(|endpoint| ENDPOINTS[usize::from(endpoint)].to_owned());
                 self.world.redrive(RedriveFilter { endpoint, ..RedriveFilter::default() }, now).await;
             }
+            Call::Release { processor } => {
+                let processor = if processor { "first" } else { "second" };
+                store.release_processor(processor, now).await.unwrap();
+            }
             Call::Pass { seconds } => self.now += seconds,
         }
     }
 
-    async fn admit(&mut self, runs: u32, rejected: bool) {
+    async fn admit(&mut self, runs: u32, rejected: bool, from: u8) {
         let (store, now) = (self.world.store, at(self.now));
         self.cycles += 1;
         store.fire(cycle(self.cycles), now).await.unwrap();
@@ -258,7 +311,11 @@ impl History<'_> {
             store.take_initiation(claimed.claim, choice(&claimed, &[&label], rule()), now).await.unwrap();
         assert!(matches!(taken, Taken::Initiation(_)));
         let mut runs: Vec<_> = (0..runs).map(|number| run(&claimed, number, now)).collect();
-        runs[0].rejected = rejected.then(|| "no such key".to_owned());
+        let step = [Step::Tier2, Step::Tier3, Step::Normalize].get(usize::from(from)).copied();
+        runs[0].retry_of = self.runs.last().copied();
+        runs[0].start = step.map(|step| Start { step, input: artifact("of an older run") });
+        // Whatever begins later has a request.
+        runs[0].rejected = (rejected && step.is_none()).then(|| "no such key".to_owned());
         self.runs.extend(runs.iter().map(|run| run.run_id));
         assert!(store.admit(claimed.claim, runs, now).await.unwrap());
     }

@@ -7,6 +7,7 @@ pub(crate) mod endpoints;
 pub(crate) mod fairness;
 pub(crate) mod normalize;
 pub(crate) mod ordered;
+pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod redrive;
 pub(crate) mod schedule;
@@ -42,6 +43,7 @@ macro_rules! conformance {
                 the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, the_first_new_candidate_is_taken,
                 scopes_and_windows, an_outcome_in_release_on_frees_the_candidate, a_crash_between_taking_and_admitting,
                 a_failed_selection_ends_the_cycle, a_rejected_run_fails_at_once, a_preset_needs_no_initiation,
+                a_retry_begins_where_it_is_told_and_cites_the_old_run,
             }
             tiers::{
                 a_run_goes_through_its_steps, claims_follow_priority_and_doors, a_failed_step_waits_and_gives_up,
@@ -78,7 +80,14 @@ macro_rules! conformance {
             recovery::{
                 work_under_way_is_taken_over, a_step_may_be_interrupted_so_often, a_finished_world_recovers_nothing,
             }
-            view::{ pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story }
+            quarantine::{
+                crashes_in_a_row_quarantine_a_processor, a_step_that_is_done_takes_crashes_back,
+                a_crash_counts_once_and_only_what_was_under_way,
+            }
+            view::{
+                pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,
+                ids_are_found_by_how_they_begin,
+            }
         }
     };
 }

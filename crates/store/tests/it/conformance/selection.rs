@@ -2,11 +2,11 @@
 
 use orbit_core::digest::Digest;
 use orbit_core::run::{AfterFailure, Step};
-use orbit_store::contract::selection::{TakeRule, Taken};
+use orbit_store::contract::selection::{Start, TakeRule, Taken};
 use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
 
-use super::world::{World, at, choice, cycle, cycle_id, failed, rule, run, snapshot};
+use super::world::{World, artifact, at, choice, cycle, cycle_id, done, failed, rule, run, snapshot};
 
 async fn take(
     world: &World<'_>,
@@ -201,5 +201,32 @@ pub(crate) async fn a_preset_needs_no_initiation(world: &World<'_>) {
     let view = world.store.cycle(cycle_id(1)).await.unwrap().unwrap();
     assert_eq!((&*view.state, view.initiation.as_deref()), ("running", Some("asked")));
     let admitted = world.log_of("run_admitted").await;
-    assert_eq!(admitted[0].body["request"], json!({ "initiation": { "label": "asked" }, "number": 0 }));
+    assert_eq!(admitted[0].body["request"]["number"], 0);
+}
+
+pub(crate) async fn a_retry_begins_where_it_is_told_and_cites_the_old_run(world: &World<'_>) {
+    let old = world.admitted(1, 1, at(0)).await[0];
+    world.store.cancel_run(old, "by hand", at(1)).await.unwrap();
+    world.fire(2, at(2)).await;
+    let claimed = world.claim_cycle(at(2)).await;
+    world.store.take_initiation(claimed.claim, choice(&claimed, &["again"], rule()), at(2)).await.unwrap();
+    let mut new = run(&claimed, 0, at(2));
+    new.retry_of = Some(old);
+    new.start = Some(Start { step: Step::Tier3, input: artifact("of tier 2") });
+    let run_id = new.run_id;
+    assert!(world.store.admit(claimed.claim, vec![new], at(2)).await.unwrap());
+    let admitted = world.log_of("run_admitted").await.pop().unwrap();
+    assert_eq!((&admitted.body["retry_of"], &admitted.body["start"]["step"]), (&json!(old), &json!("tier3")));
+    let view = world.store.run(run_id).await.unwrap().unwrap();
+    assert_eq!((view.retry_of, view.from, view.steps.len()), (Some(old), Some(Step::Tier3), 0));
+    assert_eq!(world.store.run(old).await.unwrap().unwrap().retried_by, [run_id]);
+    let step = world.claim_step(at(3)).await;
+    assert_eq!(
+        (step.step, step.attempt, step.input.as_ref()),
+        (Step::Tier3, 1, Some(&artifact("of tier 2")))
+    );
+    world.commit(&step, done(&step, &[]), at(4)).await;
+    assert_eq!(world.state_of_run(run_id).await.1.as_deref(), Some("succeeded"));
+    let request = world.store.run_request(run_id).await.unwrap().unwrap();
+    assert_eq!((&request.request["number"], &*request.initiation.unwrap().label), (&json!(0), "again"));
 }

@@ -2,7 +2,7 @@
 
 use orbit_core::run::Step;
 use orbit_store::contract::dispatch::Settle;
-use orbit_store::contract::view::{Page, PageRequest};
+use orbit_store::contract::view::{Identified, Page, PageRequest};
 use uuid::Uuid;
 
 use super::world::{RUN_PROFILE, World, answer, artifact, at, cycle_id, done, snapshot, succeeded};
@@ -86,4 +86,25 @@ pub(crate) async fn views_tell_the_story(world: &World<'_>) {
     assert_eq!(world.store.run(Uuid::from_u128(404)).await.unwrap(), None);
     assert_eq!(world.store.delivery(Uuid::from_u128(404)).await.unwrap(), None);
     assert_eq!(world.store.cycle(Uuid::from_u128(404)).await.unwrap(), None);
+}
+
+pub(crate) async fn ids_are_found_by_how_they_begin(world: &World<'_>) {
+    let run_id = world.dispatching(1, &["archive"], at(0)).await;
+    let delivery_id = orbit_core::id::delivery_id(run_id, "archive");
+    let all =
+        [(Identified::Cycle, cycle_id(1)), (Identified::Run, run_id), (Identified::Delivery, delivery_id)];
+    for (of, id) in all {
+        let text = id.to_string();
+        for length in [8, 13, 36] {
+            assert_eq!(
+                world.store.ids_that_begin(of, &text[..length], 9).await.unwrap(),
+                [id],
+                "{of:?} {length}"
+            );
+        }
+        assert!(world.store.ids_that_begin(of, &text, 0).await.unwrap().is_empty());
+        // The next text of the same length.
+        let other = if text.starts_with('0') { "1" } else { "0" };
+        assert!(world.store.ids_that_begin(of, other, 9).await.unwrap().is_empty(), "{of:?}");
+    }
 }

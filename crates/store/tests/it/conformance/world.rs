@@ -88,6 +88,22 @@ pub(crate) fn choice(cycle: &ClaimedCycle, labels: &[&str], rule: TakeRule) -> C
     Choice { candidates, rule, report: json!({ "seen": labels.len() }) }
 }
 
+/// As in an execution request: two processors, of which `second` does all but the first step.
+fn steps() -> Value {
+    let step = |step: &str, name: &str| json!({ "step": step, "processor": { "name": name, "settings": settings(name) } });
+    json!([
+        step("tier1", "first"),
+        step("tier2", "second"),
+        step("tier3", "second"),
+        step("normalize", "second")
+    ])
+}
+
+/// The digest of a processor's settings.
+pub(crate) fn settings(processor: &str) -> Digest {
+    Digest::of(processor.as_bytes())
+}
+
 /// The run of the profile of this number.
 pub(crate) fn run(cycle: &ClaimedCycle, number: u32, now: Timestamp) -> NewRun {
     let profile_id = Uuid::from_u128(u128::from(number) + 1);
@@ -97,8 +113,10 @@ pub(crate) fn run(cycle: &ClaimedCycle, number: u32, now: Timestamp) -> NewRun {
         profile: format!("profile-{number}"),
         priority: 0.5,
         deadline_at: now + SignedDuration::from_secs(DEADLINE),
-        request: json!({ "initiation": { "label": "asked" }, "number": number }),
+        request: json!({ "initiation": { "label": "asked" }, "number": number, "steps": steps() }),
         rejected: None,
+        retry_of: None,
+        start: None,
     }
 }
 

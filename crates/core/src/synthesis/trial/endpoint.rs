@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{
+use super::super::{
     CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference, RunIdentity,
     RunProfileIdentity, synthesize,
 };
@@ -18,7 +18,12 @@ const LABEL: &str = "test";
 
 /// A request as a run would have it whose artifact is owed to the endpoint: of the first profile and run profile that lead there, else of
 /// stand-ins called `test`. Its initiation is called `test` and has `{"test": true}` as metadata.
-pub fn trial(snapshot: &Snapshot, endpoint: &Endpoint, cycle_id: Uuid, now: Timestamp) -> ExecutionRequest {
+pub fn trial_of_endpoint(
+    snapshot: &Snapshot,
+    endpoint: &Endpoint,
+    cycle_id: Uuid,
+    now: Timestamp,
+) -> ExecutionRequest {
     let nominal = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let cycle = CycleIdentity { id: cycle_id, trigger: format!("manual:{LABEL}"), nominal };
     let metadata = Map::from_iter([(LABEL.to_owned(), Value::Bool(true))]);
@@ -74,7 +79,7 @@ mod tests {
         let mut snapshot = sample::snapshot();
         let check = |snapshot: &Snapshot, name: &str, label: &str, context: &str| {
             let endpoint = &snapshot.endpoints[name];
-            let made = trial(snapshot, endpoint, Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
+            let made = trial_of_endpoint(snapshot, endpoint, Uuid::from_u128(7), Timestamp::UNIX_EPOCH);
             assert_eq!(
                 (made.profile.label.as_str(), made.instruction.context_blob.as_str()),
                 (label, context)
