@@ -13,7 +13,7 @@ use orbit_core::dispatch::retry::Next;
 use orbit_core::dispatch::target_url;
 use orbit_core::governance::Door;
 use orbit_core::record::{Kind, Record, Subject};
-use orbit_core::synthesis::{ExecutionRequest, trial};
+use orbit_core::synthesis::{ExecutionRequest, trial_of_endpoint};
 use orbit_store::StoreError;
 use orbit_store::blobs::{Blob, BlobError};
 use orbit_store::contract::dispatch::ClaimedDelivery;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use orbit_core::config::{DocName, Processor, Snapshot, settings_digest};
+use orbit_core::config::{DocName, Snapshot, settings_digest};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::synthesis::{CycleIdentity, SynthesisError, profile_with};
@@ -14,10 +14,13 @@ use uuid::Uuid;
 
 use crate::clock::salt;
 use crate::namespace::Namespace;
+use crate::permits::Permit;
 use crate::tiers::trial::{Tried, Try, attempt};
 
 /// How long a trial waits for one of the processor's permits while steps hold all of them.
 const PERMIT_WAIT: Duration = Duration::from_secs(30);
+/// How soon a taken permit is looked at again.
+const PERMIT_POLL: Duration = Duration::from_millis(50);
 
 /// What to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,22 +94,19 @@ pub async fn trial(namespace: &Namespace, snapshot: &Snapshot, wanted: &Trial) -
     let cycle = CycleIdentity { id, trigger: "manual:test".to_owned(), nominal: began };
     let asked = orbit_core::synthesis::trial_of_processor(snapshot, document, profile, cycle)?;
     let step = asked.step;
-    let Processor::Exec(exec) = document;
-    let permits = namespace.processor_permits(&exec.name, exec.concurrency);
-    let permit = tokio::time::timeout(PERMIT_WAIT, permits.acquire_owned()).await;
-    let busy = || TrialError::Busy { name: exec.name.clone(), concurrency: exec.concurrency };
-    let _permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
-    let wanted = Try { document: exec.clone(), asked, input: wanted.input.clone(), keep: wanted.keep };
+    let busy = || TrialError::Busy { name: name.clone(), concurrency: document.concurrency() };
+    let _permit = permit(namespace, name).await.ok_or_else(busy)?;
+    let wanted = Try { document: document.clone(), asked, input: wanted.input.clone(), keep: wanted.keep };
     // Tracked, so that a node that stops waits for it as for a delivery.
     let tried = namespace.tasks.track_future(attempt(namespace, wanted, &act.token)).await;
     let told = json!({
-        "processor": exec.name,
+        "processor": name,
         "settings": settings_digest(document),
         "snapshot": snapshot.digest(),
         "profile": profile.map(|profile| &profile.label),
         "step": step,
     });
-    let mut told = with_outcome(told, &tried, &exec.output.media_type, (began, namespace.shared.clock.now()));
+    let mut told = with_outcome(told, &tried, document.media_type(), (began, namespace.shared.clock.now()));
     let at = namespace.shared.clock.now();
     let record = Record::fact(at, Kind::ProcessorTested, Subject::default(), told.clone());
     namespace.store.append(vec![record]).await?;
@@ -114,6 +114,19 @@ pub async fn trial(namespace: &Namespace, snapshot: &Snapshot, wanted: &Trial) -
     told["stderr"] = json!(String::from_utf8_lossy(&tried.words));
     told["kept"] = json!(tried.kept);
     Ok(told)
+}
+
+/// One of the processor's permits, if one comes free in time. Nobody queues for permits, and so this looks again and again.
+async fn permit(namespace: &Namespace, processor: &DocName) -> Option<Permit> {
+    let free = async {
+        loop {
+            if let Some(permit) = namespace.permits.admit().await.processor(processor.as_str()) {
+                return permit;
+            }
+            tokio::time::sleep(PERMIT_POLL).await;
+        }
+    };
+    tokio::time::timeout(PERMIT_WAIT, free).await.ok()
 }
 
 /// The facts of the record, and what came of it.

@@ -44,7 +44,7 @@ pub(super) fn examine(work: &Work, document: &Processor, input: Option<Digest>) 
         bytes += u64::try_from(count).unwrap_or(u64::MAX);
     }
     let blob = Blob { digest: hasher.finish(), bytes };
-    check_differs(&document.validate, blob.digest, input)?;
+    check_differs(document.validate(), blob.digest, input)?;
     Ok(blob)
 }
 

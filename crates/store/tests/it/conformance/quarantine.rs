@@ -2,7 +2,7 @@
 
 use orbit_core::limits::PROCESSOR_CRASHES_MAX;
 use orbit_core::run::{AfterFailure, Interruption, RunEvent, Step};
-use orbit_store::contract::tiers::ClaimedStep;
+use orbit_store::contract::tiers::{ClaimedStep, Free};
 use serde_json::json;
 
 use super::world::{OPEN, World, at, commit, failed, settings, succeeded};
@@ -67,7 +67,7 @@ pub(crate) async fn a_step_that_is_done_takes_crashes_back(world: &World<'_>) {
 pub(crate) async fn a_crash_counts_once_and_only_what_was_under_way(world: &World<'_>) {
     // Three steps of one processor under way: one crash. A halt or stop is none, a lost supervisor is one.
     world.admitted(1, 3, at(0)).await;
-    assert_eq!(world.store.claim_steps(3, OPEN, at(1)).await.unwrap().len(), 3);
+    assert_eq!(world.store.claim_steps(Free::of(3, OPEN), at(1)).await.unwrap().len(), 3);
     world.store.recover(json!({}), at(2)).await.unwrap();
     let interrupted = world.log_of("step_interrupted").await;
     assert_eq!(interrupted.len(), 3);
