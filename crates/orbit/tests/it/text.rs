@@ -105,7 +105,13 @@ fn usage(text: &str) -> Option<usize> {
     let more = ["  mem ", "   mem ", "    mem ", ", mem "]
         .iter()
         .find_map(|mark| text[end..].strip_prefix(mark).and_then(memory).map(|length| mark.len() + length));
-    Some(end + more.unwrap_or(0))
+    let end = end + more.unwrap_or(0);
+    // How many processes a sample saw at once is a matter of luck.
+    let several = text[end..].strip_prefix(", ").and_then(|rest| {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        rest[digits..].starts_with(" processes").then_some(", ".len() + digits + " processes".len())
+    });
+    Some(end + several.unwrap_or(0))
 }
 
 /// As people read them: `12ms`, `0.3s`, `2m05s`, `1h03m`, `3d04h`.
@@ -122,6 +128,7 @@ fn what_differs_is_replaced_and_nothing_else() {
     check("  tier1      ok         36ms    15 B  c6f5e3090105", "  tier1      ok         TIME  15 B  DIGEST");
     check("1.2s    3 B       cpu 5ms  mem 3.1 MiB     text", "TIME  3 B       USAGE  text");
     check("3 B        cpu 5ms    mem 3.1 MiB  text", "3 B        USAGE  text");
+    check("used  cpu 5ms, mem 3.1 MiB, 2 processes", "used  USAGE");
     check("attempt 1: exit code 3 (1.2s, cpu 12ms, mem 1.0 KiB)", "attempt 1: exit code 3 (TIME, USAGE)");
     check(
         "2026-11-25T11:57:00.500Z      12  step_failed  run 3f2a8c1e",
