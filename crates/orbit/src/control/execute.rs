@@ -75,11 +75,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             namespace.nudges.dispatch.notify_one();
             Ok(json!({ "redriven": redriven }))
         }
-        Command::TestEndpoint { namespace, endpoint, input, media_type } => {
-            let namespace = choose(engine, namespace.as_deref())?;
-            super::endpoint::test(engine, &namespace, &endpoint, (input.as_deref(), media_type.as_deref()))
-                .await
-        }
+        Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
         Command::Halt { namespace, reason } => {
             let changed = match namespace {
                 None => engine.node.halt(&reason).await?,
@@ -107,7 +103,7 @@ fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
 }
 
 /// The namespace of that name, or the only one.
-fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
+pub(super) fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
     let all = engine.node.namespaces();
     let names = || all.iter().map(|one| one.name.as_str().to_owned()).collect::<Vec<_>>().join(", ");
     match (name, all.as_slice()) {

@@ -10,7 +10,9 @@ pub mod execute;
 pub mod lock;
 pub mod socket;
 
-pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
+pub use command::{
+    Answer, Command, DocumentKind, EndpointTest, Fired, List, NamespaceChoice, Refusal, Thing,
+};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use socket::{Connection, SocketError, listen};

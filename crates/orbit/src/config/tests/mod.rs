@@ -182,10 +182,6 @@ fn what_later_versions_do() {
         "url: \"https://a.example\"\nordered: false\n",
         &later("endpoints/e.yaml:3:1", "ordered", "leave it out"),
     );
-    check_endpoint(
-        "url: \"https://a.example\"\nbody: json\n",
-        &later("endpoints/e.yaml:3:7", "json", "one of `raw`"),
-    );
     check(
         &[("namespaces/n/namespace.yaml", "retention: { evidence: 90d }\ncaps: { runs_per_day: 3 }\n")],
         &(later("namespace.yaml:1:1", "retention", "leave it out")
