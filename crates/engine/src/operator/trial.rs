@@ -94,8 +94,8 @@ pub async fn trial(namespace: &Namespace, snapshot: &Snapshot, wanted: &Trial) -
     let cycle = CycleIdentity { id, trigger: "manual:test".to_owned(), nominal: began };
     let asked = orbit_core::synthesis::trial_of_processor(snapshot, document, profile, cycle)?;
     let step = asked.step;
-    let busy = || TrialError::Busy { name: name.clone(), concurrency: document.concurrency() };
-    let _permit = permit(namespace, name).await.ok_or_else(busy)?;
+    let busy = || TrialError::Busy { name: document.name().clone(), concurrency: document.concurrency() };
+    let _permit = permit(namespace, document.name()).await.ok_or_else(busy)?;
     let wanted = Try { document: document.clone(), asked, input: wanted.input.clone(), keep: wanted.keep };
     // Tracked, so that a node that stops waits for it as for a delivery.
     let tried = namespace.tasks.track_future(attempt(namespace, wanted, &act.token)).await;

@@ -78,11 +78,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             }
             value(&redrive::redrive(&namespace, &filter, from).await?)
         }
-        Command::TestEndpoint { namespace, endpoint, input, media_type } => {
-            let namespace = choose(engine, namespace.as_deref())?;
-            super::endpoint::test(engine, &namespace, &endpoint, (input.as_deref(), media_type.as_deref()))
-                .await
-        }
+        Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
         Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
         Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }
@@ -119,7 +115,7 @@ pub(super) fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
 }
 
 /// The namespace of that name, or the only one.
-fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
+pub(super) fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
     let all = engine.node.namespaces();
     let names = || all.iter().map(|one| one.name.as_str().to_owned()).collect::<Vec<_>>().join(", ");
     match (name, all.as_slice()) {

@@ -12,7 +12,9 @@ pub mod operate;
 pub mod redrive;
 pub mod socket;
 
-pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Order, Refusal, Thing};
+pub use command::{
+    Answer, Command, DocumentKind, EndpointTest, Fired, List, NamespaceChoice, Order, Refusal, Thing,
+};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use redrive::Redriven;

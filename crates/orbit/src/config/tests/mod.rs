@@ -180,10 +180,6 @@ fn what_later_versions_do() {
         "name: x\nkind: http\nurl: \"https://a.example/\"\ncompletion: callback\n",
         &later("processors/x.yaml:4:13", "callback", "one of `sync`, `poll`"),
     );
-    check_endpoint(
-        "url: \"https://a.example\"\nbody: json\n",
-        &later("endpoints/e.yaml:3:7", "json", "one of `raw`"),
-    );
     check(
         &[("namespaces/n/namespace.yaml", "retention: { evidence: 90d }\ncaps: { runs_per_day: 3 }\n")],
         &(later("namespace.yaml:1:1", "retention", "leave it out")
