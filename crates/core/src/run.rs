@@ -3,10 +3,14 @@
 //! Live running, recovery after a crash and the fold over the log all go through [`RunState::next`](crate::run::RunState::next); a row in a store is only a
 //! cache of it. Nothing here knows how a step is done or where a delivery goes.
 
+mod outcome;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::STEP_INTERRUPTIONS_MAX;
+
+pub use outcome::Outcome;
 
 /// A step that turns bytes into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,22 +119,6 @@ pub enum FailedStage {
     Normalize,
     /// The run took longer than its run profile's `deadline`.
     Deadline,
-}
-
-/// The outcome of a run or a cycle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// All of it went well.
-    Succeeded,
-    /// Some of it did.
-    Partial,
-    /// None of it did.
-    Failed,
-    /// There was nothing to do.
-    Skipped,
-    /// It was ended from outside.
-    Cancelled,
 }
 
 /// What can happen to a run.
@@ -289,28 +277,6 @@ impl Ending {
             Self::Partial { .. } => Outcome::Partial,
             Self::Failed { .. } => Outcome::Failed,
             Self::Cancelled { .. } => Outcome::Cancelled,
-        }
-    }
-}
-
-impl Outcome {
-    /// The word used in records and output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// The outcome of a cycle whose runs ended so: what all have in common, else `partial`.
-    pub fn of_cycle(runs: &[Self]) -> Self {
-        match runs {
-            [] => Self::Skipped,
-            [first, rest @ ..] if rest.iter().all(|outcome| outcome == first) => *first,
-            _ => Self::Partial,
         }
     }
 }

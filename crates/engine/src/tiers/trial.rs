@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ async fn perform(namespace: &Namespace, wanted: Try, cancel: &CancellationToken)
     let (result, kept) = blocking(move || {
         let result = came.and_then(|()| output::examine(&work, &document, given));
         let kept = match (&result, keep) {
-            (Ok(_), true) => Some(keep_beside(&work, &base.join(run_id.to_string()))?),
+            (Ok(_), true) => Some(keep_beside(&work, &base.join(step_key(run_id, step).to_string()))?),
             (Ok(_) | Err(_), _) => None,
         };
         // The folder goes here, which takes a while.
@@ -131,8 +131,9 @@ fn takes_manifest(document: &Document) -> bool {
     }
 }
 
-/// Beside the attempt's folder, so that it is removed with the leftovers if nobody fetches it.
+/// In a folder of its own, since that of the attempt goes. It is removed with the leftovers if nobody fetches it.
 fn keep_beside(work: &Work, folder: &Path) -> Result<PathBuf, Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| storage(&error))?;
     let kept = folder.join("kept");
     fs::rename(work.output(), &kept).map_err(|error| storage(&error))?;
     Ok(kept)

@@ -37,7 +37,7 @@ fn fill(connection: &Connection) {
         INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, priority, deadline_at,
                 artifact_digest, artifact_bytes, artifact_media_type, started_at)
             VALUES ('{ID}', '{ID}', '{ID}', 'plain', 'x', 'dispatching', '{state}', 0, 0.5, 0, '{digest}', 1, 'text/plain', 0);
-        INSERT INTO run_requests (run_id, request) VALUES ('{ID}', 'null');
+        INSERT INTO run_requests (run_id, request, lanes) VALUES ('{ID}', 'null', '{{}}');
         INSERT INTO deliveries (delivery_id, run_id, endpoint, url, state, due_at, created_at)
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BACKLOG})
             SELECT printf('00000000-0000-4000-8000-%012x', i), '{ID}', 'gone', 'https://gone.example.net/', 'waiting', i, 0 FROM n;

@@ -40,7 +40,7 @@ fn what_a_service_may_not_say() {
     check(
         "reuse: true\n",
         "4:8",
-        "`reuse: true` is not supported by this version\n  hint: leave it out: every attempt runs the program",
+        "`reuse: true` is for programs: a service is asked every time\n  hint: leave it out",
     );
     check("validate: { bytes_min: 2 B, bytes_max: 1 B }\n", "4:40", "less than `bytes_min`, 2 B");
     check("contxt: part\n", "4:1", "unknown key `contxt`\n  hint: did you mean `context`?");

@@ -9,12 +9,14 @@ use orbit_store::contract::tiers::Free;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::world::{OPEN, RUN_PROFILE, World, at, failed, run, succeeded};
+use super::world::{OPEN, RUN_PROFILE, World, at, failed, run, settings, succeeded};
 
 /// Names the processors of the three tiers.
 fn through(mut run: NewRun, processors: [&str; 3]) -> NewRun {
     let steps = ["tier1", "tier2", "tier3"].into_iter().zip(processors);
-    let steps = steps.map(|(step, name)| json!({ "step": step, "processor": { "name": name } }));
+    let steps = steps.map(
+        |(step, name)| json!({ "step": step, "processor": { "name": name, "settings": settings(name) } }),
+    );
     run.request["steps"] = steps.collect();
     run
 }
