@@ -7,6 +7,7 @@ pub mod check;
 mod endpoint;
 mod names;
 mod node;
+mod notify;
 mod processor;
 mod profile;
 mod run_profile;
@@ -24,6 +25,7 @@ pub use node::{
     ArtifactBackend, Artifacts, Caps, Listen, NamespaceConfig, NodeConfig, NodeIdentity, NodeLimits, Storage,
     StorageBackend,
 };
+pub use notify::{Heartbeat, NotifyEvent, NotifyRule};
 pub use processor::{
     Backoff, ExecProcessor, InputMode, Jitter, Limits, OutputSpec, OutputTarget, Processor, StepRetry,
     Validate,

@@ -6,6 +6,7 @@
 mod deep;
 mod endpoint;
 mod names;
+mod notify;
 mod processor;
 mod profile;
 mod references;
@@ -107,7 +108,7 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
     for (index, document) in documents.iter().enumerate() {
         let mut report = Report { document: DocumentRef(index), found: &mut found };
         match document {
-            Document::Namespace(_) => {}
+            Document::Namespace(config) => notify::check(config, documents, &mut report),
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),
             Document::Endpoint(endpoint) => endpoint::check(endpoint, &mut report),
@@ -131,6 +132,9 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
     let name = &node.node.name;
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         report.error(path(&["node", "name"]), "expected a name of 1 to 64 bytes");
+    }
+    if let Some(heartbeat) = &node.heartbeat {
+        notify::check_heartbeat(heartbeat, &mut report);
     }
     found
 }

@@ -14,8 +14,13 @@ pub(super) fn check(documents: &[Document], unread: &Unread, found: &mut Vec<Pro
         match document {
             Document::Profile(profile) => check_profile(profile, &index, &mut report),
             Document::RunProfile(run_profile) => check_run_profile(run_profile, &index, &mut report),
-            Document::Namespace(_) | Document::Source(_) | Document::Processor(_) | Document::Endpoint(_) => {
+            Document::Namespace(config) => {
+                for (number, rule) in config.notify.iter().enumerate() {
+                    let at = below(path(&["notify"]), [PathPart::Index(number), key("endpoint")]);
+                    index.require(Kind::Endpoint, rule.endpoint.as_str(), at, &mut report);
+                }
             }
+            Document::Source(_) | Document::Processor(_) | Document::Endpoint(_) => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Loaded, load};
 
+mod notify;
 mod secrets;
 
 const PROCESSOR: &str = "name: p\nkind: exec\nargv: [cat]\n";
