@@ -48,6 +48,8 @@ pub enum Kind {
     ReceiptBody,
     EndpointDisabled,
     EndpointEnabled,
+    TestStarted,
+    EndpointTested,
     Halted,
     Resumed,
     GateClosed,
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the flow.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::NodeStarted,
         Self::NodeStopped,
         Self::ConfigActivated,
@@ -86,6 +88,8 @@ impl Kind {
         Self::ReceiptBody,
         Self::EndpointDisabled,
         Self::EndpointEnabled,
+        Self::TestStarted,
+        Self::EndpointTested,
         Self::Halted,
         Self::Resumed,
         Self::GateClosed,
@@ -161,6 +165,12 @@ impl Kind {
                 ("endpoint_disabled", "An endpoint takes nothing more until it is enabled.")
             }
             Self::EndpointEnabled => ("endpoint_enabled", "An endpoint takes deliveries again."),
+            Self::TestStarted => {
+                ("test_started", "An operator's test of an endpoint is about to send its first byte.")
+            }
+            Self::EndpointTested => {
+                ("endpoint_tested", "What came of a test: the receipt. Nothing that is owed changed.")
+            }
             Self::Halted => ("halted", "Work was stopped by an operator."),
             Self::Resumed => ("resumed", "A halt was lifted."),
             Self::GateClosed => ("gate_closed", "A door of the gate closed or opened; holds the reason."),

@@ -112,6 +112,10 @@ pub enum BodyMode {
     /// The artifact's bytes are the body.
     #[default]
     Raw,
+    /// `multipart/form-data` of two parts: `metadata` (JSON) and `artifact`.
+    Multipart,
+    /// `{"metadata": …, "artifact": "…"}`, the artifact in base64.
+    Json,
 }
 
 /// Exceptions to the address guard.

@@ -7,7 +7,7 @@ use crate::template::{self, TemplateError};
 
 /// Names that a document may not set: those that describe the connection or the message (RFC 9110, section 7.6.1; RFC 9112), those that the
 /// engine sets itself, and those that would carry a secret as literal text.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "authorization",
     "connection",
     "content-digest",
@@ -30,6 +30,7 @@ const RESERVED: [&str; 22] = [
     "upgrade",
     "user-agent",
     "via",
+    "x-orbit-test",
 ];
 /// Names that begin so belong to the signature.
 const RESERVED_PREFIX: &str = "webhook-";
@@ -145,6 +146,7 @@ mod tests {
         check("CONTENT-LENGTH", false, false);
         check("Idempotency-Key", false, false);
         check("Webhook-Id", false, false);
+        check("X-Orbit-Test", false, false);
         check("webhook-anything", false, false);
         check("", false, false);
         check("a b", false, false);
@@ -161,5 +163,27 @@ mod tests {
         assert_eq!(render("{{ line }}"), Err(HeaderError::Value { name: "X".to_owned() }));
         assert!(matches!(render("{{ long }}"), Err(HeaderError::TooLong { .. })));
         assert!(matches!(render("{{ nothing }}"), Err(HeaderError::Template { .. })));
+    }
+
+    #[test]
+    fn what_a_value_may_hold() {
+        let check = |value: &str, expected: Result<&str, ()>| {
+            let rendered = render_header("X", "{{ v }}", &json!({ "v": value }));
+            assert_eq!(rendered.as_deref().map_err(|_| ()), expected, "{value:?}");
+        };
+        check("", Ok(""));
+        check("a\tb", Ok("a\tb"));
+        check("日本語 🎈 \u{a0}x", Ok("日本語 🎈 \u{a0}x"));
+        check("{{ v }}", Ok("{{ v }}"));
+        for control in ["a\rb", "a\nb", "a\0b", "a\u{1b}[1m", "a\u{7f}", "\r\nX-Evil: 1"] {
+            check(control, Err(()));
+        }
+        // Blanks around a value are not part of it (RFC 9110, section 5.5), but a line end there still is one.
+        check("  a  ", Ok("a"));
+        check("a\r\n", Err(()));
+        check(&"x".repeat(HEADER_VALUE_BYTES_MAX), Ok(&"x".repeat(HEADER_VALUE_BYTES_MAX)));
+        check(&"x".repeat(HEADER_VALUE_BYTES_MAX + 1), Err(()));
+        // The bound is one of bytes, not of characters.
+        check(&"ß".repeat(HEADER_VALUE_BYTES_MAX / 2 + 1), Err(()));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod guard;
 pub mod header;
+pub mod metadata;
 pub mod outcome;
 pub mod rate;
 pub mod retry;

@@ -6,10 +6,12 @@
 mod build;
 mod request;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
+mod trial;
 
 pub use build::{SynthesisError, synthesize};
 pub use request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
     RequestError, RunIdentity, RunProfileIdentity, StepRequest,
 };
+pub use trial::trial;

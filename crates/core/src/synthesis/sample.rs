@@ -12,7 +12,7 @@ use crate::id::initiation_id;
 pub(super) const HIDDEN: [&str; 4] = ["secret-program", "ENV_TOKEN", "archive.example", "ARCHIVE_TOKEN"];
 
 /// One profile `main`, one run profile `daily`.
-pub(super) fn snapshot() -> Snapshot {
+pub(crate) fn snapshot() -> Snapshot {
     let processor = |name: &str| json!({"kind": "exec", "name": name, "argv": ["secret-program", name], "env": {"KEY": "${ENV_TOKEN}"}});
     let endpoint = |name: &str| json!({"name": name, "url": format!("https://archive.example/{name}"), "auth": {"bearer": "${ARCHIVE_TOKEN}"}});
     let asset = |text: &str| json!({"digest": Digest::of(text.as_bytes()), "bytes": text.len()});
@@ -54,7 +54,7 @@ pub(super) fn snapshot() -> Snapshot {
 }
 
 /// The request of the sample's one profile for an initiation of this label.
-pub(super) fn build(snapshot: &Snapshot, label: &str) -> Result<ExecutionRequest, SynthesisError> {
+pub(crate) fn build(snapshot: &Snapshot, label: &str) -> Result<ExecutionRequest, SynthesisError> {
     let cycle = CycleIdentity {
         id: Uuid::from_u128(3),
         trigger: "manual:k".to_owned(),

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
-use orbit_core::config::{DeliveryRetry, Endpoint, Method};
+use orbit_core::config::{DeliveryRetry, Method};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
@@ -16,10 +17,11 @@ use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{Composed, Parts, add_signatures};
+use super::envelope::{Envelope, enclose};
 use super::receipt::Ended;
 use super::sign::{Signing, verify_and_sign};
 use crate::clock::{random_number, salt};
-use crate::http::{Body, Request};
+use crate::http::Request;
 use crate::namespace::Namespace;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
@@ -83,37 +85,43 @@ async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &Cancel
         namespace: &namespace.name,
         secrets: &*namespace.shared.secrets,
     };
-    let ended = match parts.compose() {
-        Ok(composed) => send(namespace, delivery, endpoint, composed, cut).await,
-        Err(failure) => Ended::unsent(failure),
-    };
+    let composed = parts.compose();
+    let ended = send(namespace, &parts, composed, cut).await;
     Attempted { ended, retry: endpoint.retry.clone() }
 }
 
-/// One pass over the artifact for the signatures, one to the wire.
-async fn send(
+/// One pass over the body for its digest and the signatures, one to the wire.
+pub(super) async fn send(
     namespace: &Namespace,
-    delivery: &ClaimedDelivery,
-    endpoint: &Endpoint,
-    composed: Composed,
+    parts: &Parts<'_>,
+    composed: Result<Composed, AttemptFailure>,
     cut: &CancellationToken,
 ) -> Ended {
-    let Composed { mut headers, keys, confidential } = composed;
+    let Composed { mut headers, keys, confidential } = match composed {
+        Ok(composed) => composed,
+        Err(failure) => return Ended::unsent(failure),
+    };
+    let Parts { delivery, endpoint, request, .. } = parts;
     let clock = &*namespace.shared.clock;
     let signing =
         Signing { id: delivery.claim.id.to_string(), timestamp_seconds: clock.now().as_second(), keys };
     let path = namespace.blobs.path(delivery.artifact.digest);
+    let Envelope { body, media_type } = match enclose(endpoint.body, delivery, request, path) {
+        Ok(envelope) => envelope,
+        Err(failure) => return Ended { result: Err(failure), exchange: None, confidential },
+    };
+    headers.insert(CONTENT_TYPE, media_type);
     let pass = {
-        let (path, artifact, token) = (path.clone(), delivery.artifact.clone(), cut.clone());
+        let (body, artifact, token) = (body.clone(), delivery.artifact.clone(), cut.clone());
         tokio::task::spawn_blocking(move || {
-            verify_and_sign(&path, &artifact, &signing, &token).map(|codes| (signing, codes))
+            verify_and_sign(&body, &artifact, &signing, &token).map(|signed| (signing, signed))
         })
     };
     let signed = match pass.await {
         Ok(signed) => signed,
         Err(error) => Err(AttemptFailure::Panicked { message: panic_message(error) }),
     };
-    let added = signed.and_then(|(signing, codes)| add_signatures(&mut headers, &signing, &codes));
+    let added = signed.and_then(|(signing, signed)| add_signatures(&mut headers, &signing, &signed));
     if let Err(failure) = added {
         return Ended { result: Err(failure), exchange: None, confidential };
     }
@@ -121,7 +129,7 @@ async fn send(
         method: method(endpoint.method),
         url: delivery.url.clone(),
         headers,
-        body: Body::file(path, delivery.artifact.bytes),
+        body,
         timeout: endpoint.timeout.to_duration(),
         allow: endpoint.addresses.allow.clone(),
     };

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use orbit_core::config::{Auth, Endpoint, NamespaceName, SecretRef, Sign};
 use orbit_core::digest::Digest;
 use orbit_core::dispatch::header::{check_auth_header, render_header};
@@ -11,7 +11,7 @@ use orbit_core::dispatch::signature::{ID_HEADER, Key, SIGNATURE_HEADER, TIMESTAM
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_store::contract::dispatch::ClaimedDelivery;
 
-use super::sign::Signing;
+use super::sign::{Signed, Signing};
 use crate::secrets::Secrets;
 
 /// What the headers are made of.
@@ -23,7 +23,7 @@ pub(super) struct Parts<'a> {
     pub(super) secrets: &'a dyn Secrets,
 }
 
-/// Everything about the request but its signatures.
+/// The headers of the request but those that tell of its body, and what they are made of.
 #[derive(Debug)]
 pub(super) struct Composed {
     /// The headers.
@@ -63,10 +63,8 @@ impl Parts<'_> {
     }
 
     fn add_own_headers(&self, headers: &mut HeaderMap) -> Result<(), AttemptFailure> {
-        let ClaimedDelivery { claim, artifact, run_id, attempt, .. } = self.delivery;
-        headers.insert(CONTENT_TYPE, text(&artifact.media_type)?);
+        let ClaimedDelivery { claim, run_id, attempt, .. } = self.delivery;
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("orbit/", env!("CARGO_PKG_VERSION"))));
-        headers.insert("content-digest", text(&content_digest(artifact.digest))?);
         headers.insert("idempotency-key", text(&claim.id.to_string())?);
         headers.insert("traceparent", text(&traceparent(*run_id, claim.id, *attempt))?);
         Ok(())
@@ -122,12 +120,13 @@ enum Scheme<'a> {
     Plain,
 }
 
-/// Adds the headers of Standard Webhooks, if there are keys.
+/// Adds the digest of the body as it is sent and, if there are keys, the headers of Standard Webhooks.
 pub(super) fn add_signatures(
     headers: &mut HeaderMap,
     signing: &Signing,
-    codes: &[[u8; 32]],
+    Signed { digest, codes }: &Signed,
 ) -> Result<(), AttemptFailure> {
+    headers.insert("content-digest", text(&content_digest(*digest))?);
     if codes.is_empty() {
         return Ok(());
     }
@@ -231,10 +230,12 @@ pub(super) mod tests {
     #[test]
     fn every_attempt_says_what_it_carries() {
         let headers = json!({"X-Label": "{{ initiation.label }}"});
-        let composed =
+        let mut composed =
             compose(json!({"name": "archive", "url": "http://a/", "headers": headers}), vec![]).unwrap();
+        let signing = Signing { id: String::new(), timestamp_seconds: 0, keys: Vec::new() };
+        let signed = Signed { digest: Digest::of(b"abc"), codes: Vec::new() };
+        add_signatures(&mut composed.headers, &signing, &signed).unwrap();
         let check = |name: &str, expected: &str| assert_eq!(header(&composed, name), expected, "{name}");
-        check("content-type", "text/plain; charset=utf-8");
         check("content-digest", "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:");
         check("idempotency-key", "00000000-0000-0000-0000-000000000002");
         check("user-agent", concat!("orbit/", env!("CARGO_PKG_VERSION")));

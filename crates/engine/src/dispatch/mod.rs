@@ -1,11 +1,15 @@
 //! Dispatch at work: deliveries are claimed, sent and committed, each attempt a task of its own.
 //!
-//! `dispatcher` claims, `attempt` sends one, `compose` and `sign` make its headers, `receipt` writes down what came of it. What an outcome
-//! means is decided in `orbit_core::dispatch`.
+//! `dispatcher` claims, `attempt` sends one, `compose` and `sign` make its headers, `envelope` its body, `receipt` writes down what came of
+//! it; `probe` does the same for an operator's test. What an outcome means is decided in `orbit_core::dispatch`.
 
 pub mod attempt;
 mod compose;
 mod dispatcher;
+mod envelope;
+#[cfg(test)]
+mod large;
+pub mod probe;
 mod receipt;
 mod sign;
 #[cfg(test)]

@@ -72,6 +72,9 @@ pub enum Verb {
     /// When and how profiles run, in the active configuration
     #[command(subcommand)]
     RunProfiles(Documents),
+    /// REST receivers of the active configuration
+    #[command(subcommand)]
+    Endpoints(super::endpoints::Endpoints),
     /// Stop everything at once, durably, until `resume`
     Halt {
         /// Only this namespace

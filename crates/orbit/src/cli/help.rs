@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up", &["init", "check", "doctor", "schema", "completions"]),
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
-    ("Configuration", &["profiles", "run-profiles"]),
+    ("Configuration", &["profiles", "run-profiles", "endpoints"]),
     ("Stop", &["halt", "resume"]),
 ];
 const EXAMPLES: [(&str, &str); 5] = [

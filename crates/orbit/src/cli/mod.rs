@@ -3,6 +3,7 @@
 pub mod args;
 pub mod artifact;
 pub mod documents;
+pub mod endpoints;
 pub mod failure;
 pub mod help;
 pub mod output;
@@ -115,6 +116,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Artifacts(verb) => artifact::artifacts(&layout()?, verb).await,
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
+        Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
         Verb::Log(verb) => read::log(&layout()?, verb, cli.json).await,
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await

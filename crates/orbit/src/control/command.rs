@@ -1,5 +1,7 @@
 //! What can be asked of the process that holds a home: one JSON line in, one JSON line out.
 
+use std::path::PathBuf;
+
 use orbit_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -99,6 +101,17 @@ pub enum Command {
         run_id: Option<Uuid>,
         /// Those of an endpoint.
         endpoint: Option<String>,
+    },
+    /// Sends one request to an endpoint, marked as a test.
+    TestEndpoint {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// Its name.
+        endpoint: String,
+        /// What to send; an absolute path. A small JSON document if there is none.
+        input: Option<PathBuf>,
+        /// What that is.
+        media_type: Option<String>,
     },
     /// Stops everything.
     Halt {
@@ -204,7 +217,11 @@ impl Command {
             | Self::Document { .. }
             | Self::Artifact { .. }
             | Self::Records { .. } => true,
-            Self::CancelRun { .. } | Self::Redrive { .. } | Self::Halt { .. } | Self::Resume { .. } => false,
+            Self::CancelRun { .. }
+            | Self::Redrive { .. }
+            | Self::TestEndpoint { .. }
+            | Self::Halt { .. }
+            | Self::Resume { .. } => false,
         }
     }
 }

@@ -75,6 +75,11 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             namespace.nudges.dispatch.notify_one();
             Ok(json!({ "redriven": redriven }))
         }
+        Command::TestEndpoint { namespace, endpoint, input, media_type } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            super::endpoint::test(engine, &namespace, &endpoint, (input.as_deref(), media_type.as_deref()))
+                .await
+        }
         Command::Halt { namespace, reason } => {
             let changed = match namespace {
                 None => engine.node.halt(&reason).await?,
@@ -195,7 +200,7 @@ async fn fire(
 }
 
 /// A closed gate, what opens it, and the exit code that goes with it.
-fn refused(namespace: &Namespace, closed: &Closed) -> Refusal {
+pub(super) fn refused(namespace: &Namespace, closed: &Closed) -> Refusal {
     let (hint, exit) = match closed {
         Closed::HaltedGlobal { .. } => ("`orbit resume` lifts the halt".to_owned(), exit::HALTED),
         Closed::HaltedNamespace { .. } => {

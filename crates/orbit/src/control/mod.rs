@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod documents;
+pub mod endpoint;
 pub mod execute;
 pub mod lock;
 pub mod socket;

@@ -7,6 +7,7 @@
 mod cycle;
 mod delivery;
 mod document;
+mod endpoint;
 mod fields;
 mod list;
 pub mod progress;
@@ -21,6 +22,7 @@ pub mod units;
 pub use cycle::cycle;
 pub use delivery::delivery;
 pub use document::document;
+pub use endpoint::endpoint_test;
 pub use list::list;
 pub use record::record_line;
 pub use schedule::schedule_preview;

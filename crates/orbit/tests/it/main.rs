@@ -16,3 +16,4 @@ mod screens;
 mod serving;
 mod text;
 mod tidy;
+mod wire;

@@ -6,7 +6,7 @@ use super::{Report, below, deep, key, name, path, text};
 use crate::config::{Auth, Endpoint, Millis};
 
 /// Headers that the engine, the connection or the artifact gives.
-const RESERVED_HEADERS: [&str; 15] = [
+const RESERVED_HEADERS: [&str; 16] = [
     "connection",
     "content-digest",
     "content-length",
@@ -22,6 +22,7 @@ const RESERVED_HEADERS: [&str; 15] = [
     "transfer-encoding",
     "upgrade",
     "user-agent",
+    "x-orbit-test",
 ];
 /// Headers that carry credentials, which belong in `auth`.
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];

@@ -1,0 +1,145 @@
+//! What an artifact is sent in: its bytes alone, a form of two parts, or JSON. The same bytes for every attempt of a delivery.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use orbit_core::config::BodyMode;
+use orbit_core::dispatch::metadata::{Enclosed, boundary, metadata};
+use orbit_core::dispatch::outcome::AttemptFailure;
+use orbit_core::synthesis::ExecutionRequest;
+use orbit_store::contract::dispatch::ClaimedDelivery;
+
+use crate::http::{Body, Piece};
+
+/// A body and what it is. Exactly one of its pieces is the artifact's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Envelope {
+    /// The pieces.
+    pub(super) body: Body,
+    /// The value of `Content-Type`.
+    pub(super) media_type: HeaderValue,
+}
+
+/// The artifact at this path as the endpoint wants it.
+pub(super) fn enclose(
+    mode: BodyMode,
+    delivery: &ClaimedDelivery,
+    request: &ExecutionRequest,
+    path: PathBuf,
+) -> Result<Envelope, AttemptFailure> {
+    let artifact = &delivery.artifact;
+    let unsendable = |error: http::header::InvalidHeaderValue| AttemptFailure::Request {
+        message: format!("the media type of the artifact cannot be sent: {error}"),
+    };
+    // Also where it stands inside of the body: a line end in it would be one there.
+    let own = HeaderValue::from_bytes(artifact.media_type.as_bytes()).map_err(unsendable)?;
+    let metadata = || {
+        let enclosed =
+            Enclosed { digest: artifact.digest, bytes: artifact.bytes, media_type: &artifact.media_type };
+        metadata(request, delivery.claim.id, &delivery.endpoint, enclosed)
+    };
+    let bytes = artifact.bytes;
+    Ok(match mode {
+        BodyMode::Raw => Envelope { body: Body::file(path, bytes), media_type: own },
+        BodyMode::Json => Envelope {
+            body: Body {
+                pieces: vec![
+                    text(format!("{{\"metadata\":{},\"artifact\":\"", metadata())),
+                    Piece::Base64 { path, bytes },
+                    text("\"}".to_owned()),
+                ],
+            },
+            media_type: HeaderValue::from_static("application/json"),
+        },
+        BodyMode::Multipart => {
+            let boundary = boundary(delivery.claim.id, artifact.digest);
+            let part = |name: &str, more: &str, media_type: &str| {
+                format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\
+                     Content-Type: {media_type}\r\n\r\n"
+                )
+            };
+            let first = part("metadata", "", "application/json");
+            // With a name of a file it is one, and not a field of text, to readers of forms.
+            let second = part("artifact", "; filename=\"artifact\"", &artifact.media_type);
+            let media_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
+            Envelope {
+                body: Body {
+                    pieces: vec![
+                        text(format!("{first}{}\r\n{second}", metadata())),
+                        Piece::File { path, bytes },
+                        text(format!("\r\n--{boundary}--\r\n")),
+                    ],
+                },
+                media_type: media_type.map_err(unsendable)?,
+            }
+        }
+    })
+}
+
+fn text(text: String) -> Piece {
+    Piece::Bytes(Bytes::from(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::compose::tests::delivery;
+
+    fn enclosed(mode: BodyMode, delivery: &ClaimedDelivery) -> Result<Envelope, AttemptFailure> {
+        let request = serde_json::from_value(delivery.request.clone()).unwrap();
+        enclose(mode, delivery, &request, "/nowhere".into())
+    }
+
+    fn written(envelope: &Envelope) -> String {
+        let pieces = envelope.body.pieces.iter().map(|piece| match piece {
+            Piece::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Piece::File { bytes, .. } => format!("<{bytes} bytes>"),
+            Piece::Base64 { bytes, .. } => format!("<{bytes} bytes in base64>"),
+        });
+        pieces.collect()
+    }
+
+    #[test]
+    fn the_three_forms() {
+        let delivery = delivery();
+        let (digest, id) = (delivery.artifact.digest, delivery.claim.id);
+        let request: ExecutionRequest = serde_json::from_value(delivery.request.clone()).unwrap();
+        let media_type = "text/plain; charset=utf-8";
+        let metadata = metadata(&request, id, "archive", Enclosed { digest, bytes: 3, media_type });
+        let boundary = boundary(id, digest);
+        let check = |mode: BodyMode, expected_type: &str, expected: &str| {
+            let envelope = enclosed(mode, &delivery).unwrap();
+            assert_eq!(envelope.media_type, expected_type);
+            assert_eq!(written(&envelope), expected);
+        };
+        check(BodyMode::Raw, media_type, "<3 bytes>");
+        check(
+            BodyMode::Json,
+            "application/json",
+            &format!("{{\"metadata\":{metadata},\"artifact\":\"<3 bytes in base64>\"}}"),
+        );
+        check(
+            BodyMode::Multipart,
+            &format!("multipart/form-data; boundary={boundary}"),
+            &format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json\r\n\r\n\
+                 {metadata}\r\n--{boundary}\r\nContent-Disposition: form-data; name=\"artifact\"; filename=\"artifact\"\r\n\
+                 Content-Type: {media_type}\r\n\r\n<3 bytes>\r\n--{boundary}--\r\n"
+            ),
+        );
+    }
+
+    #[test]
+    fn every_attempt_sends_the_same_and_a_line_end_in_a_media_type_is_never_sent() {
+        for mode in [BodyMode::Raw, BodyMode::Json, BodyMode::Multipart] {
+            let mut one = delivery();
+            let first = enclosed(mode, &one).unwrap();
+            (one.attempt, one.attempt_in_round) = (7, 3);
+            assert_eq!(enclosed(mode, &one).unwrap(), first);
+            one.artifact.media_type = "text/plain\r\nX: y".to_owned();
+            assert!(matches!(enclosed(mode, &one), Err(AttemptFailure::Request { .. })), "{mode:?}");
+        }
+    }
+}
