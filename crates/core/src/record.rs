@@ -46,6 +46,10 @@ pub enum Kind {
     AttemptStarted,
     ReceiptCaptured,
     ReceiptBody,
+    BreakerOpened,
+    BreakerHalfOpened,
+    BreakerClosed,
+    EndpointFailing,
     EndpointDisabled,
     EndpointEnabled,
     TestStarted,
@@ -58,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the flow.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 39] = [
         Self::NodeStarted,
         Self::NodeStopped,
         Self::ConfigActivated,
@@ -86,6 +90,10 @@ impl Kind {
         Self::AttemptStarted,
         Self::ReceiptCaptured,
         Self::ReceiptBody,
+        Self::BreakerOpened,
+        Self::BreakerHalfOpened,
+        Self::BreakerClosed,
+        Self::EndpointFailing,
         Self::EndpointDisabled,
         Self::EndpointEnabled,
         Self::TestStarted,
@@ -161,6 +169,17 @@ impl Kind {
             }
             Self::ReceiptCaptured => ("receipt_captured", "The answer to one attempt, or why there is none."),
             Self::ReceiptBody => ("receipt_body", "The first bytes of an answer's body."),
+            Self::BreakerOpened => {
+                ("breaker_opened", "An endpoint seems to be down: nothing is sent to it before `until`.")
+            }
+            Self::BreakerHalfOpened => {
+                ("breaker_half_opened", "One delivery finds out whether an endpoint is back.")
+            }
+            Self::BreakerClosed => ("breaker_closed", "An endpoint is sent to again."),
+            Self::EndpointFailing => (
+                "endpoint_failing",
+                "A warning: nothing was accepted for half of `disable_after`; names when the endpoint will be disabled.",
+            ),
             Self::EndpointDisabled => {
                 ("endpoint_disabled", "An endpoint takes nothing more until it is enabled.")
             }

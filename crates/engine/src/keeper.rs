@@ -1,4 +1,4 @@
-//! The keeper: ends runs whose deadline has passed, and records when a door of the gate closes or opens.
+//! The keeper: ends runs whose deadline has passed, gives up what waits for disabled endpoints, and records when a door of the gate closes or opens.
 
 use std::sync::Arc;
 
@@ -53,11 +53,18 @@ impl Service for Keeper {
     async fn turn(&self) -> Result<Turn, TurnError> {
         self.watch_gate().await;
         let now = self.namespace.shared.clock.now();
-        self.namespace.store.expire_runs(now).await?;
+        let store = &self.namespace.store;
+        // A batch each, so that nobody waits long for the writer; another turn follows until nothing is left.
+        let ended = store.expire_runs(now).await?;
+        let given_up = store.give_up_disabled(now).await?;
+        if ended + given_up > 0 {
+            let nudges = &self.namespace.nudges;
+            nudges.selection.notify_one();
+            nudges.schedule.notify_one();
+        }
         // What is due and may not start yet, because the gate is closed or every worker busy, is due all the time.
         let next = self.namespace.store.next_step_due().await?.filter(|due| *due > now);
-        // No `done`: one turn ends all that are due, and the timer brings the next.
-        Ok(Turn { done: 0, next })
+        Ok(Turn { done: usize::try_from(ended + given_up).unwrap_or(usize::MAX), next })
     }
 
     async fn failed(&self, error: &TurnError) {

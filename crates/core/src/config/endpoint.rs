@@ -46,6 +46,29 @@ pub struct Endpoint {
     #[serde(default = "default_concurrency")]
     #[schemars(range(min = 1))]
     pub concurrency: u32,
+    /// One delivery at a time, in the order in which they were made. One that waits for its next attempt holds back those behind it; one that
+    /// is accepted or given up lets the next go.
+    #[serde(default)]
+    pub ordered: bool,
+    /// When the endpoint is left alone for a while, and no attempt is used up.
+    #[serde(default)]
+    pub breaker: BreakerRule,
+    /// An endpoint of which every attempt has failed for this long is disabled; at half of it a record warns.
+    #[serde(default = "default_disable_after")]
+    pub disable_after: Millis,
+}
+
+/// When an endpoint is left alone because it seems to be down: it cannot be reached, answers too late, or with 408, 429 or 5xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerRule {
+    /// Failed attempts in a row, over all deliveries, that open the breaker, 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
+    pub failures: u32,
+    /// How long nothing is sent then; afterwards one attempt finds out whether the endpoint is back.
+    pub pause: Millis,
+    /// Each failed probe doubles the pause, up to this.
+    pub pause_max: Millis,
 }
 
 /// The methods that carry a body.
@@ -170,6 +193,11 @@ const fn default_burst() -> u32 {
     1
 }
 
+/// Five days, as Standard Webhooks has it.
+pub(crate) const fn default_disable_after() -> Millis {
+    Millis::hours(5 * 24)
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretRef>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -210,6 +238,13 @@ impl JsonSchema for NetworkSchema {
             "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
             "description": "An address and the length of its prefix, such as `127.0.0.0/8`.",
         })
+    }
+}
+
+impl Default for BreakerRule {
+    /// Five failures in a row, half a minute, ten minutes.
+    fn default() -> Self {
+        Self { failures: 5, pause: Millis::seconds(30), pause_max: Millis::minutes(10) }
     }
 }
 

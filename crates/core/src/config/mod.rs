@@ -17,8 +17,10 @@ mod snapshot;
 mod source;
 mod units;
 
+pub(crate) use endpoint::default_disable_after;
 pub use endpoint::{
-    Addresses, Auth, BasicAuth, BodyMode, DeliveryRetry, Endpoint, HeaderAuth, Method, Network, Rate, Sign,
+    Addresses, Auth, BasicAuth, BodyMode, BreakerRule, DeliveryRetry, Endpoint, HeaderAuth, Method, Network,
+    Rate, Sign,
 };
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use orbit_core::config::{DeliveryRetry, Method};
+use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
@@ -170,7 +171,15 @@ fn decide(
         Next::Dead { reason } => (Settle::Dead { reason }, None),
         Next::Disable { reason } => (Settle::Dead { reason: reason.clone() }, Some(reason)),
     };
-    AttemptCommit { receipt, evidence, settle, disable_endpoint }
+    let signal = Signal::of(&ended.result);
+    AttemptCommit { receipt, evidence, settle, disable_endpoint, signal, rule: rule(namespace, delivery) }
+}
+
+/// How the endpoint is judged: as the active configuration has it, because that is about the endpoint and not about this delivery.
+fn rule(namespace: &Namespace, delivery: &ClaimedDelivery) -> Rule {
+    let active = namespace.active();
+    let document = active.as_ref().and_then(|snapshot| snapshot.endpoints.get(delivery.endpoint.as_str()));
+    document.map(Rule::from).unwrap_or_default()
 }
 
 fn after_cut(cut: Option<Cut>, now: Timestamp) -> Next {

@@ -60,9 +60,11 @@ impl Dispatcher {
         let document = snapshot.as_ref().and_then(|snapshot| snapshot.endpoints.get(endpoint));
         let (concurrency, rate) =
             document.map_or((1, None), |found| (found.concurrency, found.rate.as_ref()));
+        let ordered = document.is_some_and(|found| found.ordered);
         let now = namespace.shared.clock.now();
         let (semaphore, granted) = self.with_lane(endpoint, concurrency, |lane| {
             let free = u32::try_from(lane.permits.available_permits()).unwrap_or(u32::MAX);
+            let free = if ordered { free.min(1) } else { free };
             let granted = rate.map_or(free, |rate| {
                 lane.bucket.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, free, now)
             });
@@ -70,6 +72,9 @@ impl Dispatcher {
         });
         let claimed = match granted {
             0 => Vec::new(),
+            _ if ordered => {
+                namespace.store.claim_next_in_order(endpoint, doors, now).await?.into_iter().collect()
+            }
             granted => namespace.store.claim_deliveries(endpoint, granted, doors, now).await?,
         };
         let attempts = claimed.len();
@@ -108,20 +113,26 @@ impl Service for Dispatcher {
         if !doors.first && !doors.retry {
             return Ok(Turn::default());
         }
-        let mut done = 0;
-        let mut allowed = None;
-        for endpoint in namespace.store.due_endpoints(namespace.shared.clock.now()).await? {
+        let (mut done, mut next) = (0, None);
+        let snapshot = namespace.active();
+        let is_ordered = |name: &str| {
+            snapshot.as_ref().is_some_and(|all| all.endpoints.get(name).is_some_and(|one| one.ordered))
+        };
+        for waiting in namespace.store.waiting_endpoints().await? {
             if namespace.shared.stopping.is_cancelled() {
                 break;
             }
-            let served = self.serve(&endpoint, doors).await?;
+            let due = if is_ordered(&waiting.endpoint) { waiting.head_due_at } else { waiting.due_at };
+            if due > namespace.shared.clock.now() {
+                next = earlier(next, Some(due));
+                continue;
+            }
+            // One at its limit is due all the time and delays no other: its next free permit nudges.
+            let served = self.serve(&waiting.endpoint, doors).await?;
             done += served.attempts;
-            allowed = earlier(allowed, served.next);
+            next = earlier(next, served.next);
         }
-        // An endpoint at its limit is due all the time; its next free permit nudges.
-        let next =
-            namespace.store.next_delivery_due().await?.filter(|due| *due > namespace.shared.clock.now());
-        Ok(Turn { done, next: earlier(next, allowed) })
+        Ok(Turn { done, next })
     }
 
     async fn failed(&self, error: &TurnError) {

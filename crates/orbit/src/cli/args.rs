@@ -217,7 +217,7 @@ pub enum Deliveries {
     },
     /// Show one with its receipts
     Show(IdArgs),
-    /// Try dead letters again
+    /// Try dead letters again; all that is given must hold
     Redrive {
         /// One delivery
         #[arg(value_parser = id)]
@@ -228,9 +228,18 @@ pub enum Deliveries {
         /// Those of an endpoint, which is enabled again
         #[arg(long, value_name = "NAME")]
         endpoint: Option<String>,
+        /// Those that were given up then or later, such as 2026-11-25T06:00:00Z
+        #[arg(long, value_name = "INSTANT")]
+        since: Option<jiff::Timestamp>,
+        /// Those that were given up before
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<jiff::Timestamp>,
         /// All of them
         #[arg(long)]
         all: bool,
+        /// Only count them
+        #[arg(long)]
+        dry_run: bool,
         /// The namespace; needed if the home has several
         #[arg(short, long)]
         namespace: Option<String>,

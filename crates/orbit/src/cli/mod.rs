@@ -8,6 +8,7 @@ pub mod failure;
 pub mod help;
 pub mod output;
 pub mod read;
+pub mod redrive;
 pub mod request;
 pub mod run;
 pub mod serve;

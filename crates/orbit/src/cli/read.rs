@@ -15,6 +15,7 @@ use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, Log, PageArgs, Runs}
 use super::failure::Failure;
 use super::output;
 use super::output::{either, json_line, print, say};
+use super::redrive;
 use super::session::{Session, is_home};
 use crate::config::{Diagnostic, load};
 use crate::control::{Command, List, NamespaceChoice, Thing};
@@ -90,26 +91,7 @@ pub async fn deliveries(
             either(&delivery, json, |delivery| render::delivery(delivery, out))?;
             Ok(exit::SUCCEEDED)
         }
-        Deliveries::Redrive { id, run, endpoint, all, namespace } => {
-            if id.is_none() && run.is_none() && endpoint.is_none() && !all {
-                return Err(Failure::usage("nothing says which dead letters to redrive")
-                    .hint("name a delivery, `--run ID`, `--endpoint NAME` or `--all`"));
-            }
-            let command = Command::Redrive {
-                namespace: namespace.clone(),
-                delivery_id: *id,
-                run_id: *run,
-                endpoint: endpoint.clone(),
-            };
-            let answer = ask(layout, command).await?;
-            let count = answer["redriven"].as_array().map_or(0, Vec::len);
-            either(&answer, json, |_| match count {
-                0 => "no dead letter matches; `orbit deliveries list --state dead` shows them\n".to_owned(),
-                1 => "1 dead letter waits again; `orbit serve` sends it\n".to_owned(),
-                _ => format!("{count} dead letters wait again; `orbit serve` sends them\n"),
-            })?;
-            Ok(if count == 0 { exit::NOTHING } else { exit::SUCCEEDED })
-        }
+        Deliveries::Redrive { .. } => redrive::redrive(layout, verb, out, json).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 17] = [
+const LATER: [(&str, &str); 16] = [
     ("StorageBackend", "postgres"),
     ("ArtifactBackend", "s3"),
     ("Artifacts", "bucket"),
@@ -14,7 +14,6 @@ const LATER: [(&str, &str); 17] = [
     ("Caps", "artifact_bytes_per_day"),
     ("Source", "http"),
     ("Processor", "http"),
-    ("Endpoint", "ordered"),
     ("Synthesis", "processor"),
     ("NormalizeRule", "batch"),
     ("Choose", "processor"),

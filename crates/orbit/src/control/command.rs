@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_store::contract::dispatch::RedriveFrom;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -101,6 +103,14 @@ pub enum Command {
         run_id: Option<Uuid>,
         /// Those of an endpoint.
         endpoint: Option<String>,
+        /// Those that were given up then or later.
+        since: Option<Timestamp>,
+        /// Those that were given up before.
+        until: Option<Timestamp>,
+        /// Only count them.
+        dry_run: bool,
+        /// `next` of the answer before: one command redrives a bounded number.
+        from: Option<RedriveFrom>,
     },
     /// Sends one request to an endpoint, marked as a test.
     TestEndpoint {

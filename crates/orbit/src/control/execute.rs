@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::documents::{self, DocumentPage};
+use super::redrive::{self, Redriven};
 use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
 use crate::engine::Engine;
 use crate::exit;
@@ -68,12 +69,14 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             let namespace = choose(engine, namespace.as_deref())?;
             cancel(&namespace, run_id, &reason).await
         }
-        Command::Redrive { namespace, delivery_id, run_id, endpoint } => {
+        Command::Redrive { namespace, delivery_id, run_id, endpoint, since, until, dry_run, from } => {
             let namespace = choose(engine, namespace.as_deref())?;
-            let filter = RedriveFilter { delivery_id, run_id, endpoint };
-            let redriven = namespace.store.redrive(filter, now(engine)).await?;
-            namespace.nudges.dispatch.notify_one();
-            Ok(json!({ "redriven": redriven }))
+            let filter = RedriveFilter { delivery_id, run_id, endpoint, since, until };
+            if dry_run {
+                let count = namespace.store.count_redrivable(filter).await?;
+                return value(&Redriven { count, dry_run, ..Redriven::default() });
+            }
+            value(&redrive::redrive(&namespace, &filter, from).await?)
         }
         Command::TestEndpoint { namespace, endpoint, input, media_type } => {
             let namespace = choose(engine, namespace.as_deref())?;
@@ -95,10 +98,6 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             Ok(json!({ "halted": false, "changed": changed }))
         }
     }
-}
-
-fn now(engine: &Engine) -> Timestamp {
-    engine.node.shared.clock.now()
 }
 
 fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {

@@ -8,11 +8,13 @@ pub mod documents;
 pub mod endpoint;
 pub mod execute;
 pub mod lock;
+pub mod redrive;
 pub mod socket;
 
 pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
+pub use redrive::Redriven;
 pub use socket::{Connection, SocketError, listen};
 
 /// Longest line in either direction, in bytes.

@@ -78,12 +78,37 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
             out.paint(Tone::Bad, &format!("endpoint `{endpoint}` is disabled: {reason}"))
         );
     }
+    for (endpoint, view) in counts["endpoints"].as_object().into_iter().flatten() {
+        if let Some(told) = unwell(view, out) {
+            let told = format!("endpoint `{}` {told}", super::text::clean(endpoint));
+            _ = writeln!(shown, "  {}", out.paint(Tone::Watch, &told));
+        }
+    }
     for firing in items(namespace, "next_firings") {
         let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
         // In the column of the block above, whose widest name is `deliveries`.
         _ = writeln!(shown, "  next        {}  {due}", text(firing, "run_profile"));
     }
     shown
+}
+
+/// What there is to tell of an endpoint that is not disabled and does not do well.
+fn unwell(view: &Value, out: &Terminal) -> Option<String> {
+    let breaker = match text(view, "state").as_str() {
+        "open" => {
+            let until = time(view, "open_until").map(|at| out.when(at)).unwrap_or_default();
+            Some(format!("seems to be down: nothing is sent to it; the next try is {until}"))
+        }
+        "half_open" => Some("seems to be down: one delivery finds out".to_owned()),
+        _ => None,
+    };
+    let failing =
+        time(view, "failing_since").map(|at| format!("has accepted nothing since {}", out.when(at)));
+    match (breaker, failing) {
+        (None, None) => None,
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (Some(breaker), Some(failing)) => Some(format!("{breaker}; it {failing}")),
+    }
 }
 
 fn snapshot(namespace: &Value) -> String {
@@ -122,7 +147,12 @@ mod tests {
                 "halt": { "at": "2026-11-25T11:58:00Z", "reason": "by the operator" }, "closed": "namespace halted: by the operator",
                 "disk_free_bytes": 13_000_000_000_u64, "disk_floor_bytes": 268_435_456, "running": 2,
                 "counts": { "cycles": { "finished": 30, "running": 1 }, "runs": { "finished": 60, "working": 2 }, "deliveries": {},
-                    "records": 1234, "endpoints_disabled": { "archive": "it answered 410" } },
+                    "records": 1234, "endpoints_disabled": { "archive": "it answered 410" },
+                    "endpoints": {
+                        "archive": { "state": "disabled", "reason": "it answered 410" },
+                        "mirror": { "state": "open", "open_until": "2026-11-25T12:00:30Z", "failing_since": "2026-11-25T10:00:00Z" },
+                        "third": { "state": "half_open", "failing_since": null },
+                        "fourth": { "state": "closed", "failures": 2, "failing_since": "2026-11-25T11:00:00Z" } } },
                 "next_firings": [{ "run_profile": "daily", "nominal": "2026-11-25T18:00:00Z", "due": "2026-11-25T18:01:00Z" }],
             }] });
         let expected = "\
@@ -144,6 +174,9 @@ namespace studio  closed
   disk        12.1 GiB free, floor 256.0 MiB
   endpoint `archive` is disabled: it answered 410
     hint: `orbit deliveries redrive --endpoint archive` enables it and tries again
+  endpoint `fourth` has accepted nothing since 1h ago
+  endpoint `mirror` seems to be down: nothing is sent to it; the next try is in 30s; it has accepted nothing since 2h ago
+  endpoint `third` seems to be down: one delivery finds out
   next        daily  in 6h
 ";
         assert_eq!(status(&answer, &terminal(Some(100))), expected);

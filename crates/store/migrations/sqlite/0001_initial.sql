@@ -165,6 +165,9 @@ CREATE TABLE deliveries (
     settled_at     INTEGER                  -- when it was accepted or given up
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (endpoint, due_at, ordinal) WHERE state = 'waiting';
+CREATE INDEX deliveries_queue ON deliveries (endpoint, ordinal) WHERE state = 'waiting';
+CREATE INDEX deliveries_sending ON deliveries (endpoint) WHERE state = 'sending';
+CREATE INDEX deliveries_dead ON deliveries (endpoint, ordinal) WHERE state = 'dead';
 CREATE INDEX deliveries_by_state ON deliveries (state, ordinal);
 CREATE INDEX deliveries_of_run ON deliveries (run_id, state);
 
@@ -178,10 +181,12 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_open ON attempts (delivery_id, attempt) WHERE receipt IS NULL;
 
-CREATE TABLE endpoints_disabled (
-    endpoint    TEXT PRIMARY KEY,
-    reason      TEXT NOT NULL,
-    disabled_at INTEGER NOT NULL
+-- How endpoints do: a cache of the log. One of which there is nothing to tell has no row.
+CREATE TABLE endpoints (
+    endpoint   TEXT PRIMARY KEY,
+    state      TEXT NOT NULL,    -- of its breaker: closed | open | half_open; or disabled
+    open_until INTEGER,          -- of an open breaker: nothing is sent before
+    health     TEXT NOT NULL     -- the whole state, JSON
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE halts (

@@ -11,6 +11,9 @@ pub mod view;
 
 use jiff::Timestamp;
 
+/// Rows that a transaction over a backlog changes at most, so that no other waits long for the writer; the caller asks again.
+pub const BATCH_MAX: u32 = 500;
+
 /// Everything a namespace remembers.
 pub trait Store:
     config::ConfigStore

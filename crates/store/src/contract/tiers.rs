@@ -90,7 +90,7 @@ pub trait RunStore {
         now: Timestamp,
     ) -> Result<StepCommitted, StoreError>;
 
-    /// Ends every run that waits and has passed its deadline; their number.
+    /// Ends runs that wait and have passed their deadline, the oldest deadline first, [`super::BATCH_MAX`] at most; their number.
     async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError>;
 
     /// When the next waiting step or deadline comes; none if nothing waits.

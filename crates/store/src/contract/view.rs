@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::dispatch::breaker::{Breaker, Health};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -202,6 +203,47 @@ pub struct Counts {
     pub records: u64,
     /// Endpoints that are disabled, with the reason.
     pub endpoints_disabled: std::collections::BTreeMap<String, String>,
+    /// Endpoints of which there is more to tell than that they take deliveries.
+    pub endpoints: std::collections::BTreeMap<String, EndpointView>,
+}
+
+/// How an endpoint does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndpointView {
+    /// Its breaker, `closed`, `open` or `half_open`; or `disabled`.
+    pub state: String,
+    /// Attempts in a row that found it down, while its breaker is closed.
+    pub failures: u32,
+    /// Nothing is sent before this, while its breaker is open.
+    pub open_until: Option<Timestamp>,
+    /// Since when nothing was accepted.
+    pub failing_since: Option<Timestamp>,
+    /// Why it is disabled.
+    pub reason: Option<String>,
+}
+
+impl From<&Health> for EndpointView {
+    fn from(health: &Health) -> Self {
+        let (breaker, failing) = match health {
+            Health::Enabled { breaker, failing } => (breaker, failing),
+            Health::Disabled { reason, .. } => {
+                let (state, reason) = ("disabled".to_owned(), Some(reason.clone()));
+                return Self { state, reason, ..Self::default() };
+            }
+        };
+        let (failures, open_until) = match breaker {
+            Breaker::Closed { failures } => (*failures, None),
+            Breaker::Open { until, .. } => (0, Some(*until)),
+            Breaker::HalfOpen { .. } => (0, None),
+        };
+        Self {
+            state: breaker.name().to_owned(),
+            failures,
+            open_until,
+            failing_since: failing.map(|failing| failing.since),
+            reason: None,
+        }
+    }
 }
 
 /// See the module.

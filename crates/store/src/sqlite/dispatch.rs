@@ -1,12 +1,10 @@
-//! Deliveries are claimed with an attempt record, committed with a receipt, and redriven.
-
-use std::collections::BTreeMap;
+//! Deliveries are claimed with an attempt record, and committed with a receipt.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use orbit_core::dispatch::breaker::Admits;
 use orbit_core::record::{Kind, Subject};
-use orbit_core::run::{Ending, RunEvent, RunState};
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -14,10 +12,12 @@ use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Seen, evidence, fact, facts};
 use super::settle::{self, Delivery};
-use super::transition;
-use super::{SqliteStore, tiers, token};
+use super::{SqliteStore, endpoint, redrive, tiers, token, transition};
 use crate::StoreError;
-use crate::contract::dispatch::{AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, Settle};
+use crate::contract::dispatch::{
+    AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, Settle,
+    WaitingEndpoint,
+};
 use crate::contract::{Claim, OpenDoors};
 
 #[async_trait]
@@ -31,8 +31,21 @@ impl DispatchStore for SqliteStore {
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let endpoint = endpoint.to_owned();
         self.write(move |tx| {
-            let due = due(tx, &endpoint, limit, doors, now)?;
-            due.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
+            claim(tx, &endpoint, limit, |limit| due(tx, DUE, (&endpoint, limit), doors, now), now)
+        })
+        .await
+    }
+
+    async fn claim_next_in_order(
+        &self,
+        endpoint: &str,
+        doors: OpenDoors,
+        now: Timestamp,
+    ) -> Result<Option<ClaimedDelivery>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.write(move |tx| {
+            let next = |limit| due(tx, NEXT_IN_ORDER, (&endpoint, limit), doors, now);
+            Ok(claim(tx, &endpoint, 1, next, now)?.pop())
         })
         .await
     }
@@ -46,44 +59,69 @@ impl DispatchStore for SqliteStore {
         self.write(move |tx| commit_attempt(tx, claim, &commit, now)).await
     }
 
-    async fn due_endpoints(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
-        self.read(move |tx| {
-            let waiting = waiting_endpoints(tx)?.into_iter();
-            Ok(waiting.filter(|(_, due)| *due <= now).map(|(endpoint, _)| endpoint).collect())
-        })
-        .await
+    async fn waiting_endpoints(&self) -> Result<Vec<WaitingEndpoint>, StoreError> {
+        self.read(endpoint::waiting).await
     }
 
-    async fn next_delivery_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(|tx| Ok(waiting_endpoints(tx)?.into_iter().map(|(_, due)| due).min())).await
+    async fn give_up_disabled(&self, now: Timestamp) -> Result<u32, StoreError> {
+        self.write(move |tx| settle::give_up_disabled(tx, now)).await
     }
 
-    async fn redrive(&self, filter: RedriveFilter, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
-        self.write(move |tx| redrive(tx, &filter, now)).await
+    async fn redrive(
+        &self,
+        filter: RedriveFilter,
+        from: Option<RedriveFrom>,
+        now: Timestamp,
+    ) -> Result<Redriven, StoreError> {
+        self.write(move |tx| redrive::redrive(tx, &filter, from, now)).await
+    }
+
+    async fn count_redrivable(&self, filter: RedriveFilter) -> Result<u64, StoreError> {
+        self.read(move |tx| redrive::count(tx, &filter)).await
     }
 }
 
-/// Endpoints that something waits for, each with the instant its first delivery is due. Jumps from endpoint to endpoint in the index, so that
-/// a million deliveries of one cost as much as one.
-fn waiting_endpoints(tx: &Connection) -> Attempt<Vec<(String, Timestamp)>> {
-    let sql = "WITH RECURSIVE waiting (endpoint) AS (
-            SELECT min(endpoint) FROM deliveries INDEXED BY deliveries_due WHERE state = 'waiting'
-            UNION ALL
-            SELECT (SELECT min(d.endpoint) FROM deliveries d INDEXED BY deliveries_due
-                WHERE d.state = 'waiting' AND d.endpoint > waiting.endpoint)
-            FROM waiting WHERE waiting.endpoint IS NOT NULL)
-        SELECT endpoint, (SELECT min(d.due_at) FROM deliveries d INDEXED BY deliveries_due
-            WHERE d.state = 'waiting' AND d.endpoint = waiting.endpoint) AS due_at
-        FROM waiting WHERE endpoint IS NOT NULL";
-    let mut statement = tx.prepare_cached(sql)?;
-    let read = |row: &Row<'_>| Ok((row.get("endpoint")?, columns::instant(row, "due_at")?));
-    Ok(statement.query_map((), read)?.collect::<Result<_, _>>()?)
+/// Up to `limit` of an endpoint, as far as its health admits them.
+fn claim(
+    tx: &Connection,
+    endpoint: &str,
+    limit: u32,
+    due: impl FnOnce(u32) -> Attempt<Vec<Uuid>>,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let admits = endpoint::health(tx, endpoint)?.admits(now);
+    let due = match admits {
+        Admits::Any => due(limit)?,
+        Admits::Probe => due(limit.min(1))?,
+        Admits::Nothing => Vec::new(),
+    };
+    if let (Admits::Probe, [probe, ..]) = (admits, due.as_slice()) {
+        endpoint::probes(tx, endpoint, *probe, now)?;
+    }
+    due.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
 }
 
-fn due(tx: &Connection, endpoint: &str, limit: u32, doors: OpenDoors, now: Timestamp) -> Attempt<Vec<Uuid>> {
-    let sql = "SELECT delivery_id FROM deliveries INDEXED BY deliveries_due
-        WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND iif(attempts = 0, ?3, ?4)
-        ORDER BY due_at, ordinal LIMIT ?5";
+/// Due deliveries, oldest first.
+pub(super) const DUE: &str = "SELECT delivery_id FROM deliveries INDEXED BY deliveries_due
+    WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND iif(attempts = 0, ?3, ?4)
+    ORDER BY due_at, ordinal LIMIT ?5";
+
+/// The first delivery in the order of making, if it is due and nothing is being sent.
+pub(super) const NEXT_IN_ORDER: &str = "SELECT delivery_id FROM (
+        SELECT delivery_id, due_at, attempts FROM deliveries INDEXED BY deliveries_queue
+        WHERE state = 'waiting' AND endpoint = ?1 ORDER BY ordinal LIMIT 1)
+    WHERE due_at <= ?2 AND iif(attempts = 0, ?3, ?4) AND NOT EXISTS (
+        SELECT 1 FROM deliveries INDEXED BY deliveries_sending WHERE state = 'sending' AND endpoint = ?1)
+    LIMIT ?5";
+
+/// What one of these finds.
+pub(super) fn due(
+    tx: &Connection,
+    sql: &str,
+    (endpoint, limit): (&str, u32),
+    doors: OpenDoors,
+    now: Timestamp,
+) -> Attempt<Vec<Uuid>> {
     let mut statement = tx.prepare_cached(sql)?;
     let parameters = params![endpoint, Micros(now), doors.first, doors.retry, limit];
     let rows = statement.query_map(parameters, |row| columns::id(row, "delivery_id"))?;
@@ -150,19 +188,18 @@ fn commit_attempt(tx: &Connection, claim: Claim, commit: &AttemptCommit, now: Ti
     let Some(delivery) = find(tx, claim)? else { return Ok(false) };
     let mut run = transition::load_known(tx, delivery.run_id)?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
-    if !settle::receive(tx, &run, &delivery, &commit.receipt, now)? {
+    if !settle::receive(tx, &run, &delivery, (&commit.receipt, commit.signal), now)? {
         return Ok(false);
     }
     if let Some(seen) = &commit.evidence {
         let seen = Seen { evidence: seen, kind: Kind::ReceiptBody, of: delivery.facts() };
         evidence(tx, now, run.subject(), seen)?;
     }
-    if let Some(reason) = &commit.disable_endpoint {
-        settle::disable(tx, &run, &delivery, reason, now)?;
-    }
+    let (said, disable) = ((commit.signal, &commit.rule), commit.disable_endpoint.as_deref());
+    endpoint::answered(tx, (&run, &delivery), said, disable, now)?;
     let held = delivery.state == "sending";
     if held {
-        match (&commit.settle, settle::disabled(tx, &delivery.endpoint)?) {
+        match (&commit.settle, endpoint::disabled(tx, &delivery.endpoint)?) {
             (Settle::Accepted, _) => settle::settle(tx, &mut run, &delivery, None, now)?,
             (Settle::Dead { reason }, _) => settle::settle(tx, &mut run, &delivery, Some(reason), now)?,
             (Settle::Retry { .. }, Some(reason)) => {
@@ -171,77 +208,5 @@ fn commit_attempt(tx: &Connection, claim: Claim, commit: &AttemptCommit, now: Ti
             (Settle::Retry { until }, None) => settle::wait(tx, delivery.id, *until)?,
         }
     }
-    if commit.disable_endpoint.is_some() {
-        settle::give_up_waiting(tx, &delivery.endpoint, now)?;
-    }
     Ok(held)
-}
-
-fn redrive(tx: &Connection, filter: &RedriveFilter, now: Timestamp) -> Attempt<Vec<Uuid>> {
-    if let Some(endpoint) = &filter.endpoint {
-        enable(tx, endpoint, now)?;
-    }
-    let mut redriven = Vec::new();
-    for (run_id, dead) in dead_letters(tx, filter)? {
-        let mut run = transition::load_known(tx, run_id)?;
-        let Ok(deliveries) = u32::try_from(dead.len()) else { continue };
-        match &run.state {
-            RunState::Dispatching { .. } | RunState::Finished { ending: Ending::Partial { .. } } => {}
-            // A run that was cancelled stays so, whatever was dead before.
-            RunState::Ready { .. }
-            | RunState::Working { .. }
-            | RunState::Waiting { .. }
-            | RunState::Finished { .. } => continue,
-        }
-        let ids: Vec<_> = dead.iter().map(|delivery| delivery.id).collect();
-        let body = facts(json!({ "deliveries": ids }));
-        transition::apply(tx, &mut run, &RunEvent::Redriven { deliveries }, body, now)?;
-        for delivery in dead {
-            enable(tx, &delivery.endpoint, now)?;
-            let update =
-                "UPDATE deliveries SET state = 'waiting', due_at = ?2, round_attempts = 0, reason = NULL,
-                settled_at = NULL WHERE delivery_id = ?1";
-            tx.prepare_cached(update)?.execute(params![Text(delivery.id), Micros(now)])?;
-        }
-        redriven.extend(ids);
-    }
-    Ok(redriven)
-}
-
-fn dead_letters(tx: &Connection, filter: &RedriveFilter) -> Attempt<Vec<(Uuid, Vec<Delivery>)>> {
-    let mut sql = format!("SELECT {} FROM deliveries WHERE state = 'dead'", settle::COLUMNS);
-    let given = [
-        ("delivery_id", filter.delivery_id.map(|id| id.to_string())),
-        ("run_id", filter.run_id.map(|id| id.to_string())),
-        ("endpoint", filter.endpoint.clone()),
-    ];
-    let mut parameters = Vec::new();
-    for (column, value) in given {
-        if let Some(value) = value {
-            parameters.push(value);
-            sql = format!("{sql} AND {column} = ?{}", parameters.len());
-        }
-    }
-    sql += " ORDER BY ordinal";
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut by_run = Vec::<(Uuid, Vec<Delivery>)>::new();
-    let mut places = BTreeMap::new();
-    for delivery in statement.query_map(params_from_iter(parameters), settle::read)? {
-        let delivery = delivery?;
-        let place = *places.entry(delivery.run_id).or_insert(by_run.len());
-        if place == by_run.len() {
-            by_run.push((delivery.run_id, Vec::new()));
-        }
-        by_run[place].1.push(delivery);
-    }
-    Ok(by_run)
-}
-
-/// The endpoint takes deliveries again.
-fn enable(tx: &Connection, endpoint: &str, now: Timestamp) -> Attempt<()> {
-    let delete = "DELETE FROM endpoints_disabled WHERE endpoint = ?1";
-    if tx.prepare_cached(delete)?.execute([endpoint])? == 0 {
-        return Ok(());
-    }
-    fact(tx, now, Kind::EndpointEnabled, Subject::default(), facts(json!({ "endpoint": endpoint })))
 }

@@ -12,11 +12,15 @@ mod writer;
 mod config;
 mod cycle;
 mod dispatch;
+mod endpoint;
 mod governance;
 mod record;
+mod redrive;
 mod schedule;
 mod selection;
 mod settle;
+#[cfg(test)]
+mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;

@@ -1,16 +1,19 @@
 //! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
 
 use jiff::Timestamp;
+use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::record::Kind;
 use orbit_core::run::{RunEvent, RunState};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::columns::{self, Json, Micros, Text};
+use super::endpoint;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
+use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
 
 /// A delivery as its transitions see it.
@@ -69,7 +72,7 @@ pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], no
         fact(tx, now, Kind::DeliveryCreated, run.subject(), facts(body))?;
     }
     for new in deliveries {
-        if let Some(reason) = disabled(tx, &new.endpoint)? {
+        if let Some(reason) = endpoint::disabled(tx, &new.endpoint)? {
             let delivery = Delivery {
                 id: new.delivery_id,
                 run_id: run.id,
@@ -81,13 +84,6 @@ pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], no
         }
     }
     Ok(())
-}
-
-/// Why an endpoint takes nothing, if it is disabled; in the words of a dead letter.
-pub(super) fn disabled(tx: &Connection, endpoint: &str) -> Attempt<Option<String>> {
-    let mut statement = tx.prepare_cached("SELECT reason FROM endpoints_disabled WHERE endpoint = ?1")?;
-    let reason = statement.query_row([endpoint], |row| row.get::<_, String>(0)).optional()?;
-    Ok(reason.map(|reason| format!("the endpoint is disabled: {reason}")))
 }
 
 /// The delivery was accepted, or it is a dead letter for this reason.
@@ -119,44 +115,31 @@ pub(super) fn wait(tx: &Connection, delivery_id: Uuid, until: Timestamp) -> Atte
     Ok(())
 }
 
-/// The endpoint takes nothing more, and what waited for it is dead. True if it was not disabled before.
-pub(super) fn disable(
-    tx: &Connection,
-    run: &Run,
-    delivery: &Delivery,
-    reason: &str,
-    now: Timestamp,
-) -> Attempt<()> {
-    let endpoint = &delivery.endpoint;
-    let insert = "INSERT INTO endpoints_disabled (endpoint, reason, disabled_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    if tx.prepare_cached(insert)?.execute(params![endpoint, reason, Micros(now)])? == 0 {
-        return Ok(());
-    }
-    let mut body = delivery.facts();
-    body.insert("reason".to_owned(), reason.into());
-    fact(tx, now, Kind::EndpointDisabled, run.subject(), body)
-}
-
-/// Everything that still waits for a disabled endpoint is a dead letter.
-pub(super) fn give_up_waiting(tx: &Connection, endpoint: &str, now: Timestamp) -> Attempt<()> {
-    let Some(reason) = disabled(tx, endpoint)? else { return Ok(()) };
+/// What waits for a disabled endpoint is dead, a bounded number at once; how many that were.
+pub(super) fn give_up_disabled(tx: &Connection, now: Timestamp) -> Attempt<u32> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM deliveries WHERE endpoint = ?1 AND state = 'waiting' ORDER BY ordinal"
+        "SELECT {COLUMNS} FROM deliveries INDEXED BY deliveries_queue WHERE endpoint = ?1 AND state = 'waiting'
+        ORDER BY ordinal LIMIT ?2"
     );
-    let waiting = tx.prepare_cached(&sql)?.query_map([endpoint], read)?.collect::<Result<Vec<_>, _>>()?;
-    for delivery in waiting {
-        let mut run = transition::load_known(tx, delivery.run_id)?;
-        settle(tx, &mut run, &delivery, Some(&reason), now)?;
+    let mut given_up = 0;
+    for (endpoint, reason) in endpoint::all_disabled(tx)? {
+        let parameters = params![endpoint, BATCH_MAX - given_up];
+        let waiting = tx.prepare_cached(&sql)?.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
+        for delivery in waiting {
+            let mut run = transition::load_known(tx, delivery.run_id)?;
+            settle(tx, &mut run, &delivery, Some(&reason), now)?;
+            given_up += 1;
+        }
     }
-    Ok(())
+    Ok(given_up)
 }
 
-/// The attempt has this receipt; false if it has one already.
+/// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
 pub(super) fn receive(
     tx: &Connection,
     run: &Run,
     delivery: &Delivery,
-    receipt: &Value,
+    (receipt, signal): (&Value, Signal),
     now: Timestamp,
 ) -> Attempt<bool> {
     let update = "UPDATE attempts SET receipt = ?3, answered_at = ?4
@@ -172,6 +155,7 @@ pub(super) fn receive(
     }
     let mut body = delivery.facts();
     body.insert("receipt".to_owned(), receipt.clone());
+    body.insert("signal".to_owned(), json!(signal));
     fact(tx, now, Kind::ReceiptCaptured, run.subject(), body)?;
     Ok(true)
 }
@@ -186,12 +170,14 @@ pub(super) fn answers_lost(tx: &Connection, now: Timestamp) -> Attempt<u32> {
     let mut lost = 0;
     for delivery in open {
         let mut run = transition::load_known(tx, delivery.run_id)?;
-        receive(tx, &run, &delivery, &receipt, now)?;
+        receive(tx, &run, &delivery, (&receipt, Signal::Silent), now)?;
+        // A probe whose answer was lost leaves no breaker half open.
+        endpoint::answered(tx, (&run, &delivery), (Signal::Silent, &Rule::default()), None, now)?;
         lost += 1;
         if delivery.state != "sending" || !matches!(run.state, RunState::Dispatching { .. }) {
             continue;
         }
-        match disabled(tx, &delivery.endpoint)? {
+        match endpoint::disabled(tx, &delivery.endpoint)? {
             Some(reason) => settle(tx, &mut run, &delivery, Some(&reason), now)?,
             None => wait(tx, delivery.id, now)?,
         }

@@ -16,7 +16,7 @@ use super::transition::{self, Run, attempt_facts, step_place};
 use super::{SqliteStore, cycle, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, RunStore, StepCommit, StepCommitted};
-use crate::contract::{Artifact, Claim, OpenDoors, Recovered, earlier};
+use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -215,9 +215,9 @@ fn keep_artifact(tx: &Connection, run_id: Uuid, step: Step, artifact: &Artifact)
 
 fn expire(tx: &Connection, now: Timestamp) -> Attempt<u32> {
     let sql = "SELECT run_id FROM runs INDEXED BY runs_by_deadline
-        WHERE state IN ('ready', 'waiting') AND deadline_at <= ?1 ORDER BY deadline_at";
+        WHERE state IN ('ready', 'waiting') AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2";
     let mut expired = 0;
-    for run_id in ids(tx, sql, [Micros(now)])? {
+    for run_id in ids(tx, sql, params![Micros(now), BATCH_MAX])? {
         let mut run = transition::load_known(tx, run_id)?;
         let Some(Progress { step, .. }) = to_start(&run.state) else { continue };
         transition::apply(tx, &mut run, &RunEvent::DeadlinePassed { step }, Facts::new(), now)?;

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::columns::{self, Text};
 use super::fault::Attempt;
-use super::{SqliteStore, record, view_delivery, view_run};
+use super::{SqliteStore, endpoint, record, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    Counts, CycleView, DeliveryView, InitiationView, Page, PageRequest, RunView, StoreView,
+    Counts, CycleView, DeliveryView, EndpointView, InitiationView, Page, PageRequest, RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -175,16 +175,15 @@ fn initiation(row: &Row<'_>) -> rusqlite::Result<InitiationView> {
 }
 
 fn counts(tx: &Connection) -> Attempt<Counts> {
-    let disabled = {
-        let mut statement = tx.prepare_cached("SELECT endpoint, reason FROM endpoints_disabled")?;
-        statement.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
-    };
+    let endpoints = endpoint::views(tx)?;
+    let disabled = |(name, view): (&String, &EndpointView)| Some((name.clone(), view.reason.clone()?));
     Ok(Counts {
         cycles: by_state(tx, "SELECT state, count(*) FROM cycles GROUP BY state")?,
         runs: by_state(tx, "SELECT state, count(*) FROM runs GROUP BY state")?,
         deliveries: by_state(tx, "SELECT state, count(*) FROM deliveries GROUP BY state")?,
         records: record::count(tx)?,
-        endpoints_disabled: disabled,
+        endpoints_disabled: endpoints.iter().filter_map(disabled).collect(),
+        endpoints,
     })
 }
 

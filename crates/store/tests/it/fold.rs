@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent};
 use orbit_core::run::{AfterFailure, Ending, Interruption, Outcome, RunEvent, RunState, Step};
 use orbit_store::Store;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
 use orbit_store::contract::record::StoredRecord;
 use orbit_store::contract::selection::Taken;
 use orbit_store::contract::tiers::{ClaimedStep, StepCommitted};
-use orbit_store::contract::view::{DeliveryView, RunView};
+use orbit_store::contract::view::{DeliveryView, EndpointView, RunView};
 use orbit_store::sqlite::SqliteStore;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -62,6 +63,54 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
         }
     }
     assert_eq!(attempts, receipts + under_way, "one receipt an attempt, but for those under way");
+    endpoints_are_what_the_log_says(store, records).await;
+}
+
+/// Folds what happened to every endpoint and compares.
+async fn endpoints_are_what_the_log_says(store: &dyn Store, records: &[StoredRecord]) {
+    let mut healths = BTreeMap::<String, Health>::new();
+    for record in records {
+        let Some(event) = event_of_endpoint(record) else { continue };
+        let health = healths.entry(record.body["endpoint"].as_str().unwrap().to_owned()).or_default();
+        let next = health.next(&event);
+        assert!(next != *health || matches!(event, HealthEvent::Answered(_)), "{event:?} changed nothing");
+        *health = next;
+    }
+    healths.retain(|_, health| *health != Health::default());
+    for health in healths.values() {
+        if let Health::Enabled { breaker: Breaker::HalfOpen { probe, .. }, .. } = health {
+            let probe = store.delivery(*probe).await.unwrap().unwrap();
+            assert_eq!(
+                probe.attempts as usize,
+                probe.receipts.len() + 1,
+                "a half-open breaker has a probe under way"
+            );
+        }
+    }
+    let expected = healths.iter().map(|(endpoint, health)| (endpoint.clone(), EndpointView::from(health)));
+    assert_eq!(store.counts().await.unwrap().endpoints, expected.collect());
+}
+
+fn event_of_endpoint(record: &StoredRecord) -> Option<HealthEvent> {
+    fn read<T: serde::de::DeserializeOwned>(record: &StoredRecord, field: &str) -> T {
+        serde_json::from_value(record.body[field].clone()).unwrap()
+    }
+    Some(match record.kind.as_str() {
+        "receipt_captured" => HealthEvent::Answered(Answer {
+            delivery_id: read(record, "delivery_id"),
+            signal: read(record, "signal"),
+            at: record.at,
+        }),
+        "breaker_opened" => {
+            HealthEvent::Opened { until: read(record, "until"), pause_ms: read(record, "pause_ms") }
+        }
+        "breaker_half_opened" => HealthEvent::HalfOpened { probe: read(record, "delivery_id") },
+        "breaker_closed" => HealthEvent::Closed,
+        "endpoint_failing" => HealthEvent::Failing,
+        "endpoint_disabled" => HealthEvent::Disabled { reason: read(record, "reason"), at: record.at },
+        "endpoint_enabled" => HealthEvent::Enabled,
+        _ => return None,
+    })
 }
 
 fn agrees_with_deliveries(row: &RunView, state: &RunState) {
@@ -98,6 +147,8 @@ enum Call {
     ClaimSteps { limit: u32 },
     CommitStep { which: usize, how: u8, claim_next: bool },
     ClaimDeliveries { endpoint: u8, limit: u32 },
+    ClaimInOrder { endpoint: u8 },
+    GiveUp,
     CommitAttempt { which: usize, how: u8 },
     CancelRun { which: usize },
     CancelCycles,
@@ -115,6 +166,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         24 => (any::<usize>(), 0..14_u8, any::<bool>())
             .prop_map(|(which, how, claim_next)| Call::CommitStep { which, how, claim_next }),
         12 => (0..2_u8, 1..3_u32).prop_map(|(endpoint, limit)| Call::ClaimDeliveries { endpoint, limit }),
+        4 => (0..2_u8).prop_map(|endpoint| Call::ClaimInOrder { endpoint }),
+        1 => Just(Call::GiveUp),
         12 => (any::<usize>(), 0..8_u8).prop_map(|(which, how)| Call::CommitAttempt { which, how }),
         2 => any::<usize>().prop_map(|which| Call::CancelRun { which }),
         1 => Just(Call::CancelCycles),
@@ -157,6 +210,11 @@ impl History<'_> {
                 let endpoint = ENDPOINTS[usize::from(endpoint)];
                 self.deliveries.extend(store.claim_deliveries(endpoint, limit, OPEN, now).await.unwrap());
             }
+            Call::ClaimInOrder { endpoint } => {
+                let endpoint = ENDPOINTS[usize::from(endpoint)];
+                self.deliveries.extend(store.claim_next_in_order(endpoint, OPEN, now).await.unwrap());
+            }
+            Call::GiveUp => drop(store.give_up_disabled(now).await.unwrap()),
             Call::CommitAttempt { which, how } => self.commit_attempt(which, how).await,
             Call::CancelRun { which } => {
                 if let Some(run_id) = recent(&self.runs, which) {
@@ -168,7 +226,7 @@ impl History<'_> {
             Call::Expire => drop(store.expire_runs(now).await.unwrap()),
             Call::Redrive { endpoint } => {
                 let endpoint = endpoint.map(|endpoint| ENDPOINTS[usize::from(endpoint)].to_owned());
-                store.redrive(RedriveFilter { endpoint, ..RedriveFilter::default() }, now).await.unwrap();
+                self.world.redrive(RedriveFilter { endpoint, ..RedriveFilter::default() }, now).await;
             }
             Call::Pass { seconds } => self.now += seconds,
         }
@@ -212,9 +270,12 @@ impl History<'_> {
 
     async fn commit_attempt(&mut self, which: usize, how: u8) {
         let Some(claimed) = recent(&self.deliveries, which) else { return };
+        let now = at(self.now);
         let commit = match how {
             0 => answer("refused", dead()),
             1 => answer("unavailable", Settle::Retry { until: at(self.now + 5) }),
+            3 => answer("refused", Settle::Retry { until: at(self.now + 5) }),
+            4 => answer("interrupted", Settle::Retry { until: now }),
             2 => {
                 let mut gone = answer("gone", dead());
                 gone.disable_endpoint = Some("status 410".to_owned());
@@ -222,7 +283,7 @@ impl History<'_> {
             }
             _ => answer("accepted", Settle::Accepted),
         };
-        self.world.store.commit_attempt(claimed.claim, commit, at(self.now)).await.unwrap();
+        self.world.store.commit_attempt(claimed.claim, commit, now).await.unwrap();
     }
 }
 

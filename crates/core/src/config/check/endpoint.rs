@@ -50,6 +50,24 @@ pub(super) fn check(endpoint: &Endpoint, report: &mut Report<'_>) {
     if endpoint.timeout == Millis(0) {
         report.error(path(&["timeout"]), "expected more than no time");
     }
+    breaker(endpoint, report);
+}
+
+fn breaker(endpoint: &Endpoint, report: &mut Report<'_>) {
+    let rule = endpoint.breaker;
+    if rule.pause == Millis(0) {
+        report.error(path(&["breaker", "pause"]), "expected more than no time");
+    }
+    if rule.pause_max < rule.pause {
+        report
+            .error(path(&["breaker", "pause_max"]), format!("expected at least the pause of {}", rule.pause))
+            .hint("the pause grows from `pause` to `pause_max`");
+    }
+    if endpoint.disable_after == Millis(0) {
+        report
+            .error(path(&["disable_after"]), "expected more than no time")
+            .hint("a long time, such as `3650d`, is as good as never");
+    }
 }
 
 fn url(endpoint: &Endpoint, report: &mut Report<'_>) {

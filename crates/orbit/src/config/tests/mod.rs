@@ -180,10 +180,6 @@ fn what_later_versions_do() {
         &later("processors/x.yaml:2:7", "http", "one of `exec`"),
     );
     check_endpoint(
-        "url: \"https://a.example\"\nordered: false\n",
-        &later("endpoints/e.yaml:3:1", "ordered", "leave it out"),
-    );
-    check_endpoint(
         "url: \"https://a.example\"\nbody: json\n",
         &later("endpoints/e.yaml:3:7", "json", "one of `raw`"),
     );
@@ -342,6 +338,23 @@ fn endpoints() {
     check(&format!("{https}sign: {{ standard_webhooks: \"${{A}}\" }}\n"), "");
     check(&format!("{https}sign: {{ standard_webhooks: [\"${{A}}\", \"${{B}}\"] }}\n"), "");
     with("sign: { standard_webhooks: [] }", "28: expected a list of 1 to 10, found 0");
+    check(
+        &format!(
+            "{https}ordered: true\nbreaker: {{ failures: 3, pause: 5s, pause_max: 5s }}\ndisable_after: 2d\n"
+        ),
+        "",
+    );
+    with("ordered: first", "10: expected `true` or `false`, found text");
+    with("breaker: { failures: 0 }", "22: expected a whole number from 1 to 100, found `0`");
+    with("breaker: { pause: 0s }", "19: expected more than no time");
+    with(
+        "breaker: { pause: 1h }",
+        "1: expected at least the pause of 1h\n  hint: the pause grows from `pause` to `pause_max`",
+    );
+    with(
+        "disable_after: 0s",
+        "16: expected more than no time\n  hint: a long time, such as `3650d`, is as good as never",
+    );
 }
 
 #[test]

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::world::{OPEN, World, answer, artifact, at, cycle_id, dead, delivery, snapshot};
 
 pub(crate) async fn a_delivery_is_accepted(world: &World<'_>) {
-    assert_eq!(world.store.next_delivery_due().await.unwrap(), None);
+    assert_eq!(world.next_delivery_due().await, None);
     let run_id = world.dispatching(1, &["archive"], at(0)).await;
-    assert_eq!(world.store.next_delivery_due().await.unwrap(), Some(at(0)));
-    assert_eq!(world.store.due_endpoints(at(0)).await.unwrap(), ["archive"]);
+    assert_eq!(world.next_delivery_due().await, Some(at(0)));
+    assert_eq!(world.due_endpoints(at(0)).await, ["archive"]);
     assert!(world.store.claim_deliveries("mirror", 9, OPEN, at(1)).await.unwrap().is_empty());
     let claimed = world.claim_delivery("archive", at(1)).await;
     let new = delivery(run_id, "archive");
@@ -25,7 +25,7 @@ pub(crate) async fn a_delivery_is_accepted(world: &World<'_>) {
     assert_eq!(claimed.request["number"], 0);
     assert_eq!(world.log_of("attempt_started").await[0].body["idempotency_key"], json!(new.delivery_id));
     assert!(world.store.claim_deliveries("archive", 9, OPEN, at(1)).await.unwrap().is_empty());
-    assert_eq!(world.store.next_delivery_due().await.unwrap(), None);
+    assert_eq!(world.next_delivery_due().await, None);
     let mut commit = answer("accepted", Settle::Accepted);
     commit.evidence = Some(Evidence { salt: [3; 16], value: json!({ "text": "ok" }) });
     assert!(world.store.commit_attempt(claimed.claim, commit.clone(), at(2)).await.unwrap());
@@ -46,8 +46,8 @@ pub(crate) async fn a_retry_waits_and_keeps_its_key(world: &World<'_>) {
     let run_id = world.dispatching(1, &["archive"], at(0)).await;
     let again = || answer("unavailable", Settle::Retry { until: at(60) });
     let first = world.attempt("archive", again(), at(1)).await;
-    assert_eq!(world.store.next_delivery_due().await.unwrap(), Some(at(60)));
-    assert!(world.store.due_endpoints(at(59)).await.unwrap().is_empty());
+    assert_eq!(world.next_delivery_due().await, Some(at(60)));
+    assert!(world.due_endpoints(at(59)).await.is_empty());
     assert!(world.store.claim_deliveries("archive", 1, OPEN, at(59)).await.unwrap().is_empty());
     let doors = OpenDoors { first: true, retry: false };
     assert!(world.store.claim_deliveries("archive", 1, doors, at(60)).await.unwrap().is_empty());
@@ -70,7 +70,7 @@ pub(crate) async fn a_dead_letter_is_redriven_to_success(world: &World<'_>) {
     assert_eq!(world.outcome_of_cycle(1).await.as_deref(), Some("partial"));
     let view = world.store.delivery(delivery_id(run_id, "archive")).await.unwrap().unwrap();
     assert_eq!((&*view.state, view.reason.as_deref()), ("dead", Some("status 400")));
-    let redrive = async |filter| world.store.redrive(filter, at(3)).await.unwrap();
+    let redrive = async |filter| world.redrive(filter, at(3)).await;
     let none = RedriveFilter { run_id: Some(Uuid::from_u128(404)), ..RedriveFilter::default() };
     assert!(redrive(none).await.is_empty());
     let accepted = RedriveFilter { endpoint: Some("mirror".to_owned()), ..RedriveFilter::default() };
@@ -79,6 +79,7 @@ pub(crate) async fn a_dead_letter_is_redriven_to_success(world: &World<'_>) {
         delivery_id: Some(view.delivery_id),
         run_id: Some(run_id),
         endpoint: Some("archive".to_owned()),
+        ..RedriveFilter::default()
     };
     assert_eq!(redrive(one.clone()).await, [view.delivery_id]);
     assert!(redrive(one).await.is_empty());
@@ -102,13 +103,13 @@ pub(crate) async fn a_cancelled_run_owes_nothing_and_keeps_the_receipt(world: &W
     for (endpoint, expected) in [("archive", "cancelled"), ("mirror", "cancelled"), ("third", "dead")] {
         assert_eq!(world.state_of_delivery(run_id, endpoint).await, expected);
     }
-    assert_eq!(world.store.next_delivery_due().await.unwrap(), None);
+    assert_eq!(world.next_delivery_due().await, None);
     let commit = answer("accepted", Settle::Accepted);
     assert!(!world.store.commit_attempt(sending.claim, commit, at(3)).await.unwrap());
     let view = world.store.delivery(sending.claim.id).await.unwrap().unwrap();
     assert_eq!((&*view.state, view.receipts.len()), ("cancelled", 1));
     assert_eq!(view.receipts[0].receipt["outcome"], "accepted");
-    assert!(world.store.redrive(RedriveFilter::default(), at(4)).await.unwrap().is_empty());
+    assert!(world.redrive(RedriveFilter::default(), at(4)).await.is_empty());
     assert_eq!(world.state_of_run(run_id).await.1.as_deref(), Some("cancelled"));
 }
 

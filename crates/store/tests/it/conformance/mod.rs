@@ -1,9 +1,12 @@
 //! The conformance suite: what the contract promises, asked of any store. A backend runs it with `conformance!`.
 
+pub(crate) mod breaker;
 pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod endpoints;
+pub(crate) mod ordered;
 pub(crate) mod recovery;
+pub(crate) mod redrive;
 pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod tiers;
@@ -50,6 +53,17 @@ macro_rules! conformance {
             endpoints::{
                 a_disabled_endpoint_gives_up_what_waits, a_disabled_endpoint_takes_nothing_new,
                 a_redrive_enables_the_endpoint, a_retry_at_a_disabled_endpoint_is_dead,
+            }
+            breaker::{
+                a_breaker_opens_and_one_attempt_probes, a_lost_probe_is_made_again, a_cancelled_probe_still_tells,
+                an_endpoint_that_only_fails_is_disabled_after_a_warning, each_endpoint_is_due_by_itself,
+            }
+            ordered::{
+                the_head_of_the_queue_holds_the_rest, a_dead_letter_lets_the_next_go, a_redriven_one_keeps_its_place,
+            }
+            redrive::{
+                a_redrive_takes_what_was_dead_when_it_began, a_redrive_is_made_in_batches, a_redrive_takes_what_matches,
+                a_redrive_does_not_ask_again_who_said_no, much_that_waits_is_given_up_in_batches, deadlines_end_runs_in_batches,
             }
             recovery::{
                 work_under_way_is_taken_over, a_step_may_be_interrupted_so_often, a_finished_world_recovers_nothing,

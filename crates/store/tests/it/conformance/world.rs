@@ -1,12 +1,13 @@
 //! A small world to ask a store about: one run profile, profiles by number, instants in seconds.
 
 use jiff::{SignedDuration, Timestamp};
-use orbit_core::config::NamespaceName;
+use orbit_core::config::{BreakerRule, Millis, NamespaceName};
 use orbit_core::digest::Digest;
+use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::id;
 use orbit_core::run::{AfterFailure, RunEvent, RunState, Step, Then};
 use orbit_store::Store;
-use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, NewDelivery, Settle};
+use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, NewDelivery, RedriveFilter, Settle};
 use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, TakeRule, Taken};
@@ -19,6 +20,12 @@ pub(crate) const OPEN: OpenDoors = OpenDoors { first: true, retry: true };
 pub(crate) const RUN_PROFILE: Uuid = Uuid::from_u128(0x5eed);
 /// How long runs may take, in seconds.
 pub(crate) const DEADLINE: i64 = 3600;
+
+/// Two failures open a breaker for ten seconds; ten minutes without success disable.
+pub(crate) const RULE: Rule = Rule {
+    breaker: BreakerRule { failures: 2, pause: Millis::seconds(10), pause_max: Millis::seconds(30) },
+    disable_after: Millis::minutes(10),
+};
 
 /// See the module.
 pub(crate) struct World<'a> {
@@ -133,7 +140,14 @@ pub(crate) fn failed(step: Step, then: AfterFailure) -> StepCommit {
 }
 
 pub(crate) fn answer(outcome: &str, settle: Settle) -> AttemptCommit {
-    AttemptCommit { receipt: json!({ "outcome": outcome }), evidence: None, settle, disable_endpoint: None }
+    let signal = match outcome {
+        "accepted" => Signal::Accepted,
+        "unavailable" => Signal::Down,
+        "interrupted" => Signal::Silent,
+        _ => Signal::Alive,
+    };
+    let receipt = json!({ "outcome": outcome });
+    AttemptCommit { receipt, evidence: None, settle, disable_endpoint: None, signal, rule: RULE }
 }
 
 pub(crate) fn dead() -> Settle {
@@ -216,6 +230,30 @@ impl<'a> World<'a> {
         let claimed = self.claim_delivery(endpoint, now).await;
         assert!(self.store.commit_attempt(claimed.claim, commit, now).await.unwrap());
         claimed
+    }
+
+    /// Endpoints that something is due for.
+    pub(crate) async fn due_endpoints(&self, now: Timestamp) -> Vec<String> {
+        let waiting = self.store.waiting_endpoints().await.unwrap().into_iter();
+        waiting.filter(|one| one.due_at <= now).map(|one| one.endpoint).collect()
+    }
+
+    /// When the first delivery that waits is due.
+    pub(crate) async fn next_delivery_due(&self) -> Option<Timestamp> {
+        self.store.waiting_endpoints().await.unwrap().into_iter().map(|one| one.due_at).min()
+    }
+
+    /// Redrives batch by batch; what waits again.
+    pub(crate) async fn redrive(&self, filter: RedriveFilter, now: Timestamp) -> Vec<Uuid> {
+        let (mut all, mut from) = (Vec::new(), None);
+        loop {
+            let batch = self.store.redrive(filter.clone(), from, now).await.unwrap();
+            all.extend(batch.ids);
+            from = batch.next;
+            if from.is_none() {
+                return all;
+            }
+        }
     }
 
     pub(crate) async fn state_of_run(&self, run_id: Uuid) -> (String, Option<String>) {
