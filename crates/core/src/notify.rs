@@ -2,6 +2,9 @@
 //!
 //! Pure. Reading the log, gathering and sending belong to the other layers. What a notice itself does never makes another one.
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -84,11 +87,6 @@ impl NotifyEvent {
         }
     }
 
-    /// The event of this word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.name() == word)
-    }
-
     /// What happened so often, as a sentence begins.
     fn counted(self, count: u64) -> String {
         let (one, many) = match self {
@@ -98,13 +96,31 @@ impl NotifyEvent {
             Self::ConfigRefused => {
                 ("a changed configuration was refused", "changed configurations were refused")
             }
-            Self::DiskFloor => {
-                ("free space fell below the floor", "times free space fell below the floor")
-            }
+            Self::DiskFloor => ("free space fell below the floor", "times free space fell below the floor"),
             Self::Halted => ("work was halted", "times work was halted"),
             Self::TickMissed => ("a firing was missed", "firings were missed"),
         };
         if count == 1 { one.to_owned() } else { format!("{count} {many}") }
+    }
+}
+
+/// Not the word of an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an event that is told")]
+pub struct UnknownEvent(String);
+
+impl FromStr for NotifyEvent {
+    type Err = UnknownEvent;
+
+    fn from_str(word: &str) -> Result<Self, UnknownEvent> {
+        let found = Self::ALL.into_iter().find(|event| event.name() == word);
+        found.ok_or_else(|| UnknownEvent(word.to_owned()))
+    }
+}
+
+impl fmt::Display for NotifyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -276,7 +292,7 @@ mod tests {
         assert_eq!((&body["type"], &body["count"]), (&json!("orbit.notice"), &json!(5)));
         assert_eq!(notice(1).body("lab", "n")["summary"], "a cycle failed in namespace `lab` of node `n`");
         for event in NotifyEvent::ALL {
-            assert_eq!(NotifyEvent::parse(event.name()), Some(event));
+            assert_eq!(event.to_string().parse(), Ok(event));
             assert_eq!(serde_json::to_value(event).unwrap(), json!(event.name()));
         }
     }

@@ -58,11 +58,13 @@ pub enum Kind {
     Resumed,
     GateClosed,
     ServiceFailed,
+    HeartbeatFailed,
+    HeartbeatResumed,
 }
 
 impl Kind {
     /// Every kind, in the order of the flow.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::NodeStarted,
         Self::NodeStopped,
         Self::ConfigActivated,
@@ -102,6 +104,8 @@ impl Kind {
         Self::Resumed,
         Self::GateClosed,
         Self::ServiceFailed,
+        Self::HeartbeatFailed,
+        Self::HeartbeatResumed,
     ];
 
     /// The word in the header.
@@ -114,6 +118,7 @@ impl Kind {
         self.words().1
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table with a line for each kind")]
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NodeStarted => {
@@ -194,6 +199,10 @@ impl Kind {
             Self::Resumed => ("resumed", "A halt was lifted."),
             Self::GateClosed => ("gate_closed", "A door of the gate closed or opened; holds the reason."),
             Self::ServiceFailed => ("service_failed", "A part of the engine failed and was started again."),
+            Self::HeartbeatFailed => {
+                ("heartbeat_failed", "The node's sign of life was not sent or not heard; says why.")
+            }
+            Self::HeartbeatResumed => ("heartbeat_resumed", "The node's sign of life is heard again."),
         }
     }
 }

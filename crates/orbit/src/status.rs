@@ -36,6 +36,7 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
         "listen": engine.listening.get(),
         "halt": halt,
         "paused": paused,
+        "heartbeat": engine.config.heartbeat.as_ref().map(|_| engine.node.vitals.beat.get()),
         "namespaces": namespaces,
     }))
 }
@@ -53,6 +54,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "disk_free_bytes": namespace.shared.disk.free_bytes(&data),
         "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
         "counts": namespace.store.counts().await?,
+        "notices_waiting": namespace.store.notices_waiting().await?,
         "running": namespace.running.count(),
         "next_firings": next_firings(engine, namespace),
     }))

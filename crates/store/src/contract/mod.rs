@@ -3,6 +3,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod notify;
 pub mod record;
 pub mod schedule;
 pub mod selection;
@@ -22,6 +23,7 @@ pub trait Store:
     + tiers::RunStore
     + dispatch::DispatchStore
     + governance::GovernanceStore
+    + notify::NotifyStore
     + record::RecordStore
     + view::StoreView
     + Send

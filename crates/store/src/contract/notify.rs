@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use orbit_core::config::NotifyEvent;
 use orbit_core::digest::Digest;
 use orbit_core::notify::Notice;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Claim, StoreError};
 
 /// An event that an endpoint is to be told of.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,29 @@ pub struct OwedNotice {
     pub body: Value,
 }
 
+/// An attempt at a notice that this caller alone may make; its record is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedNotice {
+    /// The claim; its id is the delivery's.
+    pub claim: Claim,
+    /// The notice.
+    pub notice_id: Uuid,
+    /// What it tells of.
+    pub event: NotifyEvent,
+    /// The endpoint.
+    pub endpoint: String,
+    /// Where it goes.
+    pub url: String,
+    /// The snapshot whose endpoint it is.
+    pub snapshot: Digest,
+    /// The attempt, from 1, over all redrives.
+    pub attempt: u32,
+    /// Attempts since it was made or last redriven, this one included.
+    pub attempt_in_round: u32,
+    /// What is sent.
+    pub body: String,
+}
+
 /// See the module.
 #[async_trait]
 pub trait NotifyStore {
@@ -86,6 +110,18 @@ pub trait NotifyStore {
 
     /// When the next gathered notice is due; none if none gathers.
     async fn next_notice_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Up to `limit` due notices to an endpoint are the caller's, as [`super::dispatch::DispatchStore::claim_deliveries`] has it for what runs owe;
+    /// no door is asked for them. [`super::dispatch::DispatchStore::commit_attempt`] ends the attempt.
+    async fn claim_notices(
+        &self,
+        endpoint: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedNotice>, StoreError>;
+
+    /// Endpoints that a notice waits for and is due, by name.
+    async fn notice_endpoints(&self, now: Timestamp) -> Result<Vec<String>, StoreError>;
 
     /// Notices that gather or are owed and not settled.
     async fn notices_waiting(&self) -> Result<u64, StoreError>;

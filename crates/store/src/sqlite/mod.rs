@@ -14,6 +14,8 @@ mod cycle;
 mod dispatch;
 mod endpoint;
 mod governance;
+mod notice;
+mod notify;
 mod record;
 mod redrive;
 mod schedule;

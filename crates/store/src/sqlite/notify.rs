@@ -2,23 +2,17 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orbit_core::canonical;
 use orbit_core::config::NotifyEvent;
-use orbit_core::digest::Digest;
 use orbit_core::limits::NOTICE_EXAMPLES_MAX;
 use orbit_core::notify::Notice;
-use orbit_core::record::{Kind, Subject};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Json, Length, Micros, Text};
-use super::fault::{Attempt, Fault};
-use super::record::{self, fact, facts};
-use super::settle::{self, Owner};
-use super::SqliteStore;
+use super::fault::Attempt;
+use super::{SqliteStore, notice, record};
 use crate::StoreError;
-use crate::contract::notify::{DueNotice, NewTold, NotifyCommit, NotifyStore, OwedNotice};
+use crate::contract::notify::{ClaimedNotice, DueNotice, NewTold, NotifyCommit, NotifyStore, OwedNotice};
 
 #[async_trait]
 impl NotifyStore for SqliteStore {
@@ -35,7 +29,7 @@ impl NotifyStore for SqliteStore {
     }
 
     async fn owe_notice(&self, owed: OwedNotice, now: Timestamp) -> Result<bool, StoreError> {
-        self.write(move |tx| owe(tx, &owed, now)).await
+        self.write(move |tx| notice::owe(tx, &owed, now)).await
     }
 
     async fn forget_notice(&self, notice_id: Uuid) -> Result<(), StoreError> {
@@ -53,6 +47,20 @@ impl NotifyStore for SqliteStore {
             Ok(tx.prepare_cached(&sql)?.query_row((), |row| columns::instant_or_null(row, "due_at"))?)
         })
         .await
+    }
+
+    async fn claim_notices(
+        &self,
+        endpoint: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ClaimedNotice>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.write(move |tx| notice::claim(tx, &endpoint, limit, now)).await
+    }
+
+    async fn notice_endpoints(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        self.read(move |tx| notice::endpoints(tx, now)).await
     }
 
     async fn notices_waiting(&self) -> Result<u64, StoreError> {
@@ -128,26 +136,18 @@ fn due(tx: &Connection, limit: u32, now: Timestamp) -> Attempt<Vec<DueNotice>> {
         "SELECT * FROM notices n WHERE {MAY_BE_OWED} AND n.due_at <= ?1 ORDER BY n.due_at, n.ordinal LIMIT ?2"
     );
     let mut statement = tx.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![Micros(now), limit], gathered)?.collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter().map(|(word, read)| known(&word).map(|event| read(event))).collect()
+    let rows = statement.query_map(params![Micros(now), limit], gathered)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The row, once its event is known.
-type Gathered = Box<dyn FnOnce(NotifyEvent) -> DueNotice>;
-
-fn gathered(row: &Row<'_>) -> rusqlite::Result<(String, Gathered)> {
-    let endpoint: String = row.get("endpoint")?;
-    let notice_id = columns::id(row, "notice_id")?;
-    let count = row.get::<_, Length>("count")?.0;
-    let (first_at, last_at) = (columns::instant(row, "first_at")?, columns::instant(row, "last_at")?);
-    let examples = columns::json(row, "examples")?;
-    let make = move |event| DueNotice {
-        endpoint,
-        notice: Notice { notice_id, event, count, first_at, last_at, examples },
+fn gathered(row: &Row<'_>) -> rusqlite::Result<DueNotice> {
+    let notice = Notice {
+        notice_id: columns::id(row, "notice_id")?,
+        event: row.get::<_, Text<NotifyEvent>>("event")?.0,
+        count: row.get::<_, Length>("count")?.0,
+        first_at: columns::instant(row, "first_at")?,
+        last_at: columns::instant(row, "last_at")?,
+        examples: columns::json(row, "examples")?,
     };
-    Ok((row.get("event")?, Box::new(make)))
-}
-
-fn known(word: &str) -> Attempt<NotifyEvent> {
-    NotifyEvent::parse(word).ok_or_else(|| Fault::contradiction(format!("a notice of `{word}`")))
+    Ok(DueNotice { endpoint: row.get("endpoint")?, notice })
 }

@@ -77,7 +77,9 @@ pub(super) fn check_heartbeat(heartbeat: &Heartbeat, report: &mut Report<'_>) {
     } else if let Err(error) = check_url(url) {
         report.error(at("url"), error.to_string());
     } else if url.starts_with("http://") && !authority.is_some_and(endpoint::is_loopback) {
-        report.warning(at("url"), "the address would leave this machine in plain text").hint("use `https://`");
+        report
+            .warning(at("url"), "the address would leave this machine in plain text")
+            .hint("use `https://`");
     }
     if heartbeat.every < HEARTBEAT_EVERY_MIN {
         report.error(at("every"), format!("expected at least {HEARTBEAT_EVERY_MIN}"));
