@@ -174,17 +174,10 @@ impl Kind {
             }
             Self::ReceiptCaptured => ("receipt_captured", "The answer to one attempt, or why there is none."),
             Self::ReceiptBody => ("receipt_body", "The first bytes of an answer's body."),
-            Self::BreakerOpened => {
-                ("breaker_opened", "An endpoint seems to be down: nothing is sent to it before `until`.")
-            }
-            Self::BreakerHalfOpened => {
-                ("breaker_half_opened", "One delivery finds out whether an endpoint is back.")
-            }
+            Self::BreakerOpened => ("breaker_opened", "Nothing is sent to an endpoint before `until`."),
+            Self::BreakerHalfOpened => ("breaker_half_opened", "One delivery probes an endpoint."),
             Self::BreakerClosed => ("breaker_closed", "An endpoint is sent to again."),
-            Self::EndpointFailing => (
-                "endpoint_failing",
-                "A warning: nothing was accepted for half of `disable_after`; names when the endpoint will be disabled.",
-            ),
+            Self::EndpointFailing => ("endpoint_failing", "A warning, half way to an endpoint's end."),
             Self::EndpointDisabled => {
                 ("endpoint_disabled", "An endpoint takes nothing more until it is enabled.")
             }

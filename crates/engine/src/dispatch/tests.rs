@@ -399,3 +399,23 @@ async fn a_halt_interrupts_and_the_delivery_is_made_again() {
     assert_eq!(world.turn().await, 1);
     assert_eq!(world.delivery().await.state, "accepted");
 }
+
+#[tokio::test]
+async fn a_breaker_that_opened_is_waited_for_and_then_probed() {
+    let (received, serve) = receiving(&[NO, NO, OK]);
+    let breaker = json!({"failures": 1, "pause": "60s", "pause_max": "90s"});
+    let world = World::new(json!({"breaker": breaker, "retry": {"schedule": ["10s"]}}), serve).await;
+    world.turn().await;
+    for (pause, requests) in [(60, 2), (90, 3)] {
+        let turn = world.dispatcher.turn().await.unwrap();
+        let until = world.clock.now() + SignedDuration::from_secs(pause);
+        assert_eq!((turn.done, turn.next), (0, Some(until)), "it wakes for the probe, not for the retry");
+        world.pass(pause - 1);
+        assert_eq!(world.turn().await, 0);
+        world.pass(1);
+        assert_eq!(world.turn().await, 1);
+        assert_eq!(received.lock().unwrap().len(), requests);
+    }
+    assert_eq!(world.delivery().await.state, "accepted");
+    assert!(world.namespace.store.counts().await.unwrap().endpoints.is_empty());
+}

@@ -349,7 +349,7 @@ fn endpoints() {
     with("breaker: { pause: 0s }", "19: expected more than no time");
     with(
         "breaker: { pause: 1h }",
-        "1: expected at least the pause of 1h\n  hint: the pause grows from `pause` to `pause_max`",
+        "10: expected at least the pause of 1h\n  hint: the pause grows from `pause` to `pause_max`",
     );
     with(
         "disable_after: 0s",
