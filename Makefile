@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-programs test-samples check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-large test-programs test-samples check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -20,6 +20,9 @@ test: test-rust test-programs test-samples ## Everything
 test-rust: ## The crates and the real binary
 	scripts/install.sh build test
 	cargo test --workspace --locked
+
+test-large: ## An artifact of more than 4 GiB in every form; a minute or two
+	cargo test --workspace --locked --lib more_than_32_bits -- --ignored
 
 test-programs: ## The programs of the samples, and their receiver
 	scripts/install.sh demo

@@ -182,12 +182,8 @@ impl Kind {
                 ("endpoint_disabled", "An endpoint takes nothing more until it is enabled.")
             }
             Self::EndpointEnabled => ("endpoint_enabled", "An endpoint takes deliveries again."),
-            Self::TestStarted => {
-                ("test_started", "An operator's test of an endpoint is about to send its first byte.")
-            }
-            Self::EndpointTested => {
-                ("endpoint_tested", "What came of a test: the receipt. Nothing that is owed changed.")
-            }
+            Self::TestStarted => ("test_started", "A test of an endpoint is about to send its first byte."),
+            Self::EndpointTested => ("endpoint_tested", "The answer to a test, or why there is none."),
             Self::Halted => ("halted", "Work was stopped by an operator."),
             Self::Resumed => ("resumed", "A halt was lifted."),
             Self::GateClosed => ("gate_closed", "A door of the gate closed or opened; holds the reason."),

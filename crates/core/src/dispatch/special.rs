@@ -87,7 +87,7 @@ pub const SPECIAL: [Special; 62] = [
     v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast (RFC 4291)"),
 ];
 
-/// Why an IPv6 address is refused that is in no entry and outside of [`GLOBAL_UNICAST`].
+/// Why an IPv6 address is refused that is in no entry and outside of `2000::/3`.
 pub const NOT_ALLOCATED: &str = "not allocated (RFC 4291)";
 
 const METADATA: &str = "a cloud's metadata address";

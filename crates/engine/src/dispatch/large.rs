@@ -31,7 +31,7 @@ async fn a_large_artifact_is_signed_and_sent_in_constant_memory() {
 }
 
 #[tokio::test]
-#[ignore = "takes a minute: `make test` runs it by name"]
+#[ignore = "hashes and sends tens of GiB: `make test-large` runs it"]
 async fn more_than_32_bits_are_signed_and_sent_in_constant_memory() {
     signed_and_sent(BodyMode::Raw, MORE_THAN_32_BITS).await;
     signed_and_sent(BodyMode::Json, MORE_THAN_32_BITS).await;

@@ -11,7 +11,7 @@ use super::Beat;
 use crate::gate::Cell;
 
 /// A service that has not ended a turn for so long is stuck. They turn every few seconds even with nothing to do.
-pub const STUCK_AFTER: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// How long a store may take for an answer.
 const STORE_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 

@@ -9,7 +9,7 @@ use orbit_engine::node::Duty;
 use super::failure::Failure;
 use super::output::either;
 use super::session::Session;
-use crate::control::Command;
+use crate::control::{Command, EndpointTest};
 use crate::exit;
 use crate::render::{self, Terminal};
 
@@ -42,12 +42,12 @@ pub async fn endpoints(layout: &Layout, verb: &Endpoints, out: &Terminal, json: 
         // Nobody serves: what counts is what would be active if somebody did.
         engine.preview()?;
     }
-    let command = Command::TestEndpoint {
+    let command = Command::TestEndpoint(EndpointTest {
         namespace: namespace.clone(),
         endpoint: name.clone(),
         input,
         media_type: media_type.clone(),
-    };
+    });
     let account = session.ask(command).await?;
     either(&account, json, |account| render::endpoint_test(account, out))?;
     Ok(if account["receipt"]["outcome"] == "accepted" { exit::SUCCEEDED } else { exit::FAILED })

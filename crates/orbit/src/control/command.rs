@@ -113,16 +113,7 @@ pub enum Command {
         from: Option<RedriveFrom>,
     },
     /// Sends one request to an endpoint, marked as a test.
-    TestEndpoint {
-        /// See [`NamespaceChoice`].
-        namespace: NamespaceChoice,
-        /// Its name.
-        endpoint: String,
-        /// What to send; an absolute path. A small JSON document if there is none.
-        input: Option<PathBuf>,
-        /// What that is.
-        media_type: Option<String>,
-    },
+    TestEndpoint(EndpointTest),
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -135,6 +126,19 @@ pub enum Command {
         /// Only this namespace.
         namespace: Option<String>,
     },
+}
+
+/// The question of [`Command::TestEndpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointTest {
+    /// See [`NamespaceChoice`].
+    pub namespace: NamespaceChoice,
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// What to send: an absolute path. A small JSON document if there is none.
+    pub input: Option<PathBuf>,
+    /// What that is.
+    pub media_type: Option<String>,
 }
 
 /// A namespace by name, or the only one.
@@ -229,7 +233,7 @@ impl Command {
             | Self::Records { .. } => true,
             Self::CancelRun { .. }
             | Self::Redrive { .. }
-            | Self::TestEndpoint { .. }
+            | Self::TestEndpoint(_)
             | Self::Halt { .. }
             | Self::Resume { .. } => false,
         }

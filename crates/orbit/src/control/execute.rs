@@ -35,8 +35,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             let namespace = choose(engine, namespace.as_deref())?;
             let (snapshot, run_profile) =
                 run_profile_of(&namespace, engine.snapshot(&namespace), run_profile.as_deref())?;
-            let trigger = Trigger::Manual { key };
-            let cycle_id = identity(&namespace, &run_profile, &trigger);
+            let cycle_id = identity(&namespace, &run_profile, &Trigger::Manual { key });
             let requests = dry_run(&namespace, &snapshot, &run_profile, cycle_id)
                 .await
                 .map_err(|error| Refusal::failure(error.to_string()))?;
@@ -78,11 +77,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             }
             value(&redrive::redrive(&namespace, &filter, from).await?)
         }
-        Command::TestEndpoint { namespace, endpoint, input, media_type } => {
-            let namespace = choose(engine, namespace.as_deref())?;
-            super::endpoint::test(engine, &namespace, &endpoint, (input.as_deref(), media_type.as_deref()))
-                .await
-        }
+        Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
         Command::Halt { namespace, reason } => {
             let changed = match namespace {
                 None => engine.node.halt(&reason).await?,
@@ -106,7 +101,7 @@ fn value<T: Serialize>(of: &T) -> Result<Value, Refusal> {
 }
 
 /// The namespace of that name, or the only one.
-fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
+pub(super) fn choose(engine: &Engine, name: Option<&str>) -> Result<Arc<Namespace>, Refusal> {
     let all = engine.node.namespaces();
     let names = || all.iter().map(|one| one.name.as_str().to_owned()).collect::<Vec<_>>().join(", ");
     match (name, all.as_slice()) {

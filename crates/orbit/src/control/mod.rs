@@ -11,7 +11,9 @@ pub mod lock;
 pub mod redrive;
 pub mod socket;
 
-pub use command::{Answer, Command, DocumentKind, Fired, List, NamespaceChoice, Refusal, Thing};
+pub use command::{
+    Answer, Command, DocumentKind, EndpointTest, Fired, List, NamespaceChoice, Refusal, Thing,
+};
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use redrive::Redriven;

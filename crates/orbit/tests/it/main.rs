@@ -10,6 +10,7 @@ mod governance;
 mod home;
 mod hostile;
 mod isolation;
+mod notify;
 mod queue;
 mod receiver;
 mod schedule;

@@ -179,10 +179,6 @@ fn what_later_versions_do() {
         "name: x\nkind: http\nurl: y\n",
         &later("processors/x.yaml:2:7", "http", "one of `exec`"),
     );
-    check_endpoint(
-        "url: \"https://a.example\"\nbody: json\n",
-        &later("endpoints/e.yaml:3:7", "json", "one of `raw`"),
-    );
     check(
         &[("namespaces/n/namespace.yaml", "retention: { evidence: 90d }\ncaps: { runs_per_day: 3 }\n")],
         &(later("namespace.yaml:1:1", "retention", "leave it out")
