@@ -160,8 +160,9 @@ fn example(told: &Told<'_>) -> Value {
         put(name, told.body.get(name).map(bounded));
     }
     if let Some(problems) = told.body.get("problems").and_then(Value::as_array) {
-        put("problems", Some(json!(problems.len())));
-        put("first", problems.first().map(problem));
+        let is_error = |problem: &&Value| problem["severity"] != "warning";
+        put("problems", Some(json!(problems.iter().filter(is_error).count())));
+        put("first", problems.iter().find(is_error).map(problem));
     }
     Value::Object(fields)
 }
@@ -271,7 +272,11 @@ mod tests {
         let example = of("endpoint_disabled", &json!({"reason": long, "endpoint": "a"})).unwrap().example;
         assert_eq!(example["reason"].as_str().unwrap().len(), NOTICE_TEXT_BYTES_MAX);
         assert_eq!((&example["endpoint"], &example["position"]), (&json!("a"), &json!(7)));
-        let problems = json!([{"path": "a.yaml", "line": 1, "column": 2, "message": "odd"}, {}]);
+        let problems = json!([
+            {"severity": "warning"},
+            {"path": "a.yaml", "line": 1, "column": 2, "severity": "error", "message": "odd"},
+            {"severity": "error"},
+        ]);
         let example = of("config_refused", &json!({ "problems": problems })).unwrap().example;
         assert_eq!((&example["problems"], &example["first"]), (&json!(2), &json!("a.yaml:1:2: odd")));
     }

@@ -118,12 +118,9 @@ impl Kind {
         self.words().1
     }
 
-    #[expect(clippy::too_many_lines, reason = "a table with a line for each kind")]
     const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::NodeStarted => {
-                ("node_started", "A node opened the store; names its version and what it found unfinished.")
-            }
+            Self::NodeStarted => ("node_started", "A node opened the store; says what it found unfinished."),
             Self::NodeStopped => ("node_stopped", "A node closed the store in good order."),
             Self::ConfigActivated => {
                 ("config_activated", "A snapshot became the active one; names its digest and base.")
@@ -159,15 +156,13 @@ impl Kind {
                 ("step_interrupted", "An attempt was cut short by a crash, a halt or a stop.")
             }
             Self::StepOutput => ("step_output", "What an attempt wrote to standard error: the tail."),
-            Self::SynthesisFailed => {
-                ("synthesis_failed", "The instruction or the execution request could not be made.")
-            }
+            Self::SynthesisFailed => ("synthesis_failed", "The instruction or request could not be made."),
             Self::DeliverySettled => ("delivery_settled", "A delivery was accepted or given up."),
             Self::Redriven => ("redriven", "Deliveries that were given up are tried again."),
             Self::Cancelled => ("cancelled", "A run was ended from outside."),
             Self::DeadlinePassed => ("deadline_passed", "A run took longer than its run profile allows."),
             Self::DeliveryCreated => {
-                ("delivery_created", "An artifact is owed to an endpoint; names the address and the key.")
+                ("delivery_created", "Something is owed to an endpoint; names address and key.")
             }
             Self::AttemptStarted => {
                 ("attempt_started", "A delivery attempt is about to send its first byte.")
@@ -188,9 +183,7 @@ impl Kind {
             Self::Resumed => ("resumed", "A halt was lifted."),
             Self::GateClosed => ("gate_closed", "A door of the gate closed or opened; holds the reason."),
             Self::ServiceFailed => ("service_failed", "A part of the engine failed and was started again."),
-            Self::HeartbeatFailed => {
-                ("heartbeat_failed", "The node's sign of life was not sent or not heard; says why.")
-            }
+            Self::HeartbeatFailed => ("heartbeat_failed", "The node's sign of life was not heard."),
             Self::HeartbeatResumed => ("heartbeat_resumed", "The node's sign of life is heard again."),
         }
     }

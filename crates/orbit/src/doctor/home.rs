@@ -9,7 +9,7 @@ use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::sqlite::SqliteStore;
 
-use super::Finding;
+use super::{Finding, told};
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
 
 /// The folders that the engine writes to.
@@ -59,7 +59,7 @@ fn writable(folder: &Path) -> Option<Finding> {
 /// Who holds the home. If nobody does, the stores that exist are opened and read.
 pub(super) async fn holder(layout: &Layout) -> Vec<Finding> {
     match Connection::open(layout).await {
-        Ok(mut connection) => return vec![answer_of(&mut connection).await],
+        Ok(mut connection) => return answer_of(&mut connection).await,
         Err(SocketError::NobodyListens) => {}
         Err(error) => {
             return vec![Finding::problem(
@@ -89,26 +89,27 @@ pub(super) async fn holder(layout: &Layout) -> Vec<Finding> {
     }
 }
 
-async fn answer_of(connection: &mut Connection) -> Finding {
-    match connection.ask(&Command::Status).await {
-        Ok(Answer::Ok(status)) => {
-            let (pid, version) =
-                (status["pid"].as_u64().unwrap_or(0), status["version"].as_str().unwrap_or("?"));
-            if version == env!("CARGO_PKG_VERSION") {
-                return Finding::ok("home", format!("pid {pid} holds this home and answers"));
-            }
-            let message = format!("pid {pid} holds this home with version {version}");
-            Finding::warning(
-                "home",
-                message,
-                format!("restart it with this one: {}", env!("CARGO_PKG_VERSION")),
-            )
-        }
+async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
+    let status = match connection.ask(&Command::Status).await {
+        Ok(Answer::Ok(status)) => status,
         Ok(Answer::Refused(refusal)) => {
-            Finding::problem("store", refusal.message, "look at what `orbit serve` wrote on standard error")
+            let hint = "look at what `orbit serve` wrote on standard error";
+            return vec![Finding::problem("store", refusal.message, hint)];
         }
-        Err(error) => Finding::problem("home", error.to_string(), "look at the process that holds the home"),
-    }
+        Err(error) => {
+            let hint = "look at the process that holds the home";
+            return vec![Finding::problem("home", error.to_string(), hint)];
+        }
+    };
+    let (pid, version) = (status["pid"].as_u64().unwrap_or(0), status["version"].as_str().unwrap_or("?"));
+    let mut findings = vec![if version == env!("CARGO_PKG_VERSION") {
+        Finding::ok("home", format!("pid {pid} holds this home and answers"))
+    } else {
+        let message = format!("pid {pid} holds this home with version {version}");
+        Finding::warning("home", message, format!("restart it with this one: {}", env!("CARGO_PKG_VERSION")))
+    }];
+    findings.extend(told::findings(&status));
+    findings
 }
 
 async fn stores(layout: &Layout) -> Vec<Finding> {

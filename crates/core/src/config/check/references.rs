@@ -30,15 +30,24 @@ struct Index<'a> {
     unread: &'a Unread,
     profiles: Vec<&'a Profile>,
     run_profiles: Vec<&'a RunProfile>,
+    for_notices: BTreeSet<String>,
 }
 
 impl<'a> Index<'a> {
     fn new(documents: &'a [Document], unread: &'a Unread) -> Self {
-        let mut index =
-            Self { names: unread.names.clone(), unread, profiles: Vec::new(), run_profiles: Vec::new() };
+        let mut index = Self {
+            names: unread.names.clone(),
+            unread,
+            profiles: Vec::new(),
+            run_profiles: Vec::new(),
+            for_notices: BTreeSet::new(),
+        };
         for document in documents {
             let names = match document {
-                Document::Namespace(_) => Vec::new(),
+                Document::Namespace(config) => {
+                    index.for_notices.extend(config.notify.iter().map(|rule| rule.endpoint.to_string()));
+                    Vec::new()
+                }
                 Document::Source(source) => vec![source.name().to_string()],
                 Document::Processor(processor) => vec![processor.name().to_string()],
                 Document::Endpoint(endpoint) => vec![endpoint.name.to_string()],
@@ -81,8 +90,9 @@ impl<'a> Index<'a> {
         report.error(at, format!("there is no {noun} `{name}`")).hint(hint);
     }
 
+    /// Whether there is one for results, and not only for notices.
     fn has_endpoints(&self) -> bool {
-        self.names.iter().any(|(kind, _)| *kind == Kind::Endpoint)
+        self.names.iter().any(|(kind, name)| *kind == Kind::Endpoint && !self.for_notices.contains(name))
     }
 }
 

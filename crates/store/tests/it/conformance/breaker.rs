@@ -1,6 +1,6 @@
 //! An endpoint that seems to be down is left alone, and a single attempt finds out when it is back.
 
-use orbit_store::contract::dispatch::{AttemptCommit, Settle};
+use orbit_store::contract::dispatch::{AttemptCommit, RedriveFilter, Settle};
 use orbit_store::contract::view::EndpointView;
 use serde_json::json;
 
@@ -107,7 +107,7 @@ pub(crate) async fn an_endpoint_that_only_fails_is_disabled_after_a_warning(worl
     assert_eq!(view(world, "archive").await.state, "disabled");
     assert_eq!(world.log_of("endpoint_disabled").await.len(), 1);
     assert_eq!(world.store.give_up_disabled(at(601)).await.unwrap(), 1);
-    assert_eq!(world.redrive(Default::default(), at(602)).await.len(), 2);
+    assert_eq!(world.redrive(RedriveFilter::default(), at(602)).await.len(), 2);
     world.attempt("archive", refused(700), at(700)).await;
     assert_eq!(view(world, "archive").await.failing_since, Some(at(700)), "it begins anew");
     let again = world.attempt("archive", answer("accepted", Settle::Accepted), at(701)).await;

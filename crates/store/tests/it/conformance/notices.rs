@@ -84,7 +84,7 @@ pub(crate) async fn the_log_is_followed_while_there_are_rules(world: &World<'_>)
 }
 
 pub(crate) async fn events_gather_in_one_notice(world: &World<'_>) {
-    let failed = |position: u64| told("operator", NotifyEvent::CycleFailed, position, position as i64);
+    let failed = |position: u64| told("operator", NotifyEvent::CycleFailed, position, position.cast_signed());
     let events: Vec<_> = (1..=15).map(failed).collect();
     let other = told("pager", NotifyEvent::CycleFailed, 1, 1);
     let halted = told("operator", NotifyEvent::Halted, 1, 1);
