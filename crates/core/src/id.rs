@@ -70,6 +70,21 @@ pub fn delivery_id(run_id: Uuid, endpoint: &str) -> Uuid {
     derive(&["delivery", &run_id.to_string(), endpoint])
 }
 
+/// The notice to an endpoint that an event at this position of the log begins. The instant keeps it apart from that of a log that was restored.
+pub fn notice_id(
+    namespace: &NamespaceName,
+    endpoint: &str,
+    event: &str,
+    (position, at): (u64, Timestamp),
+) -> Uuid {
+    derive(&["notice", namespace.as_str(), endpoint, event, &position.to_string(), &at.to_string()])
+}
+
+/// The delivery of a notice; also the `Idempotency-Key` of every attempt at it.
+pub fn notice_delivery_id(notice_id: Uuid) -> Uuid {
+    derive(&["notice delivery", &notice_id.to_string()])
+}
+
 /// The idempotency key of a step: the same for all of its attempts.
 pub fn step_key(run_id: Uuid, step: Step) -> Uuid {
     derive(&["step", &run_id.to_string(), step.name()])

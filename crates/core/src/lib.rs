@@ -23,6 +23,9 @@ pub mod normalize;
 /// Where deliveries go, and what follows from an attempt.
 pub mod dispatch;
 
+/// What people are told of what happened.
+pub mod notify;
+
 /// The gate.
 pub mod governance;
 /// The entries of the log.

@@ -108,3 +108,13 @@ pub const POLL_WAIT_MAX: Millis = Millis::hours(1);
 pub const POLL_MISSES_MAX: u32 = 5;
 /// Addresses of one name that one attempt dials.
 pub const ADDRESSES_DIALED_MAX: usize = 4;
+/// Rules of `notify` in a namespace.
+pub const NOTIFY_RULES_MAX: usize = 64;
+/// Events that a notice describes; further ones are only counted.
+pub const NOTICE_EXAMPLES_MAX: usize = 10;
+/// Longest text that a notice repeats of one event, in bytes.
+pub const NOTICE_TEXT_BYTES_MAX: usize = 300;
+/// How long a notice waits for more of its kind after the first.
+pub const NOTICE_GATHERS: Millis = Millis::seconds(5);
+/// Shortest time between two heartbeats.
+pub const HEARTBEAT_EVERY_MIN: Millis = Millis::seconds(10);

@@ -33,7 +33,9 @@ impl Keeper {
             return;
         }
         let body = match &closed {
-            Some(reason) => json!({ "open": false, "reason": reason.to_string() }),
+            Some(reason) => {
+                json!({ "open": false, "closed": json!(reason)["closed"], "reason": reason.to_string() })
+            }
             None => json!({ "open": true }),
         };
         self.namespace.record(Kind::GateClosed, Subject::default(), body).await;

@@ -18,6 +18,9 @@ pub mod normalize;
 /// From an artifact to receipts.
 pub mod dispatch;
 
+/// From the log to whoever is to be told.
+pub mod notify;
+
 /// What ends runs that are overdue, and tells of the gate.
 pub mod keeper;
 

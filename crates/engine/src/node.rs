@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use orbit_core::config::{DocName, NamespaceName};
+use orbit_core::config::{DocName, Heartbeat, NamespaceName};
 use orbit_core::record::{Kind, Subject};
 use orbit_store::contract::governance::Halt;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,7 @@ use crate::gate::{Cell, Disk};
 use crate::http::Client;
 use crate::layout::Layout;
 use crate::namespace::Namespace;
+use crate::notify::{self, Vitals};
 use crate::permits::NodePermits;
 use crate::running::Cut;
 use crate::secrets::Secrets;
@@ -64,6 +66,8 @@ pub struct Node {
     pub shared: Arc<Shared>,
     /// The store of the `system` namespace.
     pub system: Arc<dyn Store>,
+    /// Whether it is alive.
+    pub vitals: Arc<Vitals>,
     namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
     services: TaskTracker,
 }
@@ -83,9 +87,12 @@ impl Node {
     /// A node without namespaces.
     pub async fn open(shared: Shared, system: Arc<dyn Store>) -> Result<Self, StoreError> {
         shared.halted.set(system.halted().await?);
+        let vitals = Arc::new(Vitals::default());
+        vitals.watch(&NamespaceName::system(), Arc::clone(&system));
         Ok(Self {
             shared: Arc::new(shared),
             system,
+            vitals,
             namespaces: RwLock::default(),
             services: TaskTracker::new(),
         })
@@ -120,14 +127,9 @@ impl Node {
 
     fn spawn_services(&self, namespace: &Arc<Namespace>, duty: Duty) {
         let nudges = &namespace.nudges;
-        let spawn = |service: Arc<dyn Service>, nudge: &Arc<tokio::sync::Notify>| {
-            let clock = Arc::clone(&self.shared.clock);
-            self.services.spawn(service::run(
-                service,
-                Arc::clone(nudge),
-                clock,
-                self.shared.stopping.clone(),
-            ));
+        self.vitals.watch(&namespace.name, Arc::clone(&namespace.store));
+        let spawn = |service: Arc<dyn Service>, nudge: &Arc<Notify>| {
+            self.spawn(&namespace.name, service, Arc::clone(nudge));
         };
         let of = |namespace: &Arc<Namespace>| Arc::clone(namespace);
         if duty == Duty::Serve {
@@ -138,6 +140,20 @@ impl Node {
         spawn(Arc::new(normalize::Batches::new(of(namespace))), &nudges.normalize);
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
+        spawn(Arc::new(notify::Notifier::new(of(namespace))), &Arc::default());
+    }
+
+    fn spawn(&self, namespace: &NamespaceName, service: Arc<dyn Service>, nudge: Arc<Notify>) {
+        let pulse = self.vitals.pulse(namespace, service.name());
+        let (clock, stop) = (Arc::clone(&self.shared.clock), self.shared.stopping.clone());
+        self.services.spawn(service::run(service, nudge, clock, pulse, stop));
+    }
+
+    /// Tells a watcher from now on that the node is alive.
+    pub fn start_heartbeat(&self, config: Heartbeat) {
+        let (shared, vitals) = (Arc::clone(&self.shared), Arc::clone(&self.vitals));
+        let heartbeat = notify::Heartbeat::new(config, shared, Arc::clone(&self.system), vitals);
+        self.spawn(&NamespaceName::system(), Arc::new(heartbeat), Arc::default());
     }
 
     /// `ORBIT_PAUSED` was read anew.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::notify::Pulse;
 
 /// A service sleeps no longer than this, whatever it believes.
 pub const POLL_MAX: Duration = Duration::from_secs(5);
@@ -57,6 +58,7 @@ pub async fn run(
     service: Arc<dyn Service>,
     nudge: Arc<Notify>,
     clock: Arc<dyn Clock>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
 ) {
     let mut pause = FAILURE_PAUSE;
@@ -67,6 +69,7 @@ pub async fn run(
             Ok(turn) => turn,
             Err(error) => Err(TurnError::Panicked { message: panic_message(error) }),
         };
+        pulse.turned();
         let sleep = match turn {
             Ok(Turn { done, .. }) if done > 0 => {
                 pause = FAILURE_PAUSE;
@@ -112,6 +115,8 @@ fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::notify::Vitals;
+    use orbit_core::config::NamespaceName;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Faulty {
@@ -147,7 +152,8 @@ mod tests {
     async fn a_panic_ends_the_turn_and_not_the_service() {
         let stop = CancellationToken::new();
         let service = Arc::new(Faulty { turns: 0.into(), failures: 0.into(), stop: stop.clone() });
-        run(service.clone(), Arc::default(), Arc::new(SystemClock), stop).await;
+        let pulse = Vitals::default().pulse(&NamespaceName::system(), "faulty");
+        run(service.clone(), Arc::default(), Arc::new(SystemClock), pulse, stop).await;
         assert_eq!(service.turns.load(Ordering::SeqCst), 3);
         assert_eq!(service.failures.load(Ordering::SeqCst), 1);
     }

@@ -138,6 +138,9 @@ impl Engine {
                 }
             }
         }
+        if let Some(heartbeat) = self.config.heartbeat.clone().filter(|_| self.duty == Duty::Serve) {
+            self.node.start_heartbeat(heartbeat);
+        }
         match last_error {
             Some(error) if started == 0 => Err(error),
             Some(_) | None => Ok(()),
@@ -211,6 +214,7 @@ impl Engine {
                     "the changed configuration is invalid and not used"
                 );
                 self.record(Kind::ConfigRefused, json!({ "problems": problems })).await;
+                self.tell_refused(&problems).await;
                 return problems;
             }
             Err(_) => return Vec::new(),
@@ -222,6 +226,24 @@ impl Engine {
             }
         }
         Vec::new()
+    }
+
+    /// The namespaces whose documents are wrong have it in their logs, all of them where it is about the whole home.
+    async fn tell_refused(&self, problems: &[Diagnostic]) {
+        let owner = |problem: &Diagnostic| {
+            let below = problem.path.strip_prefix("namespaces/")?;
+            below.split('/').next().map(str::to_owned)
+        };
+        for namespace in self.node.namespaces() {
+            let concerns = |problem: &&Diagnostic| match owner(problem) {
+                Some(owner) => owner == namespace.name.as_str(),
+                None => true,
+            };
+            let own: Vec<_> = problems.iter().filter(concerns).collect();
+            if own.iter().any(|problem| problem.is_error()) {
+                namespace.record(Kind::ConfigRefused, Subject::default(), json!({ "problems": own })).await;
+            }
+        }
     }
 
     /// What cannot be read, or not as yes or no, counts as paused: the safe side. Secrets stay as they were until the file can be read.

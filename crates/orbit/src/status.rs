@@ -41,6 +41,7 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
         "halt": halt,
         "paused": paused,
         "permits": permits_of_node(engine),
+        "heartbeat": engine.config.heartbeat.as_ref().map(|_| engine.node.vitals.beat.get()),
         "namespaces": namespaces,
     }))
 }
@@ -58,6 +59,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "disk_free_bytes": namespace.shared.disk.free_bytes(&data),
         "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
         "counts": namespace.store.counts().await?,
+        "notices_waiting": namespace.store.notices_waiting().await?,
         "running": namespace.running.count(),
         "permits": permits_of(engine, namespace),
         "quarantined": quarantined(engine, namespace).await?,

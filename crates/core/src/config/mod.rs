@@ -8,6 +8,7 @@ mod endpoint;
 mod http;
 mod names;
 mod node;
+mod notify;
 mod processor;
 mod profile;
 mod run_profile;
@@ -31,6 +32,7 @@ pub use node::{
     ArtifactBackend, Artifacts, Caps, Listen, NamespaceConfig, NodeConfig, NodeIdentity, NodeLimits, Storage,
     StorageBackend,
 };
+pub use notify::{Heartbeat, NotifyEvent, NotifyRule};
 pub use processor::{
     Backoff, ExecProcessor, InputMode, Jitter, Limits, OutputSpec, OutputTarget, Processor, StepRetry,
     Validate,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Millis};
+use super::{ByteSize, Heartbeat, Millis, NotifyRule};
 
 /// `orbit.yaml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,9 @@ pub struct NodeConfig {
     pub listen: Listen,
     /// What this node may do at once.
     pub limits: NodeLimits,
+    /// Tells a watcher that the node lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// Who this node is.
@@ -92,6 +95,9 @@ pub struct NamespaceConfig {
     pub caps: Caps,
     /// Below this much free space nothing new starts.
     pub disk_floor: ByteSize,
+    /// Who is told of what; nobody if nothing is said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyRule>,
 }
 
 /// Ceilings; an omitted one is unlimited.
@@ -124,6 +130,11 @@ impl Default for NodeLimits {
 
 impl Default for NamespaceConfig {
     fn default() -> Self {
-        Self { label: String::new(), caps: Caps::default(), disk_floor: ByteSize::mib(256) }
+        Self {
+            label: String::new(),
+            caps: Caps::default(),
+            disk_floor: ByteSize::mib(256),
+            notify: Vec::new(),
+        }
     }
 }

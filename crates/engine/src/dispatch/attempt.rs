@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderMap};
 use jiff::Timestamp;
-use orbit_core::config::DeliveryRetry;
+use orbit_core::config::{DeliveryRetry, Endpoint};
 use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
 use orbit_core::synthesis::ExecutionRequest;
-use orbit_store::contract::Evidence;
 use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
+use orbit_store::contract::{Claim, Evidence};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{Composed, Parts, add_signatures};
@@ -22,34 +22,66 @@ use super::envelope::{Envelope, enclose};
 use super::receipt::Ended;
 use super::sign::{Signing, verify_and_sign};
 use crate::clock::{random_number, salt};
-use crate::http::{Request, method};
+use crate::http::{Body, Request, method};
 use crate::namespace::Namespace;
 use crate::persist::persist;
 use crate::running::{Act, Cut};
 use crate::service::panic_message;
 
 /// An attempt that ended, and the retry settings of its endpoint as far as they could be read.
-struct Attempted {
-    ended: Ended,
-    retry: DeliveryRetry,
+pub(super) struct Attempted {
+    /// How it ended.
+    pub(super) ended: Ended,
+    /// What the endpoint's document says of further ones.
+    pub(super) retry: DeliveryRetry,
 }
 
-/// Makes the attempt and commits what came of it.
+/// Which attempt it is, whatever it carries.
+#[derive(Clone, Debug)]
+pub(super) struct Which {
+    /// The claim; its id is the delivery's.
+    pub(super) claim: Claim,
+    /// The endpoint.
+    pub(super) endpoint: String,
+    /// Attempts since the delivery was made or last redriven, this one included.
+    pub(super) attempt_in_round: u32,
+}
+
+/// Makes the attempt at what a run owes and commits what came of it.
 pub async fn deliver(namespace: &Arc<Namespace>, delivery: ClaimedDelivery) {
-    let act = namespace.running.begin(delivery.claim.id);
-    let attempted = if let Err(closed) = door(namespace, &delivery) {
+    let which = Which {
+        claim: delivery.claim,
+        endpoint: delivery.endpoint.clone(),
+        attempt_in_round: delivery.attempt_in_round,
+    };
+    let open = || door(namespace, &delivery);
+    let (worker, work) = (Arc::clone(namespace), delivery.clone());
+    let act = |token: CancellationToken| async move { attempt(&worker, &work, &token).await };
+    conclude(namespace, &which, open, act).await;
+}
+
+/// Makes an attempt, unless its door is closed, and commits what came of it.
+pub(super) async fn conclude<F>(
+    namespace: &Namespace,
+    which: &Which,
+    open: impl FnOnce() -> Result<(), String>,
+    make: impl FnOnce(CancellationToken) -> F,
+) where
+    F: Future<Output = Attempted> + Send + 'static,
+{
+    let act = namespace.running.begin(which.claim.id);
+    let attempted = if let Err(closed) = open() {
         // Closed since the claim, perhaps by a halt that did not see this act yet.
         Attempted::unsent(AttemptFailure::Cut { by: closed })
     } else {
-        let (worker, work, token) = (Arc::clone(namespace), delivery.clone(), act.token.clone());
         // A task of its own, so that a panic ends the attempt and not the commit.
-        match tokio::spawn(async move { attempt(&worker, &work, &token).await }).await {
+        match tokio::spawn(make(act.token.clone())).await {
             Ok(attempted) => attempted,
             Err(error) => Attempted::unsent(AttemptFailure::Panicked { message: panic_message(error) }),
         }
     };
-    let commit = decide(namespace, &delivery, attempted, act.cut());
-    commit_receipt(namespace, &delivery, commit, &act).await;
+    let commit = decide(namespace, which, attempted, act.cut());
+    commit_receipt(namespace, which.claim, commit, &act).await;
     drop(act);
     // A settled delivery may have finished its run, its cycle, and what waited for the cycle.
     let nudges = &namespace.nudges;
@@ -126,9 +158,33 @@ pub(super) async fn send(
     if let Err(failure) = added {
         return Ended { result: Err(failure), exchange: None, confidential };
     }
+    exchange(namespace, endpoint, Outgoing { url: delivery.url.clone(), headers, body, confidential }, cut)
+        .await
+}
+
+/// Everything that leaves, and what of it must not be written down.
+pub(super) struct Outgoing {
+    /// Where it goes.
+    pub(super) url: String,
+    /// All headers but those of the connection.
+    pub(super) headers: HeaderMap,
+    /// The body.
+    pub(super) body: Body,
+    /// See [`Composed`].
+    pub(super) confidential: Vec<String>,
+}
+
+/// Sends it and judges the answer.
+pub(super) async fn exchange(
+    namespace: &Namespace,
+    endpoint: &Endpoint,
+    outgoing: Outgoing,
+    cut: &CancellationToken,
+) -> Ended {
+    let Outgoing { url, headers, body, confidential } = outgoing;
     let request = Request {
         method: method(endpoint.method),
-        url: delivery.url.clone(),
+        url,
         headers,
         body,
         timeout: endpoint.timeout.to_duration(),
@@ -139,7 +195,7 @@ pub(super) async fn send(
         Ok(answer) => {
             let retry_after =
                 answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            judge(answer.status, retry_after, clock.now())
+            judge(answer.status, retry_after, namespace.shared.clock.now())
         }
         Err(HttpFailure::Cut { phase }) => Err(AttemptFailure::Cut { by: format!("while {phase}") }),
         Err(failure) => Err(failure.clone().into()),
@@ -148,12 +204,7 @@ pub(super) async fn send(
 }
 
 /// What is committed: the receipt, and what follows for the delivery.
-fn decide(
-    namespace: &Namespace,
-    delivery: &ClaimedDelivery,
-    attempted: Attempted,
-    cut: Option<Cut>,
-) -> AttemptCommit {
+fn decide(namespace: &Namespace, which: &Which, attempted: Attempted, cut: Option<Cut>) -> AttemptCommit {
     let clock = &*namespace.shared.clock;
     let now = clock.now();
     let Attempted { ended, retry } = attempted;
@@ -161,7 +212,7 @@ fn decide(
         // An interrupted attempt says nothing about the endpoint, so it is made again without a wait and is never the last one.
         after_cut(cut, now)
     } else {
-        next(classify(&ended.result), &retry, delivery.attempt_in_round, random_number(clock), now)
+        next(classify(&ended.result), &retry, which.attempt_in_round, random_number(clock), now)
     };
     let receipt = ended.receipt(&follows);
     let evidence = ended.evidence().map(|value| Evidence { salt: salt(clock), value });
@@ -172,13 +223,20 @@ fn decide(
         Next::Disable { reason } => (Settle::Dead { reason: reason.clone() }, Some(reason)),
     };
     let signal = Signal::of(&ended.result);
-    AttemptCommit { receipt, evidence, settle, disable_endpoint, signal, rule: rule(namespace, delivery) }
+    AttemptCommit {
+        receipt,
+        evidence,
+        settle,
+        disable_endpoint,
+        signal,
+        rule: rule(namespace, &which.endpoint),
+    }
 }
 
 /// How the endpoint is judged: as the active configuration has it, because that is about the endpoint and not about this delivery.
-fn rule(namespace: &Namespace, delivery: &ClaimedDelivery) -> Rule {
+fn rule(namespace: &Namespace, endpoint: &str) -> Rule {
     let active = namespace.active();
-    let document = active.as_ref().and_then(|snapshot| snapshot.endpoints.get(delivery.endpoint.as_str()));
+    let document = active.as_ref().and_then(|snapshot| snapshot.endpoints.get(endpoint));
     document.map(Rule::from).unwrap_or_default()
 }
 
@@ -190,16 +248,15 @@ fn after_cut(cut: Option<Cut>, now: Timestamp) -> Next {
     }
 }
 
-async fn commit_receipt(namespace: &Namespace, delivery: &ClaimedDelivery, commit: AttemptCommit, act: &Act) {
-    let what = format!("the receipt of delivery {}", delivery.claim.id);
+async fn commit_receipt(namespace: &Namespace, claim: Claim, commit: AttemptCommit, act: &Act) {
+    let what = format!("the receipt of delivery {}", claim.id);
     // Whoever cuts acts short to stop the node waits for this.
     let gives_up = || act.cut() == Some(Cut::Stop);
-    let call =
-        || namespace.store.commit_attempt(delivery.claim, commit.clone(), namespace.shared.clock.now());
+    let call = || namespace.store.commit_attempt(claim, commit.clone(), namespace.shared.clock.now());
     match persist(&namespace.name, &what, gives_up, call).await {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!(delivery = %delivery.claim.id, "the delivery was cancelled or claimed anew meanwhile");
+            tracing::info!(delivery = %claim.id, "the delivery was cancelled or claimed anew meanwhile");
         }
         Err(error) => {
             namespace.record_failure("dispatch", &format!("{what} could not be kept: {error}")).await;
@@ -208,11 +265,13 @@ async fn commit_receipt(namespace: &Namespace, delivery: &ClaimedDelivery, commi
 }
 
 impl Attempted {
-    fn unsent(failure: AttemptFailure) -> Self {
+    /// Nothing left.
+    pub(super) fn unsent(failure: AttemptFailure) -> Self {
         Self { ended: Ended::unsent(failure), retry: DeliveryRetry::default() }
     }
 
-    fn unsendable(message: String) -> Self {
+    /// Nothing can leave.
+    pub(super) fn unsendable(message: String) -> Self {
         Self::unsent(AttemptFailure::Request { message })
     }
 }

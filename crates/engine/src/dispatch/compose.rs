@@ -11,6 +11,8 @@ use orbit_core::dispatch::signature::{ID_HEADER, Key, SIGNATURE_HEADER, TIMESTAM
 use orbit_core::id::traceparent;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_store::contract::dispatch::ClaimedDelivery;
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::sign::{Signed, Signing};
 use crate::http::{self as client, Credentials, secret_value};
@@ -36,7 +38,38 @@ pub(super) struct Composed {
     pub(super) confidential: Vec<String>,
 }
 
+/// What the headers are made of, whatever is sent.
+pub(super) struct Head<'a> {
+    /// The delivery.
+    pub(super) id: Uuid,
+    /// What the delivery is part of.
+    pub(super) trace: Uuid,
+    /// The attempt, from 1.
+    pub(super) attempt: u32,
+    /// What templates may use.
+    pub(super) values: Value,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) namespace: &'a NamespaceName,
+    pub(super) secrets: &'a dyn Secrets,
+}
+
 impl Parts<'_> {
+    /// See [`Composed`].
+    pub(super) fn compose(&self) -> Result<Composed, AttemptFailure> {
+        let head = Head {
+            id: self.delivery.claim.id,
+            trace: self.delivery.run_id,
+            attempt: self.delivery.attempt,
+            values: self.request.template_values(),
+            endpoint: self.endpoint,
+            namespace: self.namespace,
+            secrets: self.secrets,
+        };
+        head.compose()
+    }
+}
+
+impl Head<'_> {
     /// See [`Composed`].
     pub(super) fn compose(&self) -> Result<Composed, AttemptFailure> {
         let mut composed = Composed { headers: HeaderMap::new(), keys: Vec::new(), confidential: Vec::new() };
@@ -55,9 +88,8 @@ impl Parts<'_> {
     }
 
     fn add_document_headers(&self, headers: &mut HeaderMap) -> Result<(), AttemptFailure> {
-        let values = self.request.template_values();
         for (name, source) in &self.endpoint.headers {
-            let value = render_header(name, source, &values).map_err(|error| unsendable(&error))?;
+            let value = render_header(name, source, &self.values).map_err(|error| unsendable(&error))?;
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unsendable(&error))?;
             headers.append(name, text(&value)?);
         }
@@ -65,10 +97,9 @@ impl Parts<'_> {
     }
 
     fn add_own_headers(&self, headers: &mut HeaderMap) -> Result<(), AttemptFailure> {
-        let ClaimedDelivery { claim, run_id, attempt, .. } = self.delivery;
         headers.insert(USER_AGENT, HeaderValue::from_static(client::USER_AGENT));
-        headers.insert("idempotency-key", text(&claim.id.to_string())?);
-        headers.insert("traceparent", text(&traceparent(*run_id, claim.id, *attempt))?);
+        headers.insert("idempotency-key", text(&self.id.to_string())?);
+        headers.insert("traceparent", text(&traceparent(self.trace, self.id, self.attempt))?);
         Ok(())
     }
 
@@ -122,8 +153,7 @@ fn unsendable(error: &dyn std::error::Error) -> AttemptFailure {
 pub(super) mod tests {
     use super::*;
     use orbit_store::contract::{Artifact, Claim};
-    use serde_json::{Value, json};
-    use uuid::Uuid;
+    use serde_json::json;
 
     struct Fixed(Vec<(&'static str, &'static str)>);
 

@@ -11,7 +11,7 @@ use orbit_core::governance::Door;
 use orbit_store::contract::{OpenDoors, earlier};
 use tokio::sync::Semaphore;
 
-use super::attempt;
+use super::{attempt, notice};
 use crate::namespace::Namespace;
 use crate::service::{Service, Turn, TurnError};
 
@@ -70,14 +70,21 @@ impl Dispatcher {
             });
             (Arc::clone(&lane.permits), granted)
         });
-        let claimed = match granted {
+        // Notices are few, and no door keeps them back.
+        let notices = match granted {
             0 => Vec::new(),
+            granted => namespace.store.claim_notices(endpoint, granted, now).await?,
+        };
+        let sent = u32::try_from(notices.len()).unwrap_or(u32::MAX);
+        let claimed = match granted.saturating_sub(sent) {
+            0 => Vec::new(),
+            _ if !doors.first && !doors.retry => Vec::new(),
             _ if ordered => {
                 namespace.store.claim_next_in_order(endpoint, doors, now).await?.into_iter().collect()
             }
             granted => namespace.store.claim_deliveries(endpoint, granted, doors, now).await?,
         };
-        let attempts = claimed.len();
+        let attempts = claimed.len() + notices.len();
         let unused = granted.saturating_sub(u32::try_from(attempts).unwrap_or(u32::MAX));
         let next = self.with_lane(endpoint, concurrency, |lane| {
             let (bucket, rate) = lane.bucket.as_mut().zip(rate)?;
@@ -85,16 +92,41 @@ impl Dispatcher {
             // Where permits are what holds it, a freed one nudges.
             (lane.permits.available_permits() > attempts).then(|| bucket.next(rate))
         });
+        for notice in notices {
+            self.spawn(&semaphore, |worker| async move { notice::deliver(&worker, notice).await });
+        }
         for delivery in claimed {
-            let permit = Arc::clone(&semaphore).try_acquire_owned().ok();
-            let worker = Arc::clone(namespace);
-            namespace.tasks.spawn(async move {
-                attempt::deliver(&worker, delivery).await;
-                drop(permit);
-                worker.nudges.dispatch.notify_one();
-            });
+            self.spawn(&semaphore, |worker| async move { attempt::deliver(&worker, delivery).await });
         }
         Ok(Served { attempts, next: next.filter(|next| *next > now) })
+    }
+}
+
+impl Dispatcher {
+    /// An attempt as a task of its own that holds a permit of its endpoint.
+    fn spawn<F>(&self, semaphore: &Arc<Semaphore>, attempt: impl FnOnce(Arc<Namespace>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let permit = Arc::clone(semaphore).try_acquire_owned().ok();
+        let worker = Arc::clone(&self.namespace);
+        let attempt = attempt(Arc::clone(&worker));
+        self.namespace.tasks.spawn(async move {
+            attempt.await;
+            drop(permit);
+            worker.nudges.dispatch.notify_one();
+        });
+    }
+
+    /// With the doors closed only notices leave.
+    async fn serve_notices(&self, doors: OpenDoors) -> Result<Turn, TurnError> {
+        let (mut done, mut next) = (0, None);
+        for endpoint in self.namespace.store.notice_endpoints(self.namespace.shared.clock.now()).await? {
+            let served = self.serve(&endpoint, doors).await?;
+            done += served.attempts;
+            next = earlier(next, served.next);
+        }
+        Ok(Turn { done, next })
     }
 }
 
@@ -111,7 +143,7 @@ impl Service for Dispatcher {
             retry: namespace.ask(Door::Retry, &[]).is_ok(),
         };
         if !doors.first && !doors.retry {
-            return Ok(Turn::default());
+            return self.serve_notices(doors).await;
         }
         let (mut done, mut next) = (0, None);
         let snapshot = namespace.active();

@@ -1,7 +1,8 @@
 //! Dispatch at work: deliveries are claimed, sent and committed, each attempt a task of its own.
 //!
 //! `dispatcher` claims, `attempt` sends one, `compose` and `sign` make its headers, `envelope` its body, `receipt` writes down what came of
-//! it; `probe` does the same for an operator's test. What an outcome means is decided in `orbit_core::dispatch`.
+//! it; `notice` does the same for a notice, which has no run, and `probe` for an operator's test. What an outcome means is decided in
+//! `orbit_core::dispatch`.
 
 pub mod attempt;
 mod compose;
@@ -9,6 +10,7 @@ mod dispatcher;
 mod envelope;
 #[cfg(test)]
 mod large;
+mod notice;
 pub mod probe;
 mod receipt;
 mod sign;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::scalar;
 use super::tree::{Content, Entry, Finding, Node, Place};
-use super::words::{is_later, listed, nearest, suggestion};
+use super::words::{elsewhere, is_later, listed, nearest, suggestion};
 
 /// Under these keys secrets are written; a literal one may stand where a reference, or even a key, was expected.
 const SECRET_KEYS: [&str; 3] = ["auth", "sign", "env"];
@@ -205,7 +205,8 @@ impl<'a> Reader<'a> {
         } else if key == "<<" {
             ("merge keys are not part of YAML 1.2".to_owned(), "write the keys out".to_owned())
         } else {
-            (format!("unknown key `{key}`"), suggestion(key, known))
+            let hint = elsewhere(spot.name, key).map_or_else(|| suggestion(key, known), str::to_owned);
+            (format!("unknown key `{key}`"), hint)
         };
         self.report(entry.place, message, Some(hint))
     }

@@ -1,9 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 17] = [
-    ("NodeConfig", "notify"),
-    ("NodeConfig", "heartbeat"),
+const LATER: [(&str, &str); 13] = [
     ("StorageBackend", "postgres"),
     ("ArtifactBackend", "s3"),
     ("Artifacts", "bucket"),
@@ -11,8 +9,6 @@ const LATER: [(&str, &str); 17] = [
     ("Artifacts", "region"),
     ("Listen", "public_url"),
     ("NamespaceConfig", "retention"),
-    ("NamespaceConfig", "notify"),
-    ("NamespaceConfig", "heartbeat"),
     ("Caps", "runs_per_day"),
     ("Caps", "deliveries_per_hour"),
     ("Caps", "artifact_bytes_per_day"),
@@ -20,6 +16,17 @@ const LATER: [(&str, &str); 17] = [
     ("Choose", "processor"),
     ("Completion", "callback"),
 ];
+
+/// Words that belong into another file: the schema where they stand wrongly, the word, and what to do.
+const ELSEWHERE: [(&str, &str, &str); 2] = [
+    ("NodeConfig", "notify", "it belongs to a namespace: write it into its `namespace.yaml`"),
+    ("NamespaceConfig", "heartbeat", "it belongs to the node: write it into `orbit.yaml`"),
+];
+
+/// Where a word that is unknown here belongs, if anywhere.
+pub(super) fn elsewhere(schema: &str, word: &str) -> Option<&'static str> {
+    ELSEWHERE.iter().find(|(here, known, _)| (*here, *known) == (schema, word)).map(|(_, _, hint)| *hint)
+}
 
 /// Whether the contract names this word here and this version does not build it.
 pub(super) fn is_later(schema: &str, word: &str) -> bool {

@@ -35,8 +35,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             let namespace = choose(engine, namespace.as_deref())?;
             let (snapshot, run_profile) =
                 run_profile_of(&namespace, engine.snapshot(&namespace), run_profile.as_deref())?;
-            let trigger = Trigger::Manual { key };
-            let cycle_id = identity(&namespace, &run_profile, &trigger);
+            let cycle_id = identity(&namespace, &run_profile, &Trigger::Manual { key });
             let requests = dry_run(&namespace, &snapshot, &run_profile, cycle_id)
                 .await
                 .map_err(|error| Refusal::failure(error.to_string()))?;

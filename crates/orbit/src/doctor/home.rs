@@ -10,7 +10,7 @@ use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::contract::quarantine::QuarantineStore;
 use orbit_store::sqlite::SqliteStore;
 
-use super::Finding;
+use super::{Finding, told};
 use crate::config::LoadedNamespace;
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
 use crate::status::concerns;
@@ -112,6 +112,7 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
         let hint = format!("restart it with this one: {}", env!("CARGO_PKG_VERSION"));
         Finding::warning("home", message, hint)
     }];
+    findings.extend(told::findings(&status));
     for namespace in status["namespaces"].as_array().into_iter().flatten() {
         let name = namespace["namespace"].as_str().unwrap_or_default();
         let quarantined = namespace["quarantined"].as_array().into_iter().flatten();

@@ -6,6 +6,7 @@ mod home;
 mod machine;
 mod needs;
 mod programs;
+mod told;
 
 use std::fmt::Write;
 
@@ -24,7 +25,7 @@ use crate::render::units::counted;
 /// What was found in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `tls` or `kernel`.
+    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `heartbeat`, `notices`, `tls` or `kernel`.
     pub area: &'static str,
     /// How bad it is.
     pub level: Level,

@@ -11,6 +11,7 @@ use super::{Terminal, Tone, block};
 
 /// A delivery, each attempt on a line.
 pub fn delivery(delivery: &Value, out: &Terminal) -> String {
+    let what = if delivery["notice"].is_object() { "body" } else { "artifact" };
     let mut shown = format!(
         "delivery {}  {}\n",
         text(delivery, "delivery_id"),
@@ -20,7 +21,8 @@ pub fn delivery(delivery: &Value, out: &Terminal) -> String {
         ("endpoint", text(delivery, "endpoint")),
         ("address", out.fit(&text(delivery, "url"), 13)),
         ("run", text(delivery, "run_id")),
-        ("artifact", format!("{}, {}", short(&text(delivery, "digest")), bytes(count(delivery, "bytes")))),
+        ("notice", notice(&delivery["notice"])),
+        (what, format!("{}, {}", short(&text(delivery, "digest")), bytes(count(delivery, "bytes")))),
         ("created", moment(delivery, "created_at")),
         ("settled", moment(delivery, "settled_at")),
         ("reason", text(delivery, "reason")),
@@ -37,6 +39,13 @@ pub fn delivery(delivery: &Value, out: &Terminal) -> String {
         _ = writeln!(shown, "  {}", redrive(delivery));
     }
     shown
+}
+
+/// What a notice tells of: `5 × cycle_failed`.
+fn notice(notice: &Value) -> String {
+    some_text(notice, "event")
+        .map(|event| format!("{} × {event}", count(notice, "count")))
+        .unwrap_or_default()
 }
 
 /// How a dead letter is tried again. An endpoint that is disabled must be enabled, or it would be dead again at once.

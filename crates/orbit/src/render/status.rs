@@ -28,6 +28,7 @@ pub fn status(status: &Value, out: &Terminal) -> String {
         ),
         ("permits", permits(&status["permits"])),
         ("paused", if status["paused"] == true { "by ORBIT_PAUSED".to_owned() } else { String::new() }),
+        ("heartbeat", heartbeat(&status["heartbeat"], out)),
     ]));
     let namespaces = items(status, "namespaces");
     if namespaces.is_empty() {
@@ -67,6 +68,27 @@ fn limited(namespace: &Value) -> bool {
     namespace["permits"]["limit"].is_u64() || !items(&namespace["permits"], "full").is_empty()
 }
 
+/// The last one, where there is one.
+fn heartbeat(beat: &Value, out: &Terminal) -> String {
+    let heard = time(beat, "last_heard_at").map(|at| out.when(at));
+    match (some_text(beat, "failure"), heard) {
+        (None, heard) => heard.map(|heard| format!("heard {heard}")).unwrap_or_default(),
+        (Some(failure), heard) => {
+            let heard =
+                heard.map_or_else(|| "not heard yet".to_owned(), |heard| format!("last heard {heard}"));
+            out.paint(Tone::Bad, &format!("{failure}; {heard}"))
+        }
+    }
+}
+
+/// Only where there are some.
+fn notices(namespace: &Value) -> String {
+    match count(namespace, "notices_waiting") {
+        0 => String::new(),
+        waiting => format!("{waiting} waiting"),
+    }
+}
+
 fn halt(halt: &Value, out: &Terminal) -> Option<String> {
     let since = out.when(time(halt, "at")?);
     Some(format!("{} ({since})", text(halt, "reason")))
@@ -84,6 +106,7 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("cycles", by_state(&counts["cycles"])),
         ("runs", by_state(&counts["runs"])),
         ("deliveries", by_state(&counts["deliveries"])),
+        ("notices", notices(namespace)),
         ("under way", count(namespace, "running").to_string()),
         // Of the node's alone nothing is to be told here.
         ("permits", if limited(namespace) { permits(&namespace["permits"]) } else { String::new() }),

@@ -13,6 +13,7 @@ mod home;
 mod hostile;
 mod isolation;
 mod normalize;
+mod notify;
 mod operate;
 mod queue;
 mod receiver;

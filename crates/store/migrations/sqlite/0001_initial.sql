@@ -184,7 +184,8 @@ CREATE TABLE work_done (
 CREATE TABLE deliveries (
     ordinal        INTEGER PRIMARY KEY,
     delivery_id    TEXT NOT NULL UNIQUE,    -- also the idempotency key of every attempt
-    run_id         TEXT NOT NULL REFERENCES runs (run_id),
+    run_id         TEXT REFERENCES runs (run_id),           -- whose artifact it carries, or
+    notice_id      TEXT REFERENCES notices (notice_id),     -- the notice that it is
     endpoint       TEXT NOT NULL,
     url            TEXT NOT NULL,
     state          TEXT NOT NULL,           -- waiting | sending | accepted | dead | cancelled
@@ -194,7 +195,8 @@ CREATE TABLE deliveries (
     due_at         INTEGER,                 -- null unless it waits
     token          INTEGER NOT NULL DEFAULT 0,    -- of the last claim
     created_at     INTEGER NOT NULL,
-    settled_at     INTEGER                  -- when it was accepted or given up
+    settled_at     INTEGER,                 -- when it was accepted or given up
+    CHECK ((run_id IS NULL) <> (notice_id IS NULL))
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (endpoint, due_at, ordinal) WHERE state = 'waiting';
 CREATE INDEX deliveries_queue ON deliveries (endpoint, ordinal) WHERE state = 'waiting';
@@ -202,6 +204,7 @@ CREATE INDEX deliveries_sending ON deliveries (endpoint) WHERE state = 'sending'
 CREATE INDEX deliveries_dead ON deliveries (endpoint, ordinal) WHERE state = 'dead';
 CREATE INDEX deliveries_by_state ON deliveries (state, ordinal);
 CREATE INDEX deliveries_of_run ON deliveries (run_id, state);
+CREATE INDEX deliveries_of_notices ON deliveries (state, endpoint, due_at) WHERE notice_id IS NOT NULL;
 
 CREATE TABLE attempts (
     delivery_id TEXT NOT NULL REFERENCES deliveries (delivery_id),
@@ -220,6 +223,29 @@ CREATE TABLE endpoints (
     open_until INTEGER,          -- of an open breaker: nothing is sent before
     health     TEXT NOT NULL     -- the whole state, JSON
 ) STRICT, WITHOUT ROWID;
+
+-- Up to where the log is followed for what is to be told: the position of the next record. No row while nobody is to be told anything.
+CREATE TABLE notify_cursor (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    position INTEGER NOT NULL
+) STRICT;
+
+-- What somebody is told. One gathers for each endpoint and event until it is due; then it has a body and a delivery, and changes no more.
+CREATE TABLE notices (
+    ordinal   INTEGER PRIMARY KEY,
+    notice_id TEXT NOT NULL UNIQUE,
+    endpoint  TEXT NOT NULL,
+    event     TEXT NOT NULL,       -- a word of `on`
+    count     INTEGER NOT NULL,    -- how often it happened
+    first_at  INTEGER NOT NULL,
+    last_at   INTEGER NOT NULL,
+    examples  TEXT NOT NULL,       -- the first few, a JSON array
+    due_at    INTEGER NOT NULL,    -- when it gathers no more
+    snapshot  TEXT REFERENCES snapshots (digest),    -- whose endpoint it goes to; null while it gathers
+    body      TEXT,                -- what is sent, canonical JSON; null while it gathers
+    CHECK ((snapshot IS NULL) = (body IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX notices_gathering ON notices (endpoint, event) WHERE body IS NULL;
 
 CREATE TABLE halts (
     ordinal   INTEGER PRIMARY KEY,

@@ -11,7 +11,7 @@ use super::StoreError;
 #[async_trait]
 pub trait ConfigStore {
     /// Makes this snapshot the active one and keeps it for ever. True if it was not the active one before; then a
-    /// `config_activated` record names it and the one before it.
+    /// `config_activated` record names it and the one before it. The log is followed for what is to be told while it has rules of `notify`.
     async fn activate(&self, snapshot: &Snapshot, now: Timestamp) -> Result<bool, StoreError>;
 
     /// The active snapshot.

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dispatch;
 pub mod governance;
 pub mod normalize;
+pub mod notify;
 pub mod quarantine;
 pub mod record;
 pub mod schedule;
@@ -26,6 +27,7 @@ pub trait Store:
     + dispatch::DispatchStore
     + governance::GovernanceStore
     + quarantine::QuarantineStore
+    + notify::NotifyStore
     + record::RecordStore
     + view::StoreView
     + Send

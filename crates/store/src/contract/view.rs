@@ -123,8 +123,11 @@ pub struct StepView {
 pub struct DeliveryView {
     /// The delivery.
     pub delivery_id: Uuid,
-    /// Its run.
-    pub run_id: Uuid,
+    /// Its run; null of a notice.
+    pub run_id: Option<Uuid>,
+    /// Of a notice, what it tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice: Option<NoticeView>,
     /// Its endpoint.
     pub endpoint: String,
     /// Where it goes.
@@ -141,12 +144,23 @@ pub struct DeliveryView {
     pub created_at: Timestamp,
     /// When it was accepted or given up.
     pub settled_at: Option<Timestamp>,
-    /// The artifact's digest.
+    /// The digest of the artifact or the notice.
     pub digest: Digest,
-    /// The artifact's length.
+    /// Its length.
     pub bytes: u64,
     /// One receipt an attempt, oldest first; the one under way has none.
     pub receipts: Vec<ReceiptView>,
+}
+
+/// What a notice tells of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NoticeView {
+    /// The notice.
+    pub notice_id: Uuid,
+    /// The event's word.
+    pub event: String,
+    /// How often it happened.
+    pub count: u64,
 }
 
 /// The answer to one attempt.

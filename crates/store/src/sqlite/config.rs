@@ -8,10 +8,10 @@ use orbit_core::record::{Kind, Subject};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::SqliteStore;
 use super::columns::{self, Json, Micros, Text};
 use super::fault::Attempt;
 use super::record::{fact, facts};
+use super::{SqliteStore, notify};
 use crate::StoreError;
 use crate::contract::config::ConfigStore;
 
@@ -38,6 +38,11 @@ impl ConfigStore for SqliteStore {
 fn activate(tx: &Connection, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
     let digest = snapshot.digest();
     let base = active_digest(tx)?;
+    if snapshot.config.notify.is_empty() {
+        notify::end(tx)?;
+    } else {
+        notify::begin(tx)?;
+    }
     if base == Some(digest) {
         return Ok(false);
     }

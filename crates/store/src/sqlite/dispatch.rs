@@ -12,7 +12,7 @@ use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Seen, evidence, fact, facts};
 use super::settle::{self, Delivery};
-use super::{SqliteStore, endpoint, redrive, tiers, token, transition};
+use super::{SqliteStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
 use crate::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, Settle,
@@ -31,7 +31,9 @@ impl DispatchStore for SqliteStore {
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let endpoint = endpoint.to_owned();
         self.write(move |tx| {
-            claim(tx, &endpoint, limit, |limit| due(tx, DUE, (&endpoint, limit), doors, now), now)
+            let due = |limit| due(tx, DUE, (&endpoint, limit), doors, now);
+            let admitted = admitted(tx, &endpoint, limit, due, now)?;
+            admitted.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
         })
         .await
     }
@@ -45,7 +47,8 @@ impl DispatchStore for SqliteStore {
         let endpoint = endpoint.to_owned();
         self.write(move |tx| {
             let next = |limit| due(tx, NEXT_IN_ORDER, (&endpoint, limit), doors, now);
-            Ok(claim(tx, &endpoint, 1, next, now)?.pop())
+            let admitted = admitted(tx, &endpoint, 1, next, now)?.pop();
+            admitted.map(|delivery_id| start(tx, delivery_id, now)).transpose()
         })
         .await
     }
@@ -82,13 +85,13 @@ impl DispatchStore for SqliteStore {
 }
 
 /// Up to `limit` of an endpoint, as far as its health admits them.
-fn claim(
+pub(super) fn admitted(
     tx: &Connection,
     endpoint: &str,
     limit: u32,
     due: impl FnOnce(u32) -> Attempt<Vec<Uuid>>,
     now: Timestamp,
-) -> Attempt<Vec<ClaimedDelivery>> {
+) -> Attempt<Vec<Uuid>> {
     let admits = endpoint::health(tx, endpoint)?.admits(now);
     let due = match admits {
         Admits::Any => due(limit)?,
@@ -98,20 +101,20 @@ fn claim(
     if let (Admits::Probe, [probe, ..]) = (admits, due.as_slice()) {
         endpoint::probes(tx, endpoint, *probe, now)?;
     }
-    due.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
+    Ok(due)
 }
 
-/// Due deliveries, oldest first.
+/// Due deliveries of runs, oldest first.
 pub(super) const DUE: &str = "SELECT delivery_id FROM deliveries INDEXED BY deliveries_due
-    WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND iif(attempts = 0, ?3, ?4)
+    WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND iif(attempts = 0, ?3, ?4) AND run_id IS NOT NULL
     ORDER BY due_at, ordinal LIMIT ?5";
 
-/// The first delivery in the order of making, if it is due and nothing is being sent.
+/// The first delivery of a run in the order of making, if it is due and nothing is being sent.
 pub(super) const NEXT_IN_ORDER: &str = "SELECT delivery_id FROM (
         SELECT delivery_id, due_at, attempts FROM deliveries INDEXED BY deliveries_queue
-        WHERE state = 'waiting' AND endpoint = ?1 ORDER BY ordinal LIMIT 1)
+        WHERE state = 'waiting' AND endpoint = ?1 AND run_id IS NOT NULL ORDER BY ordinal LIMIT 1)
     WHERE due_at <= ?2 AND iif(attempts = 0, ?3, ?4) AND NOT EXISTS (
-        SELECT 1 FROM deliveries INDEXED BY deliveries_sending WHERE state = 'sending' AND endpoint = ?1)
+        SELECT 1 FROM deliveries INDEXED BY deliveries_sending WHERE state = 'sending' AND endpoint = ?1 AND run_id IS NOT NULL)
     LIMIT ?5";
 
 /// What one of these finds.
@@ -130,19 +133,13 @@ pub(super) fn due(
 
 /// The delivery's next attempt is the caller's, and its record is there before the first byte can be sent.
 fn start(tx: &Connection, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDelivery> {
-    let token = token::next(tx)?;
-    let update =
-        "UPDATE deliveries SET state = 'sending', due_at = NULL, token = ?2, attempts = attempts + 1,
-        round_attempts = round_attempts + 1 WHERE delivery_id = ?1";
-    tx.prepare_cached(update)?.execute(params![Text(delivery_id), token])?;
+    let claim = take(tx, delivery_id)?;
     let select = "SELECT d.run_id, cycle_id, profile_id, snapshot, request, endpoint, url, attempts, round_attempts,
             artifact_digest, artifact_bytes, artifact_media_type
         FROM deliveries d JOIN runs USING (run_id) JOIN cycles USING (cycle_id) JOIN run_requests USING (run_id)
         WHERE delivery_id = ?1";
-    let claim = Claim { id: delivery_id, token };
     let claimed = tx.prepare_cached(select)?.query_row([Text(delivery_id)], |row| claimed(row, claim))?;
-    tx.prepare_cached("INSERT INTO attempts (delivery_id, attempt, started_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![Text(delivery_id), claimed.attempt, Micros(now)])?;
+    attempt_made(tx, delivery_id, claimed.attempt, now)?;
     let subject = Subject {
         cycle_id: Some(claimed.cycle_id),
         run_id: Some(claimed.run_id),
@@ -161,6 +158,23 @@ fn start(tx: &Connection, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedD
     });
     fact(tx, now, Kind::AttemptStarted, subject, facts(body))?;
     Ok(claimed)
+}
+
+/// The delivery is the caller's.
+pub(super) fn take(tx: &Connection, delivery_id: Uuid) -> Attempt<Claim> {
+    let token = token::next(tx)?;
+    let update =
+        "UPDATE deliveries SET state = 'sending', due_at = NULL, token = ?2, attempts = attempts + 1,
+        round_attempts = round_attempts + 1 WHERE delivery_id = ?1";
+    tx.prepare_cached(update)?.execute(params![Text(delivery_id), token])?;
+    Ok(Claim { id: delivery_id, token })
+}
+
+/// The attempt awaits its receipt.
+pub(super) fn attempt_made(tx: &Connection, delivery_id: Uuid, attempt: u32, now: Timestamp) -> Attempt<()> {
+    tx.prepare_cached("INSERT INTO attempts (delivery_id, attempt, started_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![Text(delivery_id), attempt, Micros(now)])?;
+    Ok(())
 }
 
 fn claimed(row: &Row<'_>, claim: Claim) -> rusqlite::Result<ClaimedDelivery> {
@@ -186,24 +200,24 @@ fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
 
 fn commit_attempt(tx: &Connection, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
     let Some(delivery) = find(tx, claim)? else { return Ok(false) };
-    let mut run = transition::load_known(tx, delivery.run_id)?;
+    let mut debtor = delivery.owner.load(tx)?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
-    if !settle::receive(tx, &run, &delivery, (&commit.receipt, commit.signal), now)? {
+    if !settle::receive(tx, &debtor, &delivery, (&commit.receipt, commit.signal), now)? {
         return Ok(false);
     }
     if let Some(seen) = &commit.evidence {
         let seen = Seen { evidence: seen, kind: Kind::ReceiptBody, of: delivery.facts() };
-        evidence(tx, now, run.subject(), seen)?;
+        evidence(tx, now, debtor.subject(), seen)?;
     }
     let (said, disable) = ((commit.signal, &commit.rule), commit.disable_endpoint.as_deref());
-    endpoint::answered(tx, (&run, &delivery), said, disable, now)?;
+    endpoint::answered(tx, (&debtor, &delivery), said, disable, now)?;
     let held = delivery.state == "sending";
     if held {
         match (&commit.settle, endpoint::disabled(tx, &delivery.endpoint)?) {
-            (Settle::Accepted, _) => settle::settle(tx, &mut run, &delivery, None, now)?,
-            (Settle::Dead { reason }, _) => settle::settle(tx, &mut run, &delivery, Some(reason), now)?,
+            (Settle::Accepted, _) => settle::settle(tx, &mut debtor, &delivery, None, now)?,
+            (Settle::Dead { reason }, _) => settle::settle(tx, &mut debtor, &delivery, Some(reason), now)?,
             (Settle::Retry { .. }, Some(reason)) => {
-                settle::settle(tx, &mut run, &delivery, Some(&reason), now)?;
+                settle::settle(tx, &mut debtor, &delivery, Some(&reason), now)?;
             }
             (Settle::Retry { until }, None) => settle::wait(tx, delivery.id, *until)?,
         }

@@ -12,8 +12,7 @@ use uuid::Uuid;
 use super::columns::{self, Json, Micros};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
-use super::settle::Delivery;
-use super::transition::Run;
+use super::settle::{Debtor, Delivery};
 use crate::contract::dispatch::WaitingEndpoint;
 use crate::contract::view::EndpointView;
 
@@ -54,7 +53,7 @@ pub(super) fn views(tx: &Connection) -> Attempt<BTreeMap<String, EndpointView>> 
 /// An attempt at the endpoint has its receipt, which says so much about it; `disable` is why it wants nothing more, if so.
 pub(super) fn answered(
     tx: &Connection,
-    (run, delivery): (&Run, &Delivery),
+    (debtor, delivery): (&Debtor, &Delivery),
     (signal, rule): (Signal, &Rule),
     disable: Option<&str>,
     now: Timestamp,
@@ -66,7 +65,7 @@ pub(super) fn answered(
     for event in &events {
         let next = after.next(event);
         if next != after {
-            tell(tx, &Told { event, health: &after, rule, run: Some(run) }, delivery.facts(), now)?;
+            tell(tx, &Told { event, health: &after, rule, debtor: Some(debtor) }, delivery.facts(), now)?;
         }
         after = next;
     }
@@ -97,7 +96,7 @@ fn happens(tx: &Connection, endpoint: &str, event: &HealthEvent, of: Facts, now:
     let before = health(tx, endpoint)?;
     let after = before.next(event);
     if after != before {
-        tell(tx, &Told { event, health: &before, rule: &Rule::default(), run: None }, of, now)?;
+        tell(tx, &Told { event, health: &before, rule: &Rule::default(), debtor: None }, of, now)?;
     }
     keep(tx, endpoint, &before, &after)
 }
@@ -107,7 +106,7 @@ struct Told<'a> {
     event: &'a HealthEvent,
     health: &'a Health,
     rule: &'a Rule,
-    run: Option<&'a Run>,
+    debtor: Option<&'a Debtor>,
 }
 
 fn tell(tx: &Connection, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Attempt<()> {
@@ -128,7 +127,7 @@ fn tell(tx: &Connection, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Atte
             (Kind::EndpointFailing, json!({ "since": since, "disable_after": told.rule.disable_after }))
         }
         HealthEvent::Disabled { reason, .. } => {
-            subject = told.run.map(Run::subject).unwrap_or_default();
+            subject = told.debtor.map(Debtor::subject).unwrap_or_default();
             (Kind::EndpointDisabled, json!({ "reason": reason }))
         }
         HealthEvent::Enabled => (Kind::EndpointEnabled, json!({})),

@@ -16,6 +16,8 @@ mod endpoint;
 mod governance;
 mod lanes;
 mod normalize;
+mod notice;
+mod notify;
 mod quarantine;
 mod record;
 mod redrive;

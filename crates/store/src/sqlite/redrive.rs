@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use orbit_core::dispatch::breaker::Health;
+use orbit_core::record::Kind;
 use orbit_core::run::{Ending, RunEvent, RunState};
 use rusqlite::types::Value as Parameter;
 use rusqlite::{Connection, params, params_from_iter};
@@ -12,8 +13,8 @@ use uuid::Uuid;
 
 use super::columns::{Length, Micros, Text};
 use super::fault::Attempt;
-use super::record::facts;
-use super::settle::{self, Delivery};
+use super::record::{fact, facts};
+use super::settle::{self, Debtor, Delivery, Owner};
 use super::{endpoint, transition};
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::{RedriveFilter, RedriveFrom, Redriven};
@@ -33,20 +34,11 @@ pub(super) fn redrive(
     let page = page(tx, filter, from)?;
     let next = page.last.filter(|_| page.looked_at == BATCH_MAX);
     let mut redriven = Redriven { ids: Vec::new(), next: next.map(|after| RedriveFrom { after, ..from }) };
-    for (run_id, dead) in by_run(tx, page.dead, from.started_at)? {
-        let mut run = transition::load_known(tx, run_id)?;
-        let Ok(deliveries) = u32::try_from(dead.len()) else { continue };
-        match &run.state {
-            RunState::Dispatching { .. } | RunState::Finished { ending: Ending::Partial { .. } } => {}
-            // A run that was cancelled stays so, whatever was dead before.
-            RunState::Ready { .. }
-            | RunState::Working { .. }
-            | RunState::Waiting { .. }
-            | RunState::Finished { .. } => continue,
-        }
+    for (owner, dead) in by_owner(tx, page.dead, from.started_at)? {
         let ids: Vec<_> = dead.iter().map(|delivery| delivery.id).collect();
-        let body = facts(json!({ "deliveries": ids }));
-        transition::apply(tx, &mut run, &RunEvent::Redriven { deliveries }, body, now)?;
+        if !told(tx, owner, &ids, now)? {
+            continue;
+        }
         for delivery in dead {
             endpoint::try_again(tx, &delivery.endpoint, !first, now)?;
             let update =
@@ -57,6 +49,30 @@ pub(super) fn redrive(
         redriven.ids.extend(ids);
     }
     Ok(redriven)
+}
+
+/// The owner's deliveries are tried again, and its record says so; false if it wants them no more.
+fn told(tx: &Connection, owner: Owner, ids: &[Uuid], now: Timestamp) -> Attempt<bool> {
+    let mut run = match owner.load(tx)? {
+        Debtor::Run(run) => run,
+        notice @ Debtor::Notice(_) => {
+            let body = facts(json!({ "deliveries": ids, "notice_id": owner.id() }));
+            fact(tx, now, Kind::Redriven, notice.subject(), body)?;
+            return Ok(true);
+        }
+    };
+    match &run.state {
+        RunState::Dispatching { .. } | RunState::Finished { ending: Ending::Partial { .. } } => {}
+        // A run that was cancelled stays so, whatever was dead before.
+        RunState::Ready { .. }
+        | RunState::Working { .. }
+        | RunState::Waiting { .. }
+        | RunState::Finished { .. } => return Ok(false),
+    }
+    let Ok(deliveries) = u32::try_from(ids.len()) else { return Ok(false) };
+    let body = facts(json!({ "deliveries": ids }));
+    transition::apply(tx, &mut run, &RunEvent::Redriven { deliveries }, body, now)?;
+    Ok(true)
 }
 
 /// How many there are that a redrive would take.
@@ -75,10 +91,10 @@ struct Page {
     last: Option<i64>,
 }
 
-/// Whether a dead letter's run, which a cancelled one is not, may dispatch again.
+/// Whether a dead letter's run, which a cancelled one is not, may dispatch again; a notice always may.
 const REDRIVABLE: &str =
-    "(SELECT r.state = 'dispatching' OR coalesce(r.state_json ->> '$.ending.outcome', '') = 'partial'
-    FROM runs r WHERE r.run_id = d.run_id)";
+    "(d.run_id IS NULL OR (SELECT r.state = 'dispatching' OR coalesce(r.state_json ->> '$.ending.outcome', '') = 'partial'
+    FROM runs r WHERE r.run_id = d.run_id))";
 
 /// Conditions of a filter as SQL over deliveries `d`.
 struct Matching {
@@ -148,14 +164,14 @@ fn page(tx: &Connection, filter: &RedriveFilter, from: RedriveFrom) -> Attempt<P
     Ok(page)
 }
 
-/// By run in the order of making, without those of an endpoint that was disabled since the redrive began: it would only be asked again.
-fn by_run(
+/// By owner in the order of making, without those of an endpoint that was disabled since the redrive began: it would only be asked again.
+fn by_owner(
     tx: &Connection,
     dead: Vec<Delivery>,
     started_at: Timestamp,
-) -> Attempt<Vec<(Uuid, Vec<Delivery>)>> {
+) -> Attempt<Vec<(Owner, Vec<Delivery>)>> {
     let mut gone = BTreeMap::<String, bool>::new();
-    let mut by_run = Vec::<(Uuid, Vec<Delivery>)>::new();
+    let mut by_owner = Vec::<(Owner, Vec<Delivery>)>::new();
     let mut places = BTreeMap::new();
     for delivery in dead {
         let is_gone = match gone.get(&delivery.endpoint) {
@@ -169,11 +185,11 @@ fn by_run(
         if is_gone {
             continue;
         }
-        let place = *places.entry(delivery.run_id).or_insert(by_run.len());
-        if place == by_run.len() {
-            by_run.push((delivery.run_id, Vec::new()));
+        let place = *places.entry(delivery.owner).or_insert(by_owner.len());
+        if place == by_owner.len() {
+            by_owner.push((delivery.owner, Vec::new()));
         }
-        by_run[place].1.push(delivery);
+        by_owner[place].1.push(delivery);
     }
-    Ok(by_run)
+    Ok(by_owner)
 }

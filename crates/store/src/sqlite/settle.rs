@@ -1,8 +1,9 @@
 //! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
 
 use jiff::Timestamp;
+use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Rule, Signal};
-use orbit_core::record::Kind;
+use orbit_core::record::{Kind, Subject};
 use orbit_core::run::{RunEvent, RunState};
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
@@ -20,8 +21,8 @@ use crate::contract::dispatch::NewDelivery;
 pub(super) struct Delivery {
     /// Its id.
     pub(super) id: Uuid,
-    /// Its run.
-    pub(super) run_id: Uuid,
+    /// Whose it is.
+    pub(super) owner: Owner,
     /// Its endpoint.
     pub(super) endpoint: String,
     /// Its state's word.
@@ -33,27 +34,97 @@ pub(super) struct Delivery {
 impl Delivery {
     /// Names it and its current attempt, for records.
     pub(super) fn facts(&self) -> Facts {
-        facts(json!({
+        let mut named = facts(json!({
             "delivery_id": self.id,
             "endpoint": self.endpoint,
             "attempt": self.attempts,
             "idempotency_key": self.id,
-        }))
+        }));
+        self.owner.name_notice(&mut named);
+        named
+    }
+}
+
+/// Whose a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// A run, whose artifact it carries.
+    Run(Uuid),
+    /// Nobody's: it is a notice.
+    Notice(Uuid),
+}
+
+/// The owner as far as a delivery's transitions need it.
+pub(super) enum Debtor {
+    /// The run, which changes with its deliveries.
+    Run(Run),
+    /// The notice's snapshot.
+    Notice(Digest),
+}
+
+impl Owner {
+    /// The run's or the notice's id.
+    pub(super) const fn id(self) -> Uuid {
+        match self {
+            Self::Run(id) | Self::Notice(id) => id,
+        }
+    }
+
+    fn name_notice(self, facts: &mut Facts) {
+        match self {
+            Self::Run(_) => {}
+            Self::Notice(notice_id) => _ = facts.insert("notice_id".to_owned(), json!(notice_id)),
+        }
+    }
+
+    /// Reads it.
+    pub(super) fn load(self, tx: &Connection) -> Attempt<Debtor> {
+        match self {
+            Self::Run(run_id) => Ok(Debtor::Run(transition::load_known(tx, run_id)?)),
+            Self::Notice(notice_id) => {
+                let mut statement = tx.prepare_cached("SELECT snapshot FROM notices WHERE notice_id = ?1")?;
+                let read = |row: &Row<'_>| columns::digest(row, "snapshot");
+                Ok(Debtor::Notice(statement.query_row([Text(notice_id)], read)?))
+            }
+        }
+    }
+}
+
+impl Debtor {
+    /// What its records are about.
+    pub(super) fn subject(&self) -> Subject {
+        match self {
+            Self::Run(run) => run.subject(),
+            Self::Notice(snapshot) => Subject { snapshot: Some(*snapshot), ..Subject::default() },
+        }
+    }
+
+    /// Whether it still wants its deliveries made.
+    fn is_owing(&self) -> bool {
+        match self {
+            Self::Run(run) => matches!(run.state, RunState::Dispatching { .. }),
+            Self::Notice(_) => true,
+        }
     }
 }
 
 /// The columns of a [`Delivery`].
-pub(super) const COLUMNS: &str = "delivery_id, run_id, endpoint, state, attempts";
+pub(super) const COLUMNS: &str = "delivery_id, run_id, notice_id, endpoint, state, attempts";
 
 /// Reads [`COLUMNS`].
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         id: columns::id(row, "delivery_id")?,
-        run_id: columns::id(row, "run_id")?,
+        owner: owner(row)?,
         endpoint: row.get("endpoint")?,
         state: row.get("state")?,
         attempts: row.get("attempts")?,
     })
+}
+
+fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
+    let notice: Option<Text<Uuid>> = row.get("notice_id")?;
+    notice.map_or_else(|| columns::id(row, "run_id").map(Owner::Run), |id| Ok(Owner::Notice(id.0)))
 }
 
 /// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
@@ -75,12 +146,12 @@ pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], no
         if let Some(reason) = endpoint::disabled(tx, &new.endpoint)? {
             let delivery = Delivery {
                 id: new.delivery_id,
-                run_id: run.id,
+                owner: Owner::Run(run.id),
                 endpoint: new.endpoint.clone(),
                 state: "waiting".to_owned(),
                 attempts: 0,
             };
-            settle(tx, run, &delivery, Some(&reason), now)?;
+            settle_of_run(tx, run, &delivery, Some(&reason), now)?;
         }
     }
     Ok(())
@@ -89,11 +160,34 @@ pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], no
 /// The delivery was accepted, or it is a dead letter for this reason.
 pub(super) fn settle(
     tx: &Connection,
+    debtor: &mut Debtor,
+    delivery: &Delivery,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    match debtor {
+        Debtor::Run(run) => settle_of_run(tx, run, delivery, dead, now),
+        Debtor::Notice(_) => {
+            let mut body = settled(tx, delivery, dead, now)?;
+            body.insert("accepted".to_owned(), dead.is_none().into());
+            fact(tx, now, Kind::DeliverySettled, debtor.subject(), body)
+        }
+    }
+}
+
+fn settle_of_run(
+    tx: &Connection,
     run: &mut Run,
     delivery: &Delivery,
     dead: Option<&str>,
     now: Timestamp,
 ) -> Attempt<()> {
+    let body = settled(tx, delivery, dead, now)?;
+    transition::apply(tx, run, &RunEvent::DeliverySettled { accepted: dead.is_none() }, body, now)
+}
+
+/// The row is settled; what its record says.
+fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: Timestamp) -> Attempt<Facts> {
     let state = if dead.is_some() { "dead" } else { "accepted" };
     let update = "UPDATE deliveries SET state = ?2, reason = ?3, due_at = NULL, settled_at = ?4 WHERE delivery_id = ?1";
     tx.prepare_cached(update)?.execute(params![Text(delivery.id), state, dead, Micros(now)])?;
@@ -105,7 +199,8 @@ pub(super) fn settle(
     if let Some(reason) = dead {
         body.insert("reason".to_owned(), reason.into());
     }
-    transition::apply(tx, run, &RunEvent::DeliverySettled { accepted: dead.is_none() }, body, now)
+    delivery.owner.name_notice(&mut body);
+    Ok(body)
 }
 
 /// The delivery waits for its next attempt.
@@ -126,8 +221,8 @@ pub(super) fn give_up_disabled(tx: &Connection, now: Timestamp) -> Attempt<u32> 
         let parameters = params![endpoint, BATCH_MAX - given_up];
         let waiting = tx.prepare_cached(&sql)?.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
         for delivery in waiting {
-            let mut run = transition::load_known(tx, delivery.run_id)?;
-            settle(tx, &mut run, &delivery, Some(&reason), now)?;
+            let mut debtor = delivery.owner.load(tx)?;
+            settle(tx, &mut debtor, &delivery, Some(&reason), now)?;
             given_up += 1;
         }
     }
@@ -137,7 +232,7 @@ pub(super) fn give_up_disabled(tx: &Connection, now: Timestamp) -> Attempt<u32> 
 /// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
 pub(super) fn receive(
     tx: &Connection,
-    run: &Run,
+    debtor: &Debtor,
     delivery: &Delivery,
     (receipt, signal): (&Value, Signal),
     now: Timestamp,
@@ -156,29 +251,29 @@ pub(super) fn receive(
     let mut body = delivery.facts();
     body.insert("receipt".to_owned(), receipt.clone());
     body.insert("signal".to_owned(), json!(signal));
-    fact(tx, now, Kind::ReceiptCaptured, run.subject(), body)?;
+    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), body)?;
     Ok(true)
 }
 
 /// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
 pub(super) fn answers_lost(tx: &Connection, now: Timestamp) -> Attempt<u32> {
-    let sql = "SELECT a.delivery_id, run_id, endpoint, state, a.attempt AS attempts
+    let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
         FROM attempts a INDEXED BY attempts_open JOIN deliveries d ON d.delivery_id = a.delivery_id
         WHERE a.receipt IS NULL ORDER BY d.ordinal";
     let open = tx.prepare_cached(sql)?.query_map((), read)?.collect::<Result<Vec<_>, _>>()?;
     let receipt = json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" });
     let mut lost = 0;
     for delivery in open {
-        let mut run = transition::load_known(tx, delivery.run_id)?;
-        receive(tx, &run, &delivery, (&receipt, Signal::Silent), now)?;
+        let mut debtor = delivery.owner.load(tx)?;
+        receive(tx, &debtor, &delivery, (&receipt, Signal::Silent), now)?;
         // A probe whose answer was lost leaves no breaker half open.
-        endpoint::answered(tx, (&run, &delivery), (Signal::Silent, &Rule::default()), None, now)?;
+        endpoint::answered(tx, (&debtor, &delivery), (Signal::Silent, &Rule::default()), None, now)?;
         lost += 1;
-        if delivery.state != "sending" || !matches!(run.state, RunState::Dispatching { .. }) {
+        if delivery.state != "sending" || !debtor.is_owing() {
             continue;
         }
         match endpoint::disabled(tx, &delivery.endpoint)? {
-            Some(reason) => settle(tx, &mut run, &delivery, Some(&reason), now)?,
+            Some(reason) => settle(tx, &mut debtor, &delivery, Some(&reason), now)?,
             None => wait(tx, delivery.id, now)?,
         }
     }

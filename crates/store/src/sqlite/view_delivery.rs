@@ -1,15 +1,17 @@
 //! Deliveries for screens, with one receipt an attempt.
 
+use orbit_core::digest::Digest;
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::columns::{self, Length, Text};
 use super::fault::Attempt;
 use super::view::List;
-use crate::contract::view::{DeliveryView, Page, PageRequest, ReceiptView};
+use crate::contract::view::{DeliveryView, NoticeView, Page, PageRequest, ReceiptView};
 
 const DELIVERIES: &str =
-    "SELECT d.*, artifact_digest, artifact_bytes FROM deliveries d JOIN runs ON runs.run_id = d.run_id";
+    "SELECT d.*, artifact_digest, artifact_bytes, n.event, n.count, n.body FROM deliveries d
+    LEFT JOIN runs ON runs.run_id = d.run_id LEFT JOIN notices n ON n.notice_id = d.notice_id";
 
 /// A page of deliveries, in one state if it is given.
 pub(super) fn page(
@@ -38,9 +40,21 @@ pub(super) fn of_run(tx: &Connection, run_id: Uuid) -> Attempt<Vec<DeliveryView>
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
+    let id = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<Text<Uuid>>>(column)?.map(|id| id.0));
+    let notice = match id("notice_id")? {
+        Some(notice_id) => {
+            Some(NoticeView { notice_id, event: row.get("event")?, count: row.get::<_, Length>("count")?.0 })
+        }
+        None => None,
+    };
+    let (digest, bytes) = match row.get::<_, Option<String>>("body")? {
+        Some(body) => (Digest::of(body.as_bytes()), body.len() as u64),
+        None => (columns::digest(row, "artifact_digest")?, row.get::<_, Length>("artifact_bytes")?.0),
+    };
     Ok(DeliveryView {
         delivery_id: columns::id(row, "delivery_id")?,
-        run_id: columns::id(row, "run_id")?,
+        run_id: id("run_id")?,
+        notice,
         endpoint: row.get("endpoint")?,
         url: row.get("url")?,
         state: row.get("state")?,
@@ -49,8 +63,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
         due_at: columns::instant_or_null(row, "due_at")?,
         created_at: columns::instant(row, "created_at")?,
         settled_at: columns::instant_or_null(row, "settled_at")?,
-        digest: columns::digest(row, "artifact_digest")?,
-        bytes: row.get::<_, Length>("artifact_bytes")?.0,
+        digest,
+        bytes,
         receipts: Vec::new(),
     })
 }

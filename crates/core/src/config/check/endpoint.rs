@@ -103,11 +103,11 @@ fn url(outgoing: &Outgoing<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn authority(url: &str) -> Option<&str> {
+pub(super) fn authority(url: &str) -> Option<&str> {
     url.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#', '\\']).next().unwrap_or_default())
 }
 
-fn is_loopback(authority: &str) -> bool {
+pub(super) fn is_loopback(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),

@@ -8,6 +8,7 @@ mod endpoint;
 mod http;
 mod names;
 mod normalize;
+mod notify;
 mod processor;
 mod profile;
 mod references;
@@ -109,7 +110,7 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
     for (index, document) in documents.iter().enumerate() {
         let mut report = Report { document: DocumentRef(index), found: &mut found };
         match document {
-            Document::Namespace(_) => {}
+            Document::Namespace(config) => notify::check(config, documents, &mut report),
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),
             Document::Endpoint(endpoint) => endpoint::check(endpoint, &mut report),
@@ -133,6 +134,9 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
     let name = &node.node.name;
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         report.error(path(&["node", "name"]), "expected a name of 1 to 64 bytes");
+    }
+    if let Some(heartbeat) = &node.heartbeat {
+        notify::check_heartbeat(heartbeat, &mut report);
     }
     found
 }

@@ -14,8 +14,13 @@ pub(super) fn check(documents: &[Document], unread: &Unread, found: &mut Vec<Pro
         match document {
             Document::Profile(profile) => check_profile(profile, &index, &mut report),
             Document::RunProfile(run_profile) => check_run_profile(run_profile, &index, &mut report),
-            Document::Namespace(_) | Document::Source(_) | Document::Processor(_) | Document::Endpoint(_) => {
+            Document::Namespace(config) => {
+                for (number, rule) in config.notify.iter().enumerate() {
+                    let at = below(path(&["notify"]), [PathPart::Index(number), key("endpoint")]);
+                    index.require(Kind::Endpoint, rule.endpoint.as_str(), at, &mut report);
+                }
             }
+            Document::Source(_) | Document::Processor(_) | Document::Endpoint(_) => {}
         }
     }
 }
@@ -26,6 +31,7 @@ struct Index<'a> {
     processors: Vec<&'a Processor>,
     profiles: Vec<&'a Profile>,
     run_profiles: Vec<&'a RunProfile>,
+    for_notices: BTreeSet<String>,
 }
 
 impl<'a> Index<'a> {
@@ -36,10 +42,14 @@ impl<'a> Index<'a> {
             processors: Vec::new(),
             profiles: Vec::new(),
             run_profiles: Vec::new(),
+            for_notices: BTreeSet::new(),
         };
         for document in documents {
             let names = match document {
-                Document::Namespace(_) => Vec::new(),
+                Document::Namespace(config) => {
+                    index.for_notices.extend(config.notify.iter().map(|rule| rule.endpoint.to_string()));
+                    Vec::new()
+                }
                 Document::Source(source) => vec![source.name().to_string()],
                 Document::Processor(processor) => {
                     index.processors.push(processor);
@@ -85,8 +95,9 @@ impl<'a> Index<'a> {
         report.error(at, format!("there is no {noun} `{name}`")).hint(hint);
     }
 
+    /// Whether there is one for results, and not only for notices.
     fn has_endpoints(&self) -> bool {
-        self.names.iter().any(|(kind, _)| *kind == Kind::Endpoint)
+        self.names.iter().any(|(kind, name)| *kind == Kind::Endpoint && !self.for_notices.contains(name))
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{Loaded, load};
 
 mod normalize;
+mod notify;
 mod secrets;
 mod services;
 

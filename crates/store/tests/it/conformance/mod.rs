@@ -6,6 +6,7 @@ pub(crate) mod dispatch;
 pub(crate) mod endpoints;
 pub(crate) mod fairness;
 pub(crate) mod normalize;
+pub(crate) mod notices;
 pub(crate) mod ordered;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
@@ -76,6 +77,11 @@ macro_rules! conformance {
             redrive::{
                 a_redrive_takes_what_was_dead_when_it_began, a_redrive_is_made_in_batches, a_redrive_takes_what_matches,
                 a_redrive_does_not_ask_again_who_said_no, much_that_waits_is_given_up_in_batches, deadlines_end_runs_in_batches,
+            }
+            notices::{
+                the_log_is_followed_while_there_are_rules, events_gather_in_one_notice,
+                a_notice_is_owed_once_and_the_next_waits_for_it, a_dead_notice_is_redriven,
+                a_notice_under_way_outlives_a_crash, a_notice_to_a_disabled_endpoint_is_dead_at_once,
             }
             recovery::{
                 work_under_way_is_taken_over, a_step_may_be_interrupted_so_often, a_finished_world_recovers_nothing,
