@@ -9,7 +9,14 @@ const ARCHIVE: (&str, &str) =
 
 #[track_caller]
 fn check_rules(rules: &str, expected: &str) {
-    check(&[OPERATOR, ARCHIVE, ("namespaces/n/namespace.yaml", rules)], expected);
+    check(&[OPERATOR, ("namespaces/n/namespace.yaml", rules)], expected);
+}
+
+/// As no rule uses it, the endpoint could be for results.
+#[track_caller]
+fn check_unused(rules: &str, expected: &str) {
+    let unused = "…/profiles/q.yaml:1:1: warning: this profile's results go to no endpoint\n  hint: list one: `distribution_map: [ { endpoint: NAME } ]`\n";
+    check_rules(rules, &(expected.to_owned() + unused));
 }
 
 #[track_caller]
@@ -20,11 +27,11 @@ fn check_node(text: &str, expected: &str) {
 #[test]
 fn rules() {
     check_rules("notify: [ { endpoint: operator, on: [ cycle_failed, halted ] } ]\n", "");
-    check_rules(
+    check_unused(
         "notify: [ { endpoint: nobody, on: [ cycle_failed ] } ]\n",
-        "…/namespace.yaml:1:23: there is no endpoint `nobody`\n  hint: there are: `archive`, `operator`\n",
+        "…/namespace.yaml:1:23: there is no endpoint `nobody`\n  hint: there are: `operator`\n",
     );
-    check_rules(
+    check_unused(
         "notify: [ { endpoint: operator, on: [] } ]\n",
         "…/namespace.yaml:1:37: expected a list of at least 1, found 0\n",
     );
@@ -32,15 +39,15 @@ fn rules() {
         "notify: [ { endpoint: operator, on: [ halted ] }, { endpoint: operator, on: [ dead_letter, halted ] } ]\n",
         "…/namespace.yaml:1:92: `operator` is told of this already\n",
     );
-    check_rules(
+    check_unused(
         "notify: [ { endpoint: operator, on: [ cycle_fails ] } ]\n",
         "…/namespace.yaml:1:39: expected one of `cycle_failed`, `dead_letter`, `endpoint_disabled`, `config_refused`, `disk_floor`, `halted`, `tick_missed`, found `cycle_fails`\n  hint: did you mean `cycle_failed`?\n",
     );
-    check_rules(
-        "notify: [ { endpoint: archive, on: [ halted ] } ]\n",
+    check(
+        &[ARCHIVE, ("namespaces/n/namespace.yaml", "notify: [ { endpoint: archive, on: [ halted ] } ]\n")],
         "…/namespace.yaml:1:23: `archive` cannot take a notice: its address: the template cannot be rendered: undefined value\n  hint: a notice has `notice.event`, `notice.namespace` and `notice.id`, and no run; give notices an endpoint of their own\n",
     );
-    check_rules(
+    check_unused(
         "heartbeat: { url: \"https://a.example\" }\n",
         "…/namespace.yaml:1:1: unknown key `heartbeat`\n  hint: it belongs to the node: write it into `orbit.yaml`\n",
     );
@@ -56,9 +63,9 @@ fn a_sign_of_life() {
     );
     check_node(
         "heartbeat: { url: \"https://u:p@a.example\", every: 9s }\n",
-        "orbit.yaml:1:19: an address holds no user or password (not shown)\n\
-         orbit.yaml:1:51: expected at least 10s\n\
-         orbit.yaml:1:12: expected more than no time, and no more than `every`\n",
+        "orbit.yaml:1:12: expected more than no time, and no more than `every`\n\
+         orbit.yaml:1:19: an address holds no user or password (not shown)\n\
+         orbit.yaml:1:51: expected at least 10s\n",
     );
     check_node(
         "heartbeat: { url: \"https://a.example/{{ node }}\", timeout: 2m }\n",
