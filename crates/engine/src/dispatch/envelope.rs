@@ -10,7 +10,7 @@ use orbit_core::dispatch::outcome::AttemptFailure;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_store::contract::dispatch::ClaimedDelivery;
 
-use crate::http::{Body, Piece};
+use crate::http::{Body, Part, Piece, multipart};
 
 /// A body and what it is. Exactly one of its pieces is the artifact's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,27 +53,18 @@ pub(super) fn enclose(
             media_type: HeaderValue::from_static("application/json"),
         },
         BodyMode::Multipart => {
-            let boundary = boundary(delivery.claim.id, artifact.digest);
-            let part = |name: &str, more: &str, media_type: &str| {
-                format!(
-                    "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"{more}\r\n\
-                     Content-Type: {media_type}\r\n\r\n"
-                )
+            let part = |name, media_type: &str, is_file, content| Part {
+                name,
+                media_type: media_type.to_owned(),
+                is_file,
+                content,
             };
-            let first = part("metadata", "", "application/json");
-            // With a name of a file it is one, and not a field of text, to readers of forms.
-            let second = part("artifact", "; filename=\"artifact\"", &artifact.media_type);
-            let media_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
-            Envelope {
-                body: Body {
-                    pieces: vec![
-                        text(format!("{first}{}\r\n{second}", metadata())),
-                        Piece::File { path, bytes },
-                        text(format!("\r\n--{boundary}--\r\n")),
-                    ],
-                },
-                media_type: media_type.map_err(unsendable)?,
-            }
+            let parts = vec![
+                part("metadata", "application/json", false, text(metadata())),
+                part("artifact", &artifact.media_type, true, Piece::File { path, bytes }),
+            ];
+            let (media_type, body) = multipart(&boundary(delivery.claim.id, artifact.digest), parts);
+            Envelope { body, media_type: HeaderValue::try_from(media_type).map_err(unsendable)? }
         }
     })
 }
