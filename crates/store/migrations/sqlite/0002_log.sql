@@ -9,6 +9,9 @@ CREATE TABLE log_nodes (
     PRIMARY KEY (level, idx)
 ) STRICT, WITHOUT ROWID;
 
+-- The hash of the header as a leaf, so that a header that was changed can be named by its position. Null in records from before.
+ALTER TABLE log_records ADD COLUMN leaf BLOB CHECK (length(leaf) = 32);
+
 -- Under which name and key checkpoints are signed, from which size on. A rotation adds a key, a restore a name.
 CREATE TABLE log_signers (
     number INTEGER PRIMARY KEY,    -- from 0, without gaps
@@ -18,11 +21,10 @@ CREATE TABLE log_signers (
 ) STRICT;
 
 CREATE TABLE log_checkpoints (
-    number  INTEGER PRIMARY KEY,     -- from 0, without gaps
-    size    INTEGER NOT NULL UNIQUE,
-    root    BLOB NOT NULL CHECK (length(root) = 32),
-    note    TEXT NOT NULL,           -- the signed note, C2SP `tlog-checkpoint`
-    made_at INTEGER NOT NULL
+    number INTEGER PRIMARY KEY,    -- from 0, without gaps
+    size   INTEGER NOT NULL UNIQUE,
+    root   BLOB NOT NULL CHECK (length(root) = 32),
+    note   TEXT NOT NULL           -- the signed note, C2SP `tlog-checkpoint`: every other column is in it
 ) STRICT;
 
 -- Which bodies are gone, and the record that says so.

@@ -47,16 +47,17 @@ impl Tail {
 
     /// The records have their positions and are in the log with the nodes that they complete, as part of the open transaction.
     pub(super) fn write(&mut self, connection: &Connection, records: &[Sealed]) -> Attempt<()> {
-        let mut insert_record =
-            connection.prepare_cached("INSERT INTO log_records (position, header) VALUES (?1, ?2)")?;
+        let mut insert_record = connection
+            .prepare_cached("INSERT INTO log_records (position, header, leaf) VALUES (?1, ?2, ?3)")?;
         let mut insert_body =
             connection.prepare_cached("INSERT INTO log_bodies (position, body, salt) VALUES (?1, ?2, ?3)")?;
         let mut completed = Vec::new();
         for Sealed { header, body, salt } in records {
             let position = whole_number(self.size())?;
-            insert_record.execute(params![position, header])?;
+            let leaf = leaf_hash(header.as_bytes());
+            insert_record.execute(params![position, header, leaf.0.as_slice()])?;
             insert_body.execute(params![position, body, salt.as_ref().map(<[u8; 16]>::as_slice)])?;
-            self.frontier.push(leaf_hash(header.as_bytes()), |level, index, hash| {
+            self.frontier.push(leaf, |level, index, hash| {
                 if is_kept(level) {
                     completed.push((level, index, *hash));
                 }
