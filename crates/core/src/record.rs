@@ -2,6 +2,7 @@
 //!
 //! Owns the words (`Kind`) and the canonical header of design section 3. Positions, the tree and storage belong to the store.
 
+pub mod audit;
 mod kind;
 pub mod tree;
 
