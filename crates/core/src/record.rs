@@ -3,6 +3,7 @@
 //! Owns the words (`Kind`) and the canonical header of design section 3. Positions, the tree and storage belong to the store.
 
 mod kind;
+pub mod tree;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
