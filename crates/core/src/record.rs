@@ -60,13 +60,23 @@ impl Record {
         Self { at, kind, subject, body: Body::Fact(body) }
     }
 
+    /// As it is stored. Costs one pass over the body.
+    pub fn seal(&self) -> Sealed {
+        let body = self.body.text();
+        let salt = match &self.body {
+            Body::Fact(_) => None,
+            Body::Evidence { salt, .. } => Some(*salt),
+        };
+        Sealed { header: self.header(body_digest(salt.as_ref(), body.as_bytes())), body, salt }
+    }
+
     /// The header in canonical JSON: what the log commits to.
-    pub fn header(&self) -> String {
+    fn header(&self, body_digest: Digest) -> String {
         let mut header = json!({
             "at": self.at.to_string(),
             "kind": self.kind.name(),
             "body_class": self.body.class(),
-            "body_digest": self.body.digest().to_string(),
+            "body_digest": body_digest.to_string(),
         });
         if let Value::Object(fields) = &mut header {
             let mut put = |name: &str, value: Option<String>| {
@@ -96,16 +106,27 @@ impl Body {
             Self::Fact(value) | Self::Evidence { value, .. } => canonical::to_string(value),
         }
     }
+}
 
-    /// SHA-256 of the text, of evidence with its salt in front.
-    pub fn digest(&self) -> Digest {
-        let mut hasher = Hasher::default();
-        if let Self::Evidence { salt, .. } = self {
-            hasher.update(salt);
-        }
-        hasher.update(self.text().as_bytes());
-        hasher.finish()
+/// SHA-256 of a body's text, of evidence with its salt in front.
+pub fn body_digest(salt: Option<&[u8; 16]>, text: &[u8]) -> Digest {
+    let mut hasher = Hasher::default();
+    if let Some(salt) = salt {
+        hasher.update(salt);
     }
+    hasher.update(text);
+    hasher.finish()
+}
+
+/// A record in the form in which it is hashed and stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The header in canonical JSON: a leaf of the tree.
+    pub header: String,
+    /// The body in canonical JSON.
+    pub body: String,
+    /// Of evidence.
+    pub salt: Option<[u8; 16]>,
 }
 
 #[cfg(test)]
@@ -131,14 +152,14 @@ mod tests {
         let expected = format!(
             r#"{{"at":"1970-01-01T00:00:00Z","body_class":"fact","body_digest":"{digest}","kind":"cancelled","run_id":"00000000-0000-0000-0000-000000000000"}}"#
         );
-        assert_eq!(record.header(), expected);
+        let sealed = record.seal();
+        assert_eq!((&*sealed.header, &*sealed.body), (&*expected, r#"{"a":2,"b":1}"#));
     }
 
     #[test]
     fn evidence_is_salted() {
-        let value = json!("no");
-        let salted = |salt| Body::Evidence { salt: [salt; 16], value: value.clone() }.digest();
-        assert_ne!(salted(1), salted(2));
-        assert_ne!(salted(0), Body::Fact(value.clone()).digest());
+        let salted = |salt: Option<[u8; 16]>| body_digest(salt.as_ref(), b"no");
+        assert_ne!(salted(Some([1; 16])), salted(Some([2; 16])));
+        assert_ne!(salted(Some([0; 16])), salted(None));
     }
 }

@@ -61,6 +61,8 @@ pub struct Namespace {
     pub runs: TaskTracker,
     /// The tasks of cycles and deliveries.
     pub tasks: TaskTracker,
+    /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
+    pub dropping: tokio::sync::Mutex<()>,
     active: Cell<Option<Arc<Snapshot>>>,
     halted: Cell<Option<Halt>>,
     pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
@@ -93,6 +95,7 @@ impl Namespace {
             permits,
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
+            dropping: tokio::sync::Mutex::default(),
             active: Cell::new(active),
             halted: Cell::new(halted),
             pinned: Mutex::default(),

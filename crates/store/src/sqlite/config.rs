@@ -11,6 +11,7 @@ use serde_json::json;
 use super::columns::{self, Json, Micros, Text};
 use super::fault::Attempt;
 use super::record::{fact, facts};
+use super::tx::Tx;
 use super::{SqliteStore, notify};
 use crate::StoreError;
 use crate::contract::config::ConfigStore;
@@ -35,7 +36,7 @@ impl ConfigStore for SqliteStore {
     }
 }
 
-fn activate(tx: &Connection, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
+fn activate(tx: &Tx<'_>, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
     let digest = snapshot.digest();
     let base = active_digest(tx)?;
     if snapshot.config.notify.is_empty() {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::columns::{self, Json, Micros, Text};
 use super::fault::{Attempt, Fault};
 use super::record::{fact, facts};
+use super::tx::Tx;
 use crate::contract::schedule::NewCycle;
 
 /// SQL that is true of a cycle `c` that counts for overlap: not yet running, or with a run that has no artifact.
@@ -18,7 +19,7 @@ pub(super) const IS_ACTIVE: &str = "(c.state IN ('waiting', 'selecting') OR (c.s
     SELECT 1 FROM runs WHERE runs.cycle_id = c.cycle_id AND runs.state IN ('ready', 'working', 'waiting'))))";
 
 /// The cycle exists; whether it is new.
-pub(super) fn fire(tx: &Connection, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
+pub(super) fn fire(tx: &Tx<'_>, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
     let insert = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
             fired_at, preset)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7, 'queued', 'waiting'), ?8, ?9) ON CONFLICT (cycle_id) DO NOTHING";
@@ -59,7 +60,7 @@ pub(super) fn snapshot(tx: &Connection, cycle_id: Uuid) -> Attempt<Digest> {
 }
 
 /// Ends the cycle if none of its runs is unfinished.
-pub(super) fn end_if_done(tx: &Connection, cycle_id: Uuid, now: Timestamp) -> Attempt<()> {
+pub(super) fn end_if_done(tx: &Tx<'_>, cycle_id: Uuid, now: Timestamp) -> Attempt<()> {
     let mut statement =
         tx.prepare_cached("SELECT run_id, state_json FROM runs WHERE cycle_id = ?1 ORDER BY ordinal")?;
     let read = |row: &rusqlite::Row<'_>| {
@@ -77,7 +78,7 @@ pub(super) fn end_if_done(tx: &Connection, cycle_id: Uuid, now: Timestamp) -> At
 /// The cycle is finished with this outcome and, where the outcome alone does not say it, this reason. Its candidate is free again if its
 /// rule says so.
 pub(super) fn finish(
-    tx: &Connection,
+    tx: &Tx<'_>,
     cycle_id: Uuid,
     (outcome, reason): (Outcome, Option<&str>),
     now: Timestamp,
@@ -112,7 +113,7 @@ pub(super) fn is_held(tx: &Connection, claim: crate::contract::Claim) -> Attempt
     Ok(tx.prepare_cached(sql)?.query_row(params![Text(claim.id), claim.token], |row| row.get(0))?)
 }
 
-fn release(tx: &Connection, subject: Subject, outcome: Outcome, now: Timestamp) -> Attempt<()> {
+fn release(tx: &Tx<'_>, subject: Subject, outcome: Outcome, now: Timestamp) -> Attempt<()> {
     let Some(cycle_id) = subject.cycle_id else {
         return Err(Fault::contradiction("a cycle without an id"));
     };

@@ -12,6 +12,7 @@ use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Seen, evidence, fact, facts};
 use super::settle::{self, Delivery};
+use super::tx::Tx;
 use super::{SqliteStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
 use crate::contract::dispatch::{
@@ -86,7 +87,7 @@ impl DispatchStore for SqliteStore {
 
 /// Up to `limit` of an endpoint, as far as its health admits them.
 pub(super) fn admitted(
-    tx: &Connection,
+    tx: &Tx<'_>,
     endpoint: &str,
     limit: u32,
     due: impl FnOnce(u32) -> Attempt<Vec<Uuid>>,
@@ -132,7 +133,7 @@ pub(super) fn due(
 }
 
 /// The delivery's next attempt is the caller's, and its record is there before the first byte can be sent.
-fn start(tx: &Connection, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDelivery> {
+fn start(tx: &Tx<'_>, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDelivery> {
     let claim = take(tx, delivery_id)?;
     let select = "SELECT d.run_id, cycle_id, profile_id, snapshot, request, endpoint, url, attempts, round_attempts,
             artifact_digest, artifact_bytes, artifact_media_type
@@ -198,7 +199,7 @@ fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
     Ok(tx.prepare_cached(&sql)?.query_row(params![Text(claim.id), claim.token], settle::read).optional()?)
 }
 
-fn commit_attempt(tx: &Connection, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
+fn commit_attempt(tx: &Tx<'_>, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
     let Some(delivery) = find(tx, claim)? else { return Ok(false) };
     let mut debtor = delivery.owner.load(tx)?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.

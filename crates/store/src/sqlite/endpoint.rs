@@ -13,6 +13,7 @@ use super::columns::{self, Json, Micros};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::settle::{Debtor, Delivery};
+use super::tx::Tx;
 use crate::contract::dispatch::WaitingEndpoint;
 use crate::contract::view::EndpointView;
 
@@ -52,7 +53,7 @@ pub(super) fn views(tx: &Connection) -> Attempt<BTreeMap<String, EndpointView>> 
 
 /// An attempt at the endpoint has its receipt, which says so much about it; `disable` is why it wants nothing more, if so.
 pub(super) fn answered(
-    tx: &Connection,
+    tx: &Tx<'_>,
     (debtor, delivery): (&Debtor, &Delivery),
     (signal, rule): (Signal, &Rule),
     disable: Option<&str>,
@@ -73,13 +74,13 @@ pub(super) fn answered(
 }
 
 /// The pause of the endpoint's breaker is over, and this delivery finds out whether it is back.
-pub(super) fn probes(tx: &Connection, endpoint: &str, probe: Uuid, now: Timestamp) -> Attempt<()> {
+pub(super) fn probes(tx: &Tx<'_>, endpoint: &str, probe: Uuid, now: Timestamp) -> Attempt<()> {
     let of = facts(json!({ "endpoint": endpoint, "delivery_id": probe }));
     happens(tx, endpoint, &HealthEvent::HalfOpened { probe }, of, now)
 }
 
 /// The endpoint is tried again by hand: it is enabled, and unless it is only to be that, its breaker is closed.
-pub(super) fn try_again(tx: &Connection, endpoint: &str, only_enable: bool, now: Timestamp) -> Attempt<()> {
+pub(super) fn try_again(tx: &Tx<'_>, endpoint: &str, only_enable: bool, now: Timestamp) -> Attempt<()> {
     let of = || facts(json!({ "endpoint": endpoint }));
     match health(tx, endpoint)? {
         Health::Disabled { .. } => happens(tx, endpoint, &HealthEvent::Enabled, of(), now),
@@ -92,7 +93,7 @@ pub(super) fn try_again(tx: &Connection, endpoint: &str, only_enable: bool, now:
     }
 }
 
-fn happens(tx: &Connection, endpoint: &str, event: &HealthEvent, of: Facts, now: Timestamp) -> Attempt<()> {
+fn happens(tx: &Tx<'_>, endpoint: &str, event: &HealthEvent, of: Facts, now: Timestamp) -> Attempt<()> {
     let before = health(tx, endpoint)?;
     let after = before.next(event);
     if after != before {
@@ -109,7 +110,7 @@ struct Told<'a> {
     debtor: Option<&'a Debtor>,
 }
 
-fn tell(tx: &Connection, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Attempt<()> {
+fn tell(tx: &Tx<'_>, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Attempt<()> {
     let mut subject = Subject::default();
     let (kind, more) = match told.event {
         // The receipt is its record.

@@ -10,6 +10,7 @@ use super::SqliteStore;
 use super::columns::{self, Micros};
 use super::fault::Attempt;
 use super::record::{fact, facts};
+use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::governance::{GovernanceStore, Halt};
 
@@ -44,7 +45,7 @@ fn in_force(tx: &Connection) -> Attempt<Option<Halt>> {
     Ok(statement.query_row((), halt).optional()?)
 }
 
-fn halt(tx: &Connection, reason: &str, now: Timestamp) -> Attempt<bool> {
+fn halt(tx: &Tx<'_>, reason: &str, now: Timestamp) -> Attempt<bool> {
     let insert = "INSERT INTO halts (at, reason) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     if tx.prepare_cached(insert)?.execute(params![Micros(now), reason])? == 0 {
         return Ok(false);
@@ -53,7 +54,7 @@ fn halt(tx: &Connection, reason: &str, now: Timestamp) -> Attempt<bool> {
     Ok(true)
 }
 
-fn resume(tx: &Connection, now: Timestamp) -> Attempt<bool> {
+fn resume(tx: &Tx<'_>, now: Timestamp) -> Attempt<bool> {
     let Some(halt) = in_force(tx)? else { return Ok(false) };
     tx.prepare_cached("UPDATE halts SET lifted_at = ?1 WHERE lifted_at IS NULL")?.execute([Micros(now)])?;
     let body = facts(json!({ "halted_at": halt.at, "reason": halt.reason }));

@@ -8,7 +8,10 @@ use super::fault::{Attempt, Fault};
 use crate::StoreError;
 
 /// Every migration in order; the first is number 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_log.sql"),
+];
 
 /// The schema is the newest that this binary knows, or nothing has changed: a newer store is refused, and so is one whose migrations
 /// were other ones.

@@ -7,6 +7,8 @@ mod columns;
 mod fault;
 mod migrate;
 mod reader;
+mod tail;
+mod tx;
 mod writer;
 
 mod config;
@@ -47,6 +49,8 @@ use rusqlite::{Connection, OpenFlags};
 use crate::{Store, StoreError};
 use fault::{Attempt, Fault};
 use reader::{Location, Readers};
+use tail::Tail;
+use tx::Tx;
 use writer::{Rules, Writer};
 
 /// How long a connection waits for another process that holds the file, such as a shell that looks into it.
@@ -106,7 +110,8 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         migrate::migrate(&connection, place)?;
         belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
-        let writer = Writer::start(connection, place, Rules::default())
+        let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
+        let writer = Writer::start((connection, tail), place, Rules::default())
             .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
         Ok(Self { namespace: namespace.clone(), readers: Readers::new(location, place), writer })
     }
@@ -114,7 +119,7 @@ impl SqliteStore {
     /// A transaction that changes something; true and durable when the answer is there.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
-        F: FnMut(&Connection) -> Attempt<T> + Send + 'static,
+        F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
         T: Send + 'static,
     {
         self.writer.write(work).await

@@ -13,6 +13,7 @@ use super::columns::{self, Length, Micros, Text};
 use super::fault::Attempt;
 use super::record::facts;
 use super::tiers::{Told, ids, start};
+use super::tx::Tx;
 use super::{SqliteStore, transition};
 use crate::StoreError;
 use crate::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
@@ -83,7 +84,7 @@ fn ready(tx: &Connection, now: Timestamp) -> Attempt<Vec<Group>> {
     Ok(tx.prepare_cached(sql)?.query_map([Micros(now)], read)?.collect::<Result<_, _>>()?)
 }
 
-fn claim(tx: &Connection, processor: &str, now: Timestamp) -> Attempt<Option<ClaimedBatch>> {
+fn claim(tx: &Tx<'_>, processor: &str, now: Timestamp) -> Attempt<Option<ClaimedBatch>> {
     let group = ready(tx, now)?.into_iter().find(|group| group.processor == processor);
     let Some(Group { key, items_max, .. }) = group else { return Ok(None) };
     let sql = "SELECT run_id FROM runs INDEXED BY runs_batched WHERE batch_key = ?1 AND deadline_at > ?2

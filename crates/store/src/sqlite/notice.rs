@@ -12,12 +12,13 @@ use super::columns::{self, Length, Micros, Text};
 use super::fault::Attempt;
 use super::record::{fact, facts};
 use super::settle::{self, Debtor, Delivery, Owner};
+use super::tx::Tx;
 use super::{dispatch, endpoint};
 use crate::contract::Claim;
 use crate::contract::notify::{ClaimedNotice, OwedNotice};
 
 /// See [`crate::contract::notify::NotifyStore::owe_notice`].
-pub(super) fn owe(tx: &Connection, owed: &OwedNotice, now: Timestamp) -> Attempt<bool> {
+pub(super) fn owe(tx: &Tx<'_>, owed: &OwedNotice, now: Timestamp) -> Attempt<bool> {
     let (notice, name) = (&owed.due.notice, &owed.due.endpoint);
     let update =
         "UPDATE notices SET snapshot = ?3, body = ?4 WHERE notice_id = ?1 AND count = ?2 AND body IS NULL";
@@ -54,12 +55,7 @@ pub(super) fn owe(tx: &Connection, owed: &OwedNotice, now: Timestamp) -> Attempt
 }
 
 /// See [`crate::contract::notify::NotifyStore::claim_notices`].
-pub(super) fn claim(
-    tx: &Connection,
-    endpoint: &str,
-    limit: u32,
-    now: Timestamp,
-) -> Attempt<Vec<ClaimedNotice>> {
+pub(super) fn claim(tx: &Tx<'_>, endpoint: &str, limit: u32, now: Timestamp) -> Attempt<Vec<ClaimedNotice>> {
     let due = |limit| {
         let sql = "SELECT delivery_id FROM deliveries INDEXED BY deliveries_of_notices
             WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND notice_id IS NOT NULL
@@ -81,7 +77,7 @@ pub(super) fn endpoints(tx: &Connection, now: Timestamp) -> Attempt<Vec<String>>
     Ok(statement.query_map([Micros(now)], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
-fn start(tx: &Connection, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedNotice> {
+fn start(tx: &Tx<'_>, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedNotice> {
     let claim = dispatch::take(tx, delivery_id)?;
     let select = "SELECT d.notice_id, event, d.endpoint, url, snapshot, attempts, round_attempts, body
         FROM deliveries d JOIN notices USING (notice_id) WHERE delivery_id = ?1";

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::columns::{self, Json, Length, Micros, Text};
 use super::fault::Attempt;
-use super::{SqliteStore, notice, record};
+use super::tx::Tx;
+use super::{SqliteStore, notice};
 use crate::StoreError;
 use crate::contract::notify::{ClaimedNotice, DueNotice, NewTold, NotifyCommit, NotifyStore, OwedNotice};
 
@@ -80,9 +81,9 @@ const MAY_BE_OWED: &str = "n.body IS NULL AND NOT EXISTS (
     WHERE d.notice_id IS NOT NULL AND d.state IN ('waiting', 'sending') AND e.endpoint = n.endpoint AND e.event = n.event)";
 
 /// The active snapshot has rules: the log is followed from its end on, if it is not followed already.
-pub(super) fn begin(tx: &Connection) -> Attempt<()> {
+pub(super) fn begin(tx: &Tx<'_>) -> Attempt<()> {
     let insert = "INSERT INTO notify_cursor (one, position) VALUES (1, ?1) ON CONFLICT (one) DO NOTHING";
-    tx.prepare_cached(insert)?.execute([Length(record::count(tx)?)])?;
+    tx.prepare_cached(insert)?.execute([Length(tx.next_position())])?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use super::SqliteStore;
 use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
+use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::quarantine::{Quarantine, QuarantineStore};
 
@@ -90,7 +91,7 @@ impl Crash {
     }
 
     /// Whoever has too many is quarantined from now on.
-    pub(super) fn judge(self, tx: &Connection, now: Timestamp) -> Attempt<()> {
+    pub(super) fn judge(self, tx: &Tx<'_>, now: Timestamp) -> Attempt<()> {
         for ((processor, settings), crashes) in self.counted {
             let update = "UPDATE processor_crashes SET quarantined_at = ?3
                 WHERE processor = ?1 AND settings = ?2 AND crashes >= ?4 AND quarantined_at IS NULL";
@@ -128,7 +129,7 @@ pub(super) fn of_step(tx: &Connection, run_id: Uuid, step: Step) -> Attempt<Opti
     Ok(tx.prepare_cached(sql)?.query_row(params![processor, Text(settings)], read).optional()?)
 }
 
-fn release(tx: &Connection, processor: &str, now: Timestamp) -> Attempt<Vec<Quarantine>> {
+fn release(tx: &Tx<'_>, processor: &str, now: Timestamp) -> Attempt<Vec<Quarantine>> {
     let delete =
         "DELETE FROM processor_crashes WHERE processor = ?1 AND quarantined_at IS NOT NULL RETURNING *";
     let released = tx.prepare_cached(delete)?.query_map([processor], read)?.collect::<Result<Vec<_>, _>>()?;

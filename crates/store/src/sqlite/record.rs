@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::{Body, Kind, Record, Subject};
 use rusqlite::types::Value as Parameter;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::columns::{Json, Length};
 use super::fault::Attempt;
+use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::Evidence;
 use crate::contract::record::{RecordFilter, RecordStore, StoredRecord};
@@ -27,22 +28,13 @@ pub(super) fn facts(value: Value) -> Facts {
     }
 }
 
-/// Gives the record the next position.
-pub(super) fn append(tx: &Connection, record: &Record) -> Attempt<()> {
-    let insert = "INSERT INTO log_records (position, header)
-        SELECT coalesce(max(position) + 1, 0), ?1 FROM log_records RETURNING position";
-    let position: i64 = tx.prepare_cached(insert)?.query_row([record.header()], |row| row.get(0))?;
-    let salt = match &record.body {
-        Body::Fact(_) => None,
-        Body::Evidence { salt, .. } => Some(salt.as_slice()),
-    };
-    tx.prepare_cached("INSERT INTO log_bodies (position, body, salt) VALUES (?1, ?2, ?3)")?
-        .execute(params![position, record.body.text(), salt])?;
-    Ok(())
+/// The record is part of the transaction.
+pub(super) fn append(tx: &Tx<'_>, record: &Record) -> Attempt<()> {
+    tx.append(record.seal())
 }
 
 /// Appends one fact.
-pub(super) fn fact(tx: &Connection, at: Timestamp, kind: Kind, subject: Subject, body: Facts) -> Attempt<()> {
+pub(super) fn fact(tx: &Tx<'_>, at: Timestamp, kind: Kind, subject: Subject, body: Facts) -> Attempt<()> {
     append(tx, &Record::fact(at, kind, subject, Value::Object(body)))
 }
 
@@ -57,7 +49,7 @@ pub(super) struct Seen<'a> {
 }
 
 /// Appends evidence.
-pub(super) fn evidence(tx: &Connection, at: Timestamp, subject: Subject, seen: Seen<'_>) -> Attempt<()> {
+pub(super) fn evidence(tx: &Tx<'_>, at: Timestamp, subject: Subject, seen: Seen<'_>) -> Attempt<()> {
     let Seen { evidence, kind, of: mut fields } = seen;
     if let Value::Object(own) = &evidence.value {
         fields.extend(own.clone());

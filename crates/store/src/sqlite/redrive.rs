@@ -15,13 +15,14 @@ use super::columns::{Length, Micros, Text};
 use super::fault::Attempt;
 use super::record::{fact, facts};
 use super::settle::{self, Debtor, Delivery, Owner};
+use super::tx::Tx;
 use super::{endpoint, transition};
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::{RedriveFilter, RedriveFrom, Redriven};
 
 /// See [`crate::contract::dispatch::DispatchStore::redrive`].
 pub(super) fn redrive(
-    tx: &Connection,
+    tx: &Tx<'_>,
     filter: &RedriveFilter,
     from: Option<RedriveFrom>,
     now: Timestamp,
@@ -52,7 +53,7 @@ pub(super) fn redrive(
 }
 
 /// The owner's deliveries are tried again, and its record says so; false if it wants them no more.
-fn told(tx: &Connection, owner: Owner, ids: &[Uuid], now: Timestamp) -> Attempt<bool> {
+fn told(tx: &Tx<'_>, owner: Owner, ids: &[Uuid], now: Timestamp) -> Attempt<bool> {
     let mut run = match owner.load(tx)? {
         Debtor::Run(run) => run,
         notice @ Debtor::Notice(_) => {

@@ -14,6 +14,7 @@ use super::cycle;
 use super::fault::Attempt;
 use super::record::{Facts, append};
 use super::transition;
+use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
 
@@ -63,7 +64,7 @@ fn cursors(tx: &Connection) -> Attempt<BTreeMap<Uuid, ScheduleCursor>> {
     Ok(statement.query_map((), read)?.collect::<Result<_, _>>()?)
 }
 
-fn commit_schedule(tx: &Connection, commit: &ScheduleCommit, now: Timestamp) -> Attempt<Option<Vec<Uuid>>> {
+fn commit_schedule(tx: &Tx<'_>, commit: &ScheduleCommit, now: Timestamp) -> Attempt<Option<Vec<Uuid>>> {
     let found = tx
         .prepare_cached("SELECT decided_through FROM schedule_cursors WHERE run_profile_id = ?1")?
         .query_row([Text(commit.run_profile_id)], |row| row.get::<_, i64>(0))
@@ -102,7 +103,7 @@ fn load(tx: &Connection, run_profile_id: Uuid) -> Attempt<CycleLoad> {
     Ok(tx.prepare_cached(&sql)?.query_row([Text(run_profile_id)], read)?)
 }
 
-fn cancel(tx: &Connection, run_profile_id: Uuid, reason: &str, now: Timestamp) -> Attempt<Vec<Uuid>> {
+fn cancel(tx: &Tx<'_>, run_profile_id: Uuid, reason: &str, now: Timestamp) -> Attempt<Vec<Uuid>> {
     let sql = format!(
         "SELECT cycle_id, state FROM cycles c WHERE c.run_profile_id = ?1 AND c.state <> 'finished'
             AND (c.state = 'queued' OR {active}) ORDER BY ordinal",
@@ -124,7 +125,7 @@ fn cancel(tx: &Connection, run_profile_id: Uuid, reason: &str, now: Timestamp) -
 
 /// Ends the runs that have no artifact; what is owed of finished artifacts is still delivered.
 fn cancel_runs(
-    tx: &Connection,
+    tx: &Tx<'_>,
     cycle_id: Uuid,
     reason: &str,
     now: Timestamp,

@@ -13,6 +13,7 @@ use super::columns::{self, Json, Length, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
+use super::tx::Tx;
 use super::{SqliteStore, cycle, lanes, token};
 use crate::StoreError;
 use crate::contract::Claim;
@@ -23,7 +24,7 @@ impl SelectionStore for SqliteStore {
     async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError> {
         // Nothing is timed: the instant belongs to the contract, for stores with leases.
         let _ = now;
-        self.write(claim).await
+        self.write(|tx| claim(tx)).await
     }
 
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
@@ -108,7 +109,7 @@ fn is_taken(tx: &Connection, rule: &TakeRule, hash: Digest) -> Attempt<bool> {
     Ok(tx.prepare_cached(sql)?.query_row(params![rule.scope, Text(hash), since], |row| row.get(0))?)
 }
 
-fn take(tx: &Connection, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<Taken> {
+fn take(tx: &Tx<'_>, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<Taken> {
     if !cycle::is_held(tx, claim)? {
         return Ok(Taken::Lost);
     }
@@ -176,7 +177,7 @@ fn keep(
     Ok(())
 }
 
-fn admit(tx: &Connection, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<bool> {
+fn admit(tx: &Tx<'_>, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<bool> {
     if !cycle::is_held(tx, claim)? {
         return Ok(false);
     }
@@ -211,7 +212,7 @@ fn admit(tx: &Connection, claim: Claim, runs: &[NewRun], now: Timestamp) -> Atte
     Ok(true)
 }
 
-fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, now: Timestamp) -> Attempt<()> {
+fn insert(tx: &Tx<'_>, run: &Run, new: &NewRun, initiation: Option<&str>, now: Timestamp) -> Attempt<()> {
     let about = new.request["initiation"]["label"].as_str().or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
     let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request)?;
@@ -256,7 +257,7 @@ fn insert(tx: &Connection, run: &Run, new: &NewRun, initiation: Option<&str>, no
     fact(tx, now, Kind::RunAdmitted, run.subject(), body)
 }
 
-fn fail(tx: &Connection, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {
+fn fail(tx: &Tx<'_>, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {
     if !cycle::is_held(tx, claim)? {
         return Ok(false);
     }

@@ -14,6 +14,7 @@ use super::endpoint;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
+use super::tx::Tx;
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
 
@@ -128,7 +129,7 @@ fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
 }
 
 /// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
-pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
+pub(super) fn owe(tx: &Tx<'_>, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
     let insert = "INSERT INTO deliveries (delivery_id, run_id, endpoint, url, state, due_at, created_at)
         VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?5)";
     for new in deliveries {
@@ -159,7 +160,7 @@ pub(super) fn owe(tx: &Connection, run: &mut Run, deliveries: &[NewDelivery], no
 
 /// The delivery was accepted, or it is a dead letter for this reason.
 pub(super) fn settle(
-    tx: &Connection,
+    tx: &Tx<'_>,
     debtor: &mut Debtor,
     delivery: &Delivery,
     dead: Option<&str>,
@@ -176,7 +177,7 @@ pub(super) fn settle(
 }
 
 fn settle_of_run(
-    tx: &Connection,
+    tx: &Tx<'_>,
     run: &mut Run,
     delivery: &Delivery,
     dead: Option<&str>,
@@ -211,7 +212,7 @@ pub(super) fn wait(tx: &Connection, delivery_id: Uuid, until: Timestamp) -> Atte
 }
 
 /// What waits for a disabled endpoint is dead, a bounded number at once; how many that were.
-pub(super) fn give_up_disabled(tx: &Connection, now: Timestamp) -> Attempt<u32> {
+pub(super) fn give_up_disabled(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
     let sql = format!(
         "SELECT {COLUMNS} FROM deliveries INDEXED BY deliveries_queue WHERE endpoint = ?1 AND state = 'waiting'
         ORDER BY ordinal LIMIT ?2"
@@ -231,7 +232,7 @@ pub(super) fn give_up_disabled(tx: &Connection, now: Timestamp) -> Attempt<u32> 
 
 /// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
 pub(super) fn receive(
-    tx: &Connection,
+    tx: &Tx<'_>,
     debtor: &Debtor,
     delivery: &Delivery,
     (receipt, signal): (&Value, Signal),
@@ -256,7 +257,7 @@ pub(super) fn receive(
 }
 
 /// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
-pub(super) fn answers_lost(tx: &Connection, now: Timestamp) -> Attempt<u32> {
+pub(super) fn answers_lost(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
     let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
         FROM attempts a INDEXED BY attempts_open JOIN deliveries d ON d.delivery_id = a.delivery_id
         WHERE a.receipt IS NULL ORDER BY d.ordinal";

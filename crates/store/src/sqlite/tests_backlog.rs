@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::columns::Json;
 use super::dispatch::{DUE, NEXT_IN_ORDER, due};
+use super::tx::Tx;
 use super::{SqliteStore, endpoint, settle};
 use crate::contract::dispatch::DispatchStore as _;
 use crate::contract::{BATCH_MAX, OpenDoors};
@@ -94,7 +95,7 @@ async fn a_million_deliveries_of_one_endpoint_cost_the_others_nothing() {
     }
 
     let health = Health::Disabled { reason: "status 410".to_owned(), at: at(0) };
-    let give_up = |tx: &Connection| settle::give_up_disabled(tx, at(1)).unwrap();
+    let give_up = |tx: &Connection| settle::give_up_disabled(&Tx::new(tx, 0), at(1)).unwrap();
     connection.execute_batch("BEGIN").unwrap();
     set_health(&connection, "disabled", &health);
     for _ in 0..2 {

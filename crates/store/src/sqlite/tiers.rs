@@ -15,6 +15,7 @@ use super::normalize::{self, Done};
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
+use super::tx::Tx;
 use super::{SqliteStore, cycle, lanes, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
@@ -116,7 +117,7 @@ pub(super) struct Told<'a> {
 }
 
 /// The run's next attempt is the caller's.
-pub(super) fn start(tx: &Connection, run: &mut Run, told: Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
@@ -163,7 +164,7 @@ pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<Option<Artifact>> {
     Ok(all.map(|((digest, bytes), media_type)| Artifact { digest, bytes, media_type }))
 }
 
-fn commit_step(tx: &Connection, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
+fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
     let Some(mut run) = transition::load(tx, claim.id)?.filter(|run| run.token == claim.token) else {
         return Ok(StepCommitted::Lost);
     };
@@ -257,7 +258,7 @@ fn keep_artifact(tx: &Connection, run_id: Uuid, step: Step, artifact: &Artifact)
     Ok(())
 }
 
-fn expire(tx: &Connection, now: Timestamp) -> Attempt<u32> {
+fn expire(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
     let sql = "SELECT run_id FROM runs INDEXED BY runs_by_deadline
         WHERE state IN ('ready', 'waiting') AND deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2";
     let mut expired = 0;
@@ -278,7 +279,7 @@ fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
     Ok(earlier(lanes::first_due(tx, Timestamp::MIN)?, deadline))
 }
 
-fn recover(tx: &Connection, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
+fn recover(tx: &Tx<'_>, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
     let epoch = token::raise_epoch(tx)?;
     let mut recovered = Recovered::default();
     let mut crash = quarantine::Crash::default();

@@ -13,6 +13,7 @@ use super::columns::{self, Json, Micros, Text};
 use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
+use super::tx::Tx;
 
 /// A run as its transitions see it.
 pub(super) struct Run {
@@ -70,7 +71,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
 
 /// The event has happened: row, step, record with these facts, and if the run has ended its deliveries and its cycle.
 pub(super) fn apply(
-    tx: &Connection,
+    tx: &Tx<'_>,
     run: &mut Run,
     event: &RunEvent,
     mut facts: Facts,

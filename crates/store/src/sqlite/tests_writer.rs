@@ -1,0 +1,229 @@
+//! What waits together is one commit, and what fails in it harms no neighbour.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc as blocking;
+
+use super::super::migrate::migrate;
+use super::*;
+
+const PLACE: &str = "test.db";
+
+type Work<T> = Box<dyn FnMut(&Tx<'_>) -> Attempt<T> + Send>;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    commits: Arc<AtomicU32>,
+    writer: Writer,
+}
+
+fn refuse_to_die(message: &str) {
+    assert!(message.contains("could not commit"), "{message}");
+}
+
+fn bench(prepare: impl FnOnce(&Connection)) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = Connection::open(folder.path().join(PLACE)).unwrap();
+    connection.pragma_update(None, "journal_mode", "wal").unwrap();
+    migrate(&connection, PLACE).unwrap();
+    connection.execute_batch("CREATE TABLE t (n INTEGER, filling BLOB)").unwrap();
+    prepare(&connection);
+    let commits = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&commits);
+    let hook = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        false
+    };
+    connection.commit_hook(Some(hook)).unwrap();
+    // Nothing is left to the clock: a batch is as large as what waits.
+    let rules =
+        Rules { batch_max: 64, batch_bytes: u64::MAX, batch_time: Duration::MAX, fatal: refuse_to_die };
+    let tail = Tail::load(&connection).unwrap();
+    let writer = Writer::start((connection, tail), &Arc::from(PLACE), rules).unwrap();
+    Bench { folder, commits, writer }
+}
+
+fn insert(n: u32, bytes: u32) -> impl FnMut(&Tx<'_>) -> Attempt<u32> + Send + 'static {
+    move |tx| {
+        tx.execute("INSERT INTO t VALUES (?1, zeroblob(?2))", [n, bytes])?;
+        Ok(n)
+    }
+}
+
+impl Bench {
+    /// Holds the writer within a first transaction until all of `work` waits behind it, so that they share a physical one.
+    async fn together<T: Send + 'static>(&self, work: Vec<Work<T>>) -> Vec<Result<T, StoreError>> {
+        let (release, held) = blocking::channel::<()>();
+        let (entered, inside) = oneshot::channel();
+        let mut entered = Some(entered);
+        let first = self.writer.write(move |_| {
+            if let Some(entered) = entered.take() {
+                entered.send(()).unwrap();
+                held.recv().unwrap();
+            }
+            Ok(())
+        });
+        let rest = async {
+            inside.await.unwrap();
+            let mut waiting: Vec<_> =
+                work.into_iter().map(|work| Box::pin(self.writer.write(work))).collect();
+            for one in &mut waiting {
+                // One poll puts it into the channel; its answer cannot be there yet.
+                let pending = std::future::poll_fn(|cx| std::task::Poll::Ready(one.as_mut().poll(cx))).await;
+                assert!(pending.is_pending());
+            }
+            release.send(()).unwrap();
+            let mut answers = Vec::new();
+            for one in waiting {
+                answers.push(one.await);
+            }
+            answers
+        };
+        let (first, answers) = tokio::join!(first, rest);
+        first.unwrap();
+        answers
+    }
+
+    /// What another connection sees: what is durable.
+    fn durable(&self) -> Vec<u32> {
+        let connection = Connection::open(self.folder.path().join(PLACE)).unwrap();
+        let mut statement = connection.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn commits(&self) -> u32 {
+        self.commits.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn all_that_waits_is_one_commit() {
+    let bench = bench(|_| ());
+    let answers = bench.together((0..20).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers, (0..20).collect::<Vec<_>>());
+    assert_eq!((bench.durable(), bench.commits()), (answers, 1));
+    let more = bench.together((20..110).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
+    assert!(more.iter().all(Result::is_ok));
+    assert_eq!((bench.durable().len(), bench.commits()), (110, 3), "a batch is bounded");
+}
+
+#[tokio::test]
+async fn one_that_fails_or_panics_harms_no_neighbour() {
+    let bench = bench(|_| ());
+    let refused = |tx: &Tx<'_>| {
+        insert(90, 1)(tx)?;
+        Err(Fault::contradiction("no"))
+    };
+    let panics = |tx: &Tx<'_>| -> Attempt<u32> {
+        insert(91, 1)(tx)?;
+        panic!("a defect")
+    };
+    let answers = bench
+        .together(vec![
+            Box::new(insert(1, 1)),
+            Box::new(refused),
+            Box::new(insert(2, 1)),
+            Box::new(panics),
+            Box::new(insert(3, 1)),
+        ])
+        .await;
+    let words: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(ToString::to_string)).collect();
+    assert_eq!((&words[0], &words[2], &words[4]), (&Ok(&1), &Ok(&2), &Ok(&3)));
+    assert!(words[1].clone().unwrap_err().ends_with(": no"), "{words:?}");
+    assert!(words[3].clone().unwrap_err().ends_with("panicked: a defect"), "{words:?}");
+    assert_eq!((bench.durable(), bench.commits()), (vec![1, 2, 3], 1));
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_acknowledged() {
+    let limit = |connection: &Connection, pages: u32| {
+        let there: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        connection.pragma_update(None, "max_page_count", there + pages).map_err(Fault::from)
+    };
+    let bench = bench(|connection| limit(connection, 40).unwrap());
+    bench.writer.write(insert(1, 10)).await.unwrap();
+    let answers = bench
+        .together(vec![
+            Box::new(insert(2, 10)),
+            Box::new(insert(90, 400_000)),
+            Box::new(insert(3, 10)),
+            Box::new(insert(91, 400_000)),
+            Box::new(insert(4, 10)),
+        ])
+        .await;
+    let ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, false, true, false, true]);
+    for full in [&answers[1], &answers[3]] {
+        assert!(matches!(full, Err(StoreError::Full { place }) if place == PLACE), "{full:?}");
+    }
+    assert_eq!(bench.durable(), [1, 2, 3, 4]);
+    bench.writer.write(move |tx| limit(tx, 4000)).await.unwrap();
+    bench.writer.write(insert(90, 400_000)).await.unwrap();
+    assert_eq!(bench.durable(), [1, 2, 3, 4, 90]);
+}
+
+/// What SQLite does by itself after some failures: the physical transaction is gone.
+fn lose_everything(tx: &Tx<'_>) -> Attempt<u32> {
+    tx.execute_batch("ROLLBACK")?;
+    Err(Fault::contradiction("everything was rolled back"))
+}
+
+#[tokio::test]
+async fn survivors_of_a_lost_batch_are_done_again_one_by_one() {
+    let bench = bench(|_| ());
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let mut again = insert(1, 1);
+    let counted = move |tx: &Tx<'_>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        again(tx)
+    };
+    let answers = bench
+        .together(vec![
+            Box::new(counted),
+            Box::new(insert(2, 1)),
+            Box::new(lose_everything),
+            Box::new(insert(3, 1)),
+        ])
+        .await;
+    let ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, true, false, true]);
+    assert_eq!((bench.durable(), calls.load(Ordering::SeqCst)), (vec![1, 2, 3], 2));
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_answers_nobody_and_is_not_tried_again() {
+    static DIED: AtomicBool = AtomicBool::new(false);
+    let tries = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&tries);
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&connection, PLACE).unwrap();
+    connection.execute_batch("CREATE TABLE t (n INTEGER, filling BLOB)").unwrap();
+    let fail = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        true
+    };
+    connection.commit_hook(Some(fail)).unwrap();
+    let rules = Rules { fatal: |_| DIED.store(true, Ordering::SeqCst), ..Rules::default() };
+    let tail = Tail::load(&connection).unwrap();
+    let writer = Writer::start((connection, tail), &Arc::from(PLACE), rules).unwrap();
+    let answer = writer.write(insert(1, 1)).await;
+    assert!(matches!(answer, Err(StoreError::Closed { .. })), "{answer:?}");
+    assert!(DIED.load(Ordering::SeqCst));
+    let answer = writer.write(insert(2, 1)).await;
+    assert!(matches!(answer, Err(StoreError::Closed { .. })), "{answer:?}");
+    assert_eq!(tries.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_waits_is_done_before_the_writer_closes() {
+    let bench = bench(|_| ());
+    let Bench { folder, writer, .. } = bench;
+    let mut waiting = Box::pin(writer.write(insert(1, 1)));
+    let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await;
+    drop(waiting);
+    drop(writer);
+    let connection = Connection::open(folder.path().join(PLACE)).unwrap();
+    let count: u32 = connection.query_row("SELECT count(*) FROM t", (), |row| row.get(0)).unwrap();
+    assert_eq!(count, 1, "a caller that went away loses the answer, not the transaction");
+}
