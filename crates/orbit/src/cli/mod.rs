@@ -16,6 +16,7 @@ pub mod run;
 pub mod serve;
 pub mod session;
 pub mod signals;
+pub mod verify;
 
 use std::fmt::Write;
 

@@ -31,6 +31,7 @@ mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;
+pub mod verify;
 mod view;
 mod view_delivery;
 mod view_run;

@@ -6,3 +6,5 @@ mod conformance;
 mod fold;
 #[cfg(test)]
 mod sqlite;
+#[cfg(test)]
+mod verify;

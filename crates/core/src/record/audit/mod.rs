@@ -74,7 +74,8 @@ fn body_faults(row: &Row<'_>, header: &Header<'_>) -> Vec<String> {
     match (row.body, row.dropped_at) {
         (Some(body), dropped) => {
             if dropped.is_some() {
-                differences.push("the body is there, and `log_tombstones` says that it was dropped".to_owned());
+                differences
+                    .push("the body is there, and `log_tombstones` says that it was dropped".to_owned());
             }
             let salt = row.salt.map(<&[u8; 16]>::try_from).transpose();
             match salt {
@@ -82,17 +83,23 @@ fn body_faults(row: &Row<'_>, header: &Header<'_>) -> Vec<String> {
                     let digest = body_digest(salt, body.as_bytes()).to_string();
                     if digest != header.body_digest {
                         let expected = header.body_digest;
-                        differences
-                            .push(format!("body and salt have the digest {digest}, and the header says {expected}"));
+                        differences.push(format!(
+                            "body and salt have the digest {digest}, and the header says {expected}"
+                        ));
                     }
                 }
-                Ok(_) => differences.push(format!("a body of class `{}` with the salt of another", header.body_class)),
+                Ok(_) => differences
+                    .push(format!("a body of class `{}` with the salt of another", header.body_class)),
                 Err(_) => differences.push("the salt has not 16 bytes".to_owned()),
             }
         }
         (None, Some(_)) if is_evidence => {}
-        (None, Some(_)) => differences.push("a fact has no body and a tombstone: only evidence may be dropped".to_owned()),
-        (None, None) => differences.push("the body is missing, and no tombstone says that it was dropped".to_owned()),
+        (None, Some(_)) => {
+            differences.push("a fact has no body and a tombstone: only evidence may be dropped".to_owned())
+        }
+        (None, None) => {
+            differences.push("the body is missing, and no tombstone says that it was dropped".to_owned())
+        }
     }
     differences
 }
@@ -149,7 +156,10 @@ impl Sequence {
             self.lost = true;
             let missing = match position.saturating_sub(expected) {
                 1 => format!("the record at position {expected} is missing"),
-                _ => format!("the records from position {expected} to {} are missing", position.saturating_sub(1)),
+                _ => format!(
+                    "the records from position {expected} to {} are missing",
+                    position.saturating_sub(1)
+                ),
             };
             Fault::at("log_records", expected, missing)
         });

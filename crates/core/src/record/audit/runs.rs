@@ -91,11 +91,14 @@ impl Folds {
             return Ok(None);
         }
         let run_id: Uuid = run_id.parse().map_err(|_| FoldFault::Id(run_id.to_owned()))?;
-        let unreadable =
-            |error: serde_json::Error| FoldFault::Body { kind: header.kind.to_owned(), message: error.to_string() };
+        let unreadable = |error: serde_json::Error| FoldFault::Body {
+            kind: header.kind.to_owned(),
+            message: error.to_string(),
+        };
         if header.kind == "run_admitted" {
             let admitted: Admitted = serde_json::from_str(body).map_err(unreadable)?;
-            let state = admitted.start.map_or(RunState::admitted(), |start| RunState::admitted_at(start.step));
+            let state =
+                admitted.start.map_or(RunState::admitted(), |start| RunState::admitted_at(start.step));
             self.make_room();
             self.admitted += 1;
             if self.held.insert(run_id, state).is_some() {
@@ -116,7 +119,8 @@ impl Folds {
             self.held.insert(run_id, state);
         }
         let Some(state) = self.held.get_mut(&run_id) else { return Ok(None) };
-        *state = state.next(&event).map_err(|error| FoldFault::Illegal { run_id, message: error.to_string() })?;
+        *state =
+            state.next(&event).map_err(|error| FoldFault::Illegal { run_id, message: error.to_string() })?;
         Ok(Some((run_id, state)))
     }
 

@@ -16,10 +16,11 @@ use std::sync::mpsc::sync_channel;
 
 use orbit_core::digest::Digest;
 use orbit_core::record::audit::{Fault, Faults, Sequence, dropped_positions, examine};
-use orbit_core::record::note::VerifyingKey;
+use orbit_core::record::key::Verifier;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
+use super::columns::Length;
 use super::fault::Attempt;
 use super::{prepare_connection, record};
 use crate::StoreError;
@@ -39,7 +40,7 @@ pub struct Request<'a> {
     /// Checkpoints that were kept elsewhere, each with where it comes from.
     pub against: Vec<(String, String)>,
     /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
-    pub key: Option<VerifyingKey>,
+    pub key: Option<Verifier>,
 }
 
 /// How far a verification is.
@@ -114,8 +115,14 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn begin(request: &Request<'_>, connection: &'a Connection) -> Attempt<Self> {
         let mut report = Report::default();
-        let checkpoints = checkpoints::Checkpoints::begin(request, &mut report)?;
-        Ok(Self { connection, sequence: Sequence::default(), checkpoints, runs: runs::Runs::default(), report })
+        let checkpoints = checkpoints::Checkpoints::begin(request, connection, &mut report)?;
+        Ok(Self {
+            connection,
+            sequence: Sequence::default(),
+            checkpoints,
+            runs: runs::Runs::default(),
+            report,
+        })
     }
 
     /// Every record that is there when it comes to the end.
@@ -153,11 +160,11 @@ impl<'a> Check<'a> {
         while let Some(page) = rest.next_within(&transaction)? {
             self.page(&page)?;
         }
-        self.checkpoints.end(&transaction, &self.sequence, &mut self.report)?;
+        self.checkpoints.end(&self.sequence, &mut self.report);
         tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
         self.runs.end(&transaction, &mut self.report)?;
         let sql = "SELECT count(*) FROM log_tombstones";
-        let tombstones: u64 = transaction.query_row(sql, (), |row| row.get(0))?;
+        let tombstones = transaction.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
         if tombstones != self.report.dropped {
             let difference = format!("{tombstones} rows, and the records tell of {}", self.report.dropped);
             self.report.faults.add(Fault::of("log_tombstones", "all rows", difference));
@@ -185,7 +192,7 @@ impl<'a> Check<'a> {
             match (header.kind, row.body) {
                 ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
                 ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
-                    self.checkpoints.signer(self.connection, (&row, header.kind, body), &mut self.report)?;
+                    self.checkpoints.begins((&row, header.kind, body), &mut self.report);
                 }
                 _ => {}
             }
@@ -207,10 +214,13 @@ impl<'a> Check<'a> {
         let mut statement = self.connection.prepare_cached(sql)?;
         for (first, last) in ranges {
             let told = last.saturating_sub(first) + 1;
-            let found: u64 = statement.query_row((first, last, position), |row| row.get(0))?;
+            let range = (Length(first), Length(last), Length(position));
+            let found = statement.query_row(range, |row| row.get::<_, Length>(0))?.0;
             self.report.dropped += told;
             if found != told {
-                let difference = format!("{found} tombstones from position {first} to {last}, and the record tells of {told}");
+                let difference = format!(
+                    "{found} tombstones from position {first} to {last}, and the record tells of {told}"
+                );
                 self.report.faults.add(Fault::at("log_tombstones", position, difference));
             }
         }

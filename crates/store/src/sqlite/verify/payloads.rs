@@ -7,11 +7,11 @@ use rusqlite::Connection;
 
 use super::Report;
 use crate::blobs::FolderBlobs;
-use crate::sqlite::columns::Text;
+use crate::sqlite::columns::{Length, Text};
 use crate::sqlite::fault::Attempt;
 
 /// Payloads of a page.
-const PAGE: usize = 64;
+const PAGE: u32 = 64;
 
 struct Payload {
     ordinal: i64,
@@ -30,7 +30,7 @@ pub(super) fn check(
     snapshots(connection, report)?;
     missing(connection, report)?;
     let sql = "SELECT count(*) FROM payloads WHERE dropped_at IS NULL";
-    let total: u64 = connection.query_row(sql, (), |row| row.get(0))?;
+    let total = connection.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
     let mut after = i64::MIN;
     loop {
         let page = page(connection, after)?;
@@ -52,11 +52,11 @@ fn page(connection: &Connection, after: i64) -> Attempt<Vec<Payload>> {
     let sql = "SELECT rowid, digest, bytes, content FROM payloads WHERE rowid > ?1 AND dropped_at IS NULL
         ORDER BY rowid LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map((after, PAGE), |row| {
+    let rows = statement.query_map((after, i64::from(PAGE)), |row| {
         Ok(Payload {
             ordinal: row.get(0)?,
             digest: row.get::<_, Text<Digest>>(1)?.0,
-            bytes: row.get(2)?,
+            bytes: row.get::<_, Length>(2)?.0,
             content: row.get(3)?,
         })
     })?;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
 use super::Report;
-use crate::sqlite::columns::{Json, Text};
+use crate::sqlite::columns::{Json, Length, Text};
 use crate::sqlite::fault::Attempt;
 
 /// Runs that are not over and were put aside are looked at again at the end, so many ids at once.
@@ -77,7 +77,8 @@ impl Runs {
                 compare_now(connection, *run_id, report)?;
             }
         }
-        let count: u64 = connection.query_row("SELECT count(*) FROM runs", (), |row| row.get(0))?;
+        let count = "SELECT count(*) FROM runs";
+        let count = connection.query_row(count, (), |row| row.get::<_, Length>(0))?.0;
         if count != report.runs {
             strangers(connection, count, report)?;
         }

@@ -27,9 +27,18 @@ pub(super) fn compare(connection: &Connection, faults: &mut Faults) -> Attempt<b
     for (kind, name) in found.keys().filter(|key| !expected.contains_key(*key)) {
         faults.add(Fault::of("sqlite_schema", format!("{kind} `{name}`"), "was added"));
     }
-    Ok(["log_records", "log_bodies", "log_nodes", "log_checkpoints", "log_signers", "log_tombstones", "runs", "payloads"]
-        .iter()
-        .all(|table| found.contains_key(&("table".to_owned(), (*table).to_owned()))))
+    Ok([
+        "log_records",
+        "log_bodies",
+        "log_nodes",
+        "log_checkpoints",
+        "log_signers",
+        "log_tombstones",
+        "runs",
+        "payloads",
+    ]
+    .iter()
+    .all(|table| found.contains_key(&("table".to_owned(), (*table).to_owned()))))
 }
 
 fn objects(connection: &Connection) -> Attempt<Objects> {

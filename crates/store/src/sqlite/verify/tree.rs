@@ -5,6 +5,7 @@ use orbit_core::record::audit::{Fault, Faults, Sequence};
 use orbit_core::record::tree::NODE_LEVELS;
 use rusqlite::{Connection, OptionalExtension};
 
+use crate::sqlite::columns::Length;
 use crate::sqlite::fault::Attempt;
 
 /// Compares the completed subtrees that are kept with their rows.
@@ -18,7 +19,7 @@ pub(super) fn compare(
         let sql = "SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let found: Option<Vec<u8>> =
-            statement.query_row((level, index), |row| row.get(0)).optional()?;
+            statement.query_row((level, Length(*index)), |row| row.get(0)).optional()?;
         let difference = match found {
             Some(found) if found == hash.0 => continue,
             Some(_) => "is not the hash of the records below it",
@@ -34,7 +35,7 @@ pub(super) fn compare(
 /// There are no more nodes than the records complete.
 pub(super) fn ends(connection: &Connection, sequence: &Sequence, faults: &mut Faults) -> Attempt<()> {
     let mut statement = connection.prepare("SELECT level, count(*) FROM log_nodes GROUP BY level")?;
-    let levels = statement.query_map((), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u64>(1)?)))?;
+    let levels = statement.query_map((), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Length>(1)?.0)))?;
     for level in levels {
         let (level, count) = level?;
         let is_kept = level > 0 && level < 64 && level % i64::from(NODE_LEVELS) == 0;
