@@ -11,6 +11,7 @@ use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
+use orbit_store::payloads::Payloads;
 use orbit_store::{Store, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -49,8 +50,10 @@ pub struct Namespace {
     pub shared: Arc<Shared>,
     /// What it remembers.
     pub store: Arc<dyn Store>,
-    /// Its payloads.
+    /// Its larger payloads and its assets, which are files.
     pub blobs: Arc<FolderBlobs>,
+    /// Its payloads, wherever they are.
+    pub payloads: Arc<Payloads>,
     /// Wakes its services.
     pub nudges: Nudges,
     /// What is under way in it.
@@ -88,6 +91,7 @@ impl Namespace {
         Ok(Self {
             name,
             shared,
+            payloads: Arc::new(Payloads::new(Arc::clone(&store), Arc::clone(&blobs))),
             store,
             blobs,
             nudges,

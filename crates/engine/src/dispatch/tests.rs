@@ -213,6 +213,7 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             detail: json!({}),
             evidence: None,
             artifact: Some(artifact.clone()),
+            content: None,
             deliveries,
             batch: None,
             work: None,

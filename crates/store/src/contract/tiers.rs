@@ -1,6 +1,7 @@
 //! Runs: their steps are claimed, done and committed.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::normalize::BatchPlace;
@@ -85,8 +86,10 @@ pub struct StepCommit {
     pub detail: Value,
     /// What the attempt wrote to standard error.
     pub evidence: Option<Evidence>,
-    /// The step's output, if it succeeded; its blob is durable.
+    /// The step's output, if it succeeded.
     pub artifact: Option<Artifact>,
+    /// Its bytes, if they are to be kept in the store and become durable with this commit. None if they are kept already, as a file or by an earlier step.
+    pub content: Option<Bytes>,
     /// What is owed, if this was the last step.
     pub deliveries: Vec<NewDelivery>,
     /// Claim the run's next step for the same caller. A step that waits for a batch is not.

@@ -20,6 +20,7 @@ mod lanes;
 mod normalize;
 mod notice;
 mod notify;
+mod payload;
 mod quarantine;
 mod record;
 mod redrive;

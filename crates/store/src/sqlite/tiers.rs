@@ -16,7 +16,7 @@ use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::Tx;
-use super::{SqliteStore, cycle, lanes, quarantine, token};
+use super::{SqliteStore, cycle, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
@@ -173,6 +173,7 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     let of = attempt_facts(run.id, progress.step, progress.started);
     if let Some(artifact) = &commit.artifact {
         keep_artifact(tx, run.id, progress.step, artifact)?;
+        payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now)?;
     }
     let mut body = facts(commit.detail.clone());
     body.extend(of.clone());
@@ -237,6 +238,12 @@ fn agrees(commit: &StepCommit) -> Attempt<()> {
     if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
         let name = commit.event.name();
         return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
+    }
+    let weighs = commit.artifact.as_ref().zip(commit.content.as_ref());
+    if weighs.is_some_and(|(artifact, content)| content.len() as u64 != artifact.bytes)
+        || (commit.artifact.is_none() && commit.content.is_some())
+    {
+        return Err(Fault::contradiction("the bytes of an artifact are not those of its length"));
     }
     if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
         return Err(Fault::contradiction(format!(
