@@ -234,3 +234,111 @@ impl Recent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::payload::PayloadStore as _;
+    use crate::sqlite::SqliteStore;
+    use jiff::Timestamp;
+    use orbit_core::config::NamespaceName;
+
+    struct World {
+        folder: tempfile::TempDir,
+        store: Arc<SqliteStore>,
+        payloads: Arc<Payloads>,
+    }
+
+    fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::in_memory(&NamespaceName::parse("lab").unwrap()).unwrap());
+        let payloads = again(&folder, &store);
+        World { folder, store, payloads }
+    }
+
+    /// The same payloads, of which nothing is held in memory.
+    fn again(folder: &tempfile::TempDir, store: &Arc<SqliteStore>) -> Arc<Payloads> {
+        let blobs = FolderBlobs::open(&folder.path().join("blobs")).unwrap();
+        Arc::new(Payloads::new(Arc::<SqliteStore>::clone(store), Arc::new(blobs)))
+    }
+
+    fn sizes() -> [usize; 4] {
+        let most = usize::try_from(INLINE_BYTES_MAX).unwrap();
+        [0, 16 * 1024, most, most + 1]
+    }
+
+    #[tokio::test]
+    async fn a_payload_is_read_back_wherever_it_is() {
+        let World { folder, store, payloads } = world();
+        for bytes in sizes() {
+            let content: Vec<u8> = (0..=255).cycle().take(bytes).collect();
+            let source = folder.path().join("source");
+            fs::write(&source, &content).unwrap();
+            let kept = payloads.keep_file(&source).unwrap();
+            assert_eq!(payloads.keep_bytes(content.clone().into()).unwrap(), kept);
+            assert_eq!((kept.digest, kept.bytes), (Digest::of(&content), bytes as u64));
+            let is_small = bytes as u64 <= INLINE_BYTES_MAX;
+            assert_eq!(kept.content.is_some(), is_small, "{bytes}");
+            assert_eq!(
+                again(&folder, &store).contains(kept.digest).await.unwrap(),
+                !is_small,
+                "not committed"
+            );
+            let digest = kept.digest;
+            store.keep_payload(kept.into(), Timestamp::UNIX_EPOCH).await.unwrap();
+            let again = again(&folder, &store);
+            assert_eq!(again.recent(digest), None);
+            for payloads in [&payloads, &again] {
+                assert!(payloads.contains(digest).await.unwrap());
+                assert_eq!(payloads.read(digest).unwrap(), content);
+                assert_eq!(payloads.verify(digest), Ok(bytes as u64));
+                let copy = folder.path().join("copy");
+                assert_eq!(payloads.copy_to(digest, &copy), Ok(bytes as u64));
+                assert_eq!(fs::read(&copy).unwrap(), content);
+                let expected = if is_small {
+                    Content::Memory(content.clone().into())
+                } else {
+                    Content::File(payloads.folder.path(digest))
+                };
+                assert_eq!(payloads.open(digest), Ok(expected));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_or_missing_is_named() {
+        let World { folder, store, payloads } = world();
+        let digest = Digest::of(b"another");
+        let missing = BlobError::Missing { digest };
+        assert_eq!(payloads.open(digest), Err(missing.clone()));
+        assert_eq!(payloads.verify(digest), Err(missing));
+        let damaged = NewPayload { digest, bytes: 4, content: Some(Bytes::from_static(b"made")) };
+        store.keep_payload(damaged, Timestamp::UNIX_EPOCH).await.unwrap();
+        let corrupt = BlobError::Corrupt { digest };
+        assert_eq!(payloads.read(digest), Err(corrupt.clone()));
+        assert_eq!(payloads.verify(digest), Err(corrupt.clone()));
+        let copy = folder.path().join("copy");
+        assert_eq!(payloads.copy_to(digest, &copy), Err(corrupt));
+        assert!(!copy.exists());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        assert!(payloads.keep_file(&link).unwrap_err().to_string().contains("not a regular file"));
+    }
+
+    #[test]
+    fn what_is_held_in_memory_is_bounded_and_can_be_forgotten() {
+        let World { payloads, .. } = world();
+        let size = 64 * 1024;
+        let keep = |n: usize| {
+            payloads.keep_bytes(vec![u8::try_from(n % 251).unwrap(); size - n].into()).unwrap().digest
+        };
+        let digests: Vec<_> = (0..200).map(keep).collect();
+        assert_eq!(payloads.recent(digests[0]), None);
+        assert!(payloads.recent(digests[199]).is_some());
+        assert!(payloads.lock().bytes <= RECENT_BYTES_MAX);
+        let held: usize = payloads.lock().found.values().map(Bytes::len).sum();
+        assert_eq!(held, payloads.lock().bytes);
+        payloads.forget(digests[199]);
+        assert_eq!(payloads.recent(digests[199]), None);
+    }
+}

@@ -18,6 +18,7 @@ use orbit_store::blobs::BlobError;
 use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
 use orbit_store::contract::{Claim, Evidence};
 use orbit_store::payloads::Content;
+use serde::Deserialize as _;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{Composed, Parts, add_signatures};
@@ -99,7 +100,7 @@ fn door(namespace: &Namespace, delivery: &ClaimedDelivery) -> Result<(), String>
 }
 
 async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &CancellationToken) -> Attempted {
-    let request: ExecutionRequest = match serde_json::from_value(delivery.request.clone()) {
+    let request: ExecutionRequest = match ExecutionRequest::deserialize(&delivery.request) {
         Ok(request) => request,
         Err(error) => return Attempted::unsendable(format!("the execution request cannot be read: {error}")),
     };

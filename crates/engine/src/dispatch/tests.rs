@@ -218,6 +218,7 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             batch: None,
             work: None,
             claim_next: false,
+            request: None,
         };
         assert!(matches!(
             store.commit_step(claimed.claim, commit, now).await,

@@ -15,6 +15,7 @@ use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
 use orbit_store::payloads::{Kept, Payloads};
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +129,7 @@ pub(super) async fn make(
 pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
     let refused = |message: String| Failure::RequestRefused { message };
     let request: ExecutionRequest =
-        serde_json::from_value(claimed.request.clone()).map_err(|error| refused(error.to_string()))?;
+        ExecutionRequest::deserialize(&*claimed.request).map_err(|error| refused(error.to_string()))?;
     let snapshot = namespace.snapshot(claimed.snapshot).await;
     let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;

@@ -1,5 +1,7 @@
 //! Runs: their steps are claimed, done and committed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ pub struct ClaimedStep {
     /// The snapshot the run is pinned to.
     pub snapshot: Digest,
     /// The execution request.
-    pub request: Value,
+    pub request: Arc<Value>,
     /// What the step needs permits of.
     pub lane: Lane,
     /// The step.
@@ -94,6 +96,8 @@ pub struct StepCommit {
     pub deliveries: Vec<NewDelivery>,
     /// Claim the run's next step for the same caller. A step that waits for a batch is not.
     pub claim_next: bool,
+    /// The run's request, of a caller who has it and claims the next step: it is handed back instead of read again.
+    pub request: Option<Arc<Value>>,
     /// The next step waits for a batch at this place.
     pub batch: Option<BatchPlace>,
     /// The name of the work that the output was made by, so that it can be found again; none if it is not to be, or was.

@@ -137,6 +137,7 @@ pub(crate) fn commit(event: RunEvent) -> StepCommit {
         content: None,
         deliveries: Vec::new(),
         claim_next: false,
+        request: None,
         batch: None,
         work: None,
     }
