@@ -79,11 +79,11 @@ impl Frontier {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// The leaves and roots that the Certificate Transparency project publishes for implementations of RFC 6962.
-    const LEAVES: [&[u8]; 8] = [
+    pub const LEAVES: [&[u8]; 8] = [
         b"",
         b"\x00",
         b"\x10",
