@@ -3,6 +3,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod log;
 pub mod normalize;
 pub mod notify;
 pub mod quarantine;
@@ -29,6 +30,7 @@ pub trait Store:
     + quarantine::QuarantineStore
     + notify::NotifyStore
     + record::RecordStore
+    + log::LogStore
     + view::StoreView
     + Send
     + Sync
