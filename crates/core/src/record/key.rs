@@ -204,7 +204,7 @@ impl FromStr for Verifier {
 }
 
 /// Whether a note can name a key so: not empty, and without Unicode spaces, `+` and control characters.
-pub fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+')
 }
 
@@ -213,4 +213,4 @@ fn checked_name(name: &str) -> Result<&str, KeyError> {
 }
 
 #[cfg(test)]
-pub mod tests;
+pub(super) mod tests;

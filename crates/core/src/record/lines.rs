@@ -44,34 +44,34 @@ impl FormError {
 }
 
 /// Lines that are taken one by one, counted.
-pub struct Lines<'a> {
+pub(super) struct Lines<'a> {
     rest: &'a str,
     taken: usize,
 }
 
 impl<'a> Lines<'a> {
     /// Of a text in which every line ends in a newline.
-    pub const fn new(text: &'a str) -> Self {
+    pub(super) const fn new(text: &'a str) -> Self {
         Self { rest: text, taken: 0 }
     }
 
     /// How many were taken.
-    pub const fn taken(&self) -> usize {
+    pub(super) const fn taken(&self) -> usize {
         self.taken
     }
 
     /// What follows.
-    pub const fn rest(&self) -> &'a str {
+    pub(super) const fn rest(&self) -> &'a str {
         self.rest
     }
 
     /// The next one, which stays.
-    pub fn peek(&self) -> Option<&'a str> {
+    pub(super) fn peek(&self) -> Option<&'a str> {
         self.rest.split_once('\n').map(|(line, _)| line)
     }
 
     /// Takes the next line as what `read` makes of it; a line of which it makes nothing is an error.
-    pub fn take<T>(
+    pub(super) fn take<T>(
         &mut self,
         expected: &str,
         read: impl FnOnce(&'a str) -> Option<T>,
@@ -88,23 +88,23 @@ impl<'a> Lines<'a> {
 }
 
 /// A decimal without sign and leading zeroes.
-pub fn decimal(text: &str) -> Option<u64> {
+pub(super) fn decimal(text: &str) -> Option<u64> {
     let exact = text.bytes().all(|digit| digit.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if exact { text.parse().ok() } else { None }
 }
 
 /// A SHA-256 hash in base64 (RFC 4648, section 4).
-pub fn hash(text: &str) -> Option<Digest> {
+pub(super) fn hash(text: &str) -> Option<Digest> {
     bytes(text)?.try_into().ok().map(Digest)
 }
 
 /// Bytes in base64 with padding; unused bits are zero, so that there is one text for them.
-pub fn bytes(text: &str) -> Option<Vec<u8>> {
+pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
 /// The base64 of bytes.
-pub fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 

@@ -79,11 +79,11 @@ impl Frontier {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// The leaves and roots that the Certificate Transparency project publishes for implementations of RFC 6962.
-    pub const LEAVES: [&[u8]; 8] = [
+    pub(crate) const LEAVES: [&[u8]; 8] = [
         b"",
         b"\x00",
         b"\x10",

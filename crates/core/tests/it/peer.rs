@@ -37,7 +37,7 @@ fn root_of(peer: &RootHash<Sha256>) -> Digest {
 }
 
 /// The path with one bit of one hash changed, if it has any.
-fn changed(path: &[Digest], at: &Index) -> Option<Vec<Digest>> {
+fn changed(path: &[Digest], at: Index) -> Option<Vec<Digest>> {
     let mut path = path.to_vec();
     let bit = at.index((path.len() * 256).max(1));
     path.get_mut(bit / 256)?.0[bit % 256 / 8] ^= 1 << (bit % 8);
@@ -45,7 +45,7 @@ fn changed(path: &[Digest], at: &Index) -> Option<Vec<Digest>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn inclusion_agrees(size in 1..=SIZE_MAX, position: Index, at: Index) {
@@ -64,7 +64,7 @@ proptest! {
         let ours = |path: &[Digest]| InclusionProof::<Sha256>::from_bytes(bytes(path));
         prop_assert!(peer.root().verify_inclusion(leaf, position, &ours(&path)).is_ok());
 
-        if let Some(changed) = changed(&path, &at) {
+        if let Some(changed) = changed(&path, at) {
             prop_assert!(verify_inclusion(&hash, position, &changed, size, &root).is_err());
             prop_assert!(peer.root().verify_inclusion(leaf, position, &ours(&changed)).is_err());
         }
@@ -95,7 +95,7 @@ proptest! {
         };
         prop_assert!(theirs_holds(&path).is_ok());
 
-        if let Some(changed) = changed(&path, &at) {
+        if let Some(changed) = changed(&path, at) {
             prop_assert!(holds(&changed).is_err());
             prop_assert!(theirs_holds(&changed).is_err());
         }

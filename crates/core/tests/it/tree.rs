@@ -9,15 +9,15 @@ use orbit_core::record::tree::{NODE_LEVELS, leaf_hash};
 
 /// Every leaf, and the nodes of every fourth level.
 #[derive(Default)]
-pub struct Tree {
-    pub leaves: Vec<String>,
+pub(crate) struct Tree {
+    pub(crate) leaves: Vec<String>,
     hashes: Vec<Digest>,
     nodes: BTreeMap<(u8, u64), Digest>,
 }
 
 impl Tree {
     /// Leaves that are all different.
-    pub fn of(size: u64) -> Self {
+    pub(crate) fn of(size: u64) -> Self {
         let mut tree = Self::default();
         let mut frontier = Frontier::new();
         for position in 0..size {

@@ -3,17 +3,17 @@
 use super::*;
 
 /// The key of the documentation of Go's `golang.org/x/mod/sumdb/note`, which wrote the form first.
-pub const GO_SECRET: &str = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
-pub const GO_VKEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+pub(crate) const GO_SECRET: &str = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
+pub(crate) const GO_VKEY: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
 
 /// A key as Go writes its secret half: type and secret in base64.
-pub fn go_signer() -> Signer {
+pub(crate) fn go_signer() -> Signer {
     let secret = lines::bytes(GO_SECRET).unwrap();
     Signer::new("PeterNeumann", secret[1..].try_into().unwrap())
 }
 
 /// A key derived from 32 equal bytes, as the tests of other modules use it.
-pub fn signer(seed: u8, origin: &str) -> Signer {
+pub(crate) fn signer(seed: u8, origin: &str) -> Signer {
     Seed::new([seed; 32]).signer("studio", origin).unwrap()
 }
 
