@@ -77,6 +77,9 @@ fn another_implementation_makes_the_same_tree_of_an_export() {
         let body = orbit_core::canonical::to_string(&line["body"]);
         assert_eq!(header["body_digest"], json!(body_digest(salt.as_ref(), body.as_bytes())));
         assert_eq!(salt.is_some(), header["body_class"] == "evidence");
+        if position % 9 != 0 && position + 1 != lines.len() {
+            continue;
+        }
         // The proof is the same to the byte, whoever makes it.
         let proof = ok(&home, &["log", "prove", &position.to_string(), "-n", "lab"]);
         let size = last["size"].to_string();
@@ -154,9 +157,8 @@ fn a_proof_is_checked_with_nothing_but_itself_and_the_key() {
         lines[number] = line;
         lines.join("\n") + "\n"
     };
-    let other = format!("{}A==", &lines[1][..lines[1].len() - 3]);
     refused(&with(1, "extra eA=="), &vkey, "leads to root");
-    refused(&with(2, "index 0"), &vkey, "proof");
+    refused(&with(2, "index 0"), &vkey, "nothing: the proof ");
     refused(&with(3, &"A".repeat(43)), &vkey, "line 4");
     refused(&with(3, &format!("{}=", "A".repeat(43))), &vkey, "leads to root");
     refused(&text.replacen("\nindex", "\nindx", 1), &vkey, "line 3");
@@ -164,7 +166,6 @@ fn a_proof_is_checked_with_nothing_but_itself_and_the_key() {
     refused(&with(empty + 2, "99"), &vkey, "is not over this text");
     refused(&with(empty + 1, "orbit/lab/0"), &vkey, "is of the log `orbit/lab/0`");
     refused(&text[..text.len() - 10], &vkey, "line");
-    assert_ne!(other, lines[1]);
     let stranger =
         home.json(&["log", "checkpoint", "--key", "-n", "system"], 0)["vkey"].as_str().unwrap().to_owned();
     refused(&text, &stranger, "is of the log");
