@@ -20,6 +20,8 @@ pub mod rotation;
 
 pub mod bundle;
 
+pub mod signing;
+
 mod lines;
 
 use jiff::Timestamp;
@@ -36,6 +38,7 @@ pub use kind::Kind;
 pub use lines::FormError;
 pub use note::Note;
 pub use rotation::Rotation;
+pub use signing::{Begin, Seeds};
 pub use tree::Frontier;
 
 /// What a record is about.

@@ -18,6 +18,9 @@ pub mod normalize;
 /// From an artifact to receipts.
 pub mod dispatch;
 
+/// From records to what others can verify.
+pub mod record;
+
 /// From the log to whoever is to be told.
 pub mod notify;
 

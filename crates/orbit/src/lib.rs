@@ -15,6 +15,7 @@ pub mod init;
 pub mod reference;
 pub mod render;
 pub mod schema;
+pub mod signing;
 pub mod status;
 
 /// The hidden subcommand under which this binary supervises one program.

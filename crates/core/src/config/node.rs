@@ -22,6 +22,25 @@ pub struct NodeConfig {
     /// Tells a watcher that the node lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
+    /// What becomes of the logs, that of the node and those of namespaces that say nothing of their own.
+    #[serde(skip_serializing_if = "LogConfig::is_default")]
+    pub log: LogConfig,
+}
+
+/// What becomes of a log besides being kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// An absolute path: the folder, best on another machine or disk, to which every signed checkpoint is copied as
+    /// `NAMESPACE/ID/NUMBER.note`. Whoever rewrites the log cannot make these agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
+}
+
+impl LogConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who this node is.
@@ -98,6 +117,9 @@ pub struct NamespaceConfig {
     /// Who is told of what; nobody if nothing is said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<NotifyRule>,
+    /// What becomes of the namespace's log; what `orbit.yaml` says, if nothing is said.
+    #[serde(skip_serializing_if = "LogConfig::is_default")]
+    pub log: LogConfig,
 }
 
 /// Ceilings; an omitted one is unlimited.
@@ -135,6 +157,7 @@ impl Default for NamespaceConfig {
             caps: Caps::default(),
             disk_floor: ByteSize::mib(256),
             notify: Vec::new(),
+            log: LogConfig::default(),
         }
     }
 }

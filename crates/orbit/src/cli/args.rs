@@ -1,10 +1,12 @@
 //! The command line: what can be said, and nothing of what it does.
 
 mod ids;
+mod log;
 mod processors;
 mod runs;
 
 pub use ids::IdArg;
+pub use log::{CheckpointArgs, ExportArgs, Log, ProveArgs, TailArgs, VerifyArgs};
 pub use processors::{Processors, TestArgs};
 pub use runs::{RetryArgs, Runs, StepName};
 
@@ -288,32 +290,6 @@ pub enum Schedule {
         /// How many a run profile
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
         count: u32,
-    },
-}
-
-/// `orbit log`.
-#[derive(Debug, Subcommand)]
-pub enum Log {
-    /// Print records, oldest first
-    Tail {
-        /// The namespace, or `system` for what belongs to the node; needed if the home has several
-        #[arg(short, long)]
-        namespace: Option<String>,
-        /// Begin after this position
-        #[arg(long, value_name = "POSITION")]
-        after: Option<u64>,
-        /// Only those about this run
-        #[arg(long, value_name = "ID")]
-        run: Option<IdArg>,
-        /// Only those about this cycle
-        #[arg(long, value_name = "ID")]
-        cycle: Option<IdArg>,
-        /// Records at most
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        /// Go on until interrupted
-        #[arg(long)]
-        follow: bool,
     },
 }
 

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod failure;
 pub mod help;
 pub mod ids;
+pub mod log;
 pub mod output;
 pub mod processors;
 pub mod read;
@@ -122,7 +123,8 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
-        Verb::Log(verb) => read::log(&layout()?, verb, cli.json).await,
+        Verb::Log(args::Log::Verify(args)) => log::verify(args, cli.json),
+        Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await
         }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::LogQuestion;
+
 /// A question or an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -84,6 +86,13 @@ pub enum Command {
         cycle_id: Option<Uuid>,
         /// Records at most.
         limit: u32,
+    },
+    /// What verifies a log.
+    Log {
+        /// See [`NamespaceChoice`]; `system` is the node's own.
+        namespace: NamespaceChoice,
+        /// The question.
+        question: LogQuestion,
     },
     /// Ends a run.
     CancelRun {
@@ -281,6 +290,7 @@ impl Command {
             | Self::Document { .. }
             | Self::Artifact { .. }
             | Self::Find { .. }
+            | Self::Log { .. }
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,

@@ -7,6 +7,7 @@ use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
+use orbit_engine::node::Duty;
 use orbit_engine::selection::dry_run;
 use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::record::RecordFilter;
@@ -59,6 +60,9 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             let records = store.records(RecordFilter { after, run_id, cycle_id }, limit).await?;
             value(&json!({ "items": records }))
         }
+        Command::Log { namespace, question } => {
+            super::log::answer(&*store_of(engine, namespace.as_deref())?, question).await
+        }
         Command::CancelRun { namespace, run_id, reason } => {
             operate::cancel(&*choose(engine, namespace.as_deref())?, run_id, &reason).await
         }
@@ -94,9 +98,19 @@ async fn halt(engine: &Engine, namespace: Option<&str>, reason: &str) -> Result<
 async fn resume(engine: &Engine, namespace: Option<&str>) -> Result<Value, Refusal> {
     let changed = match namespace {
         None => engine.node.resume().await?,
-        Some(name) => engine.node.resume_namespace(&*choose(engine, Some(name))?).await?,
+        Some(name) => engine.node.resume_namespace(&*workable(engine, name)?).await?,
     };
     Ok(json!({ "halted": false, "changed": changed }))
+}
+
+/// A namespace whose log can be signed: an operator's word does not open another.
+fn workable(engine: &Engine, name: &str) -> Result<Arc<Namespace>, Refusal> {
+    let namespace = choose(engine, Some(name))?;
+    if engine.duty == Duty::None || namespace.signer.is_some() {
+        return Ok(namespace);
+    }
+    let why = namespace.halted().map(|halt| halt.reason).unwrap_or_default();
+    Err(Refusal::usage(why, "set the seeds in `.env` right and start `orbit serve` again"))
 }
 
 async fn show(namespace: &Namespace, thing: Thing, id: Uuid) -> Result<Value, Refusal> {

@@ -12,6 +12,7 @@ mod governance;
 mod home;
 mod hostile;
 mod isolation;
+mod log;
 mod normalize;
 mod notify;
 mod operate;

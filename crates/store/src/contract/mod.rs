@@ -3,6 +3,7 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod log;
 pub mod normalize;
 pub mod notify;
 pub mod payload;
@@ -31,6 +32,7 @@ pub trait Store:
     + notify::NotifyStore
     + payload::PayloadStore
     + record::RecordStore
+    + log::LogStore
     + view::StoreView
     + Send
     + Sync

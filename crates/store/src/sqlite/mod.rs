@@ -17,6 +17,7 @@ mod dispatch;
 mod endpoint;
 mod governance;
 mod lanes;
+mod log;
 mod normalize;
 mod notice;
 mod notify;
@@ -27,6 +28,7 @@ mod redrive;
 mod schedule;
 mod selection;
 mod settle;
+mod signing;
 #[cfg(test)]
 mod tests_backlog;
 mod tiers;

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use orbit_core::config::NamespaceName;
+use orbit_core::record::{Begin, Seed};
 use orbit_store::StoreError;
+use orbit_store::contract::log::LogStore as _;
 use orbit_store::sqlite::SqliteStore;
 use rusqlite::Connection;
 use serde_json::json;
@@ -94,8 +96,34 @@ async fn the_log_is_append_only() {
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
-    assert_eq!(tables, ["log_records", "log_bodies"]);
+    let known = ["records", "bodies", "nodes", "signers", "checkpoints", "tombstones"];
+    assert_eq!(tables, known.map(|name| format!("log_{name}")));
     log_is_whole(&store).await;
+}
+
+#[tokio::test]
+async fn a_restored_log_goes_on_under_a_new_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let signer = |origin: &str| Seed::new([1; 32]).signer("studio", origin).unwrap();
+    let (old, new) = (signer("orbit/studio/0000000000000000"), signer("orbit/studio/1111111111111111"));
+    store.begin_signing(Begin::First(old.clone()), at(0)).await.unwrap();
+    let ended = store.checkpoint(&old).await.unwrap().unwrap();
+    drop(store);
+    raw(&folder).execute("UPDATE store SET restored_at = 5000000", ()).unwrap();
+    let store = open(&folder);
+    assert_eq!(store.restored_at().await.unwrap(), Some("1970-01-01T00:00:05Z".parse().unwrap()));
+    let begun = store.begin_signing(Begin::Restored(new.clone()), at(1)).await.unwrap();
+    assert_eq!((begun.number, begun.size, &*begun.origin), (1, 1, new.verifier().name()));
+    assert_eq!(store.restored_at().await.unwrap(), None);
+    let told = World::new(&store).log_of("log_restored").await.pop().unwrap().body;
+    let expected = json!({
+        "restored_at": "1970-01-01T00:00:05Z", "old_origin": old.verifier().name(), "old_size": 1, "old_root": ended.root,
+        "origin": new.verifier().name(), "vkey": new.verifier().to_string(),
+    });
+    assert_eq!(told, expected);
+    let goes_on = store.checkpoint(&new).await.unwrap().unwrap();
+    assert_eq!((goes_on.number, goes_on.size), (1, 2));
 }
 
 #[test]
@@ -111,7 +139,7 @@ fn another_schema_or_namespace_is_refused() {
     assert!(matches!(&error, StoreError::Corrupt { message, .. } if message.contains("`studio`")), "{error}");
     raw(&folder).execute("INSERT INTO migrations (number, checksum) VALUES (7, 'x')", ()).unwrap();
     let error = refusal("studio");
-    assert!(matches!(error, StoreError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 7, known: 2, .. }), "{error}");
     raw(&folder).execute_batch("DELETE FROM migrations WHERE number = 7").unwrap();
     let other = format!("sha256:{}", "0".repeat(64));
     raw(&folder).execute("UPDATE migrations SET checksum = ?1", [other]).unwrap();

@@ -6,6 +6,7 @@
 mod deep;
 mod endpoint;
 mod http;
+mod log;
 mod names;
 mod normalize;
 mod notify;
@@ -110,7 +111,10 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
     for (index, document) in documents.iter().enumerate() {
         let mut report = Report { document: DocumentRef(index), found: &mut found };
         match document {
-            Document::Namespace(config) => notify::check(config, documents, &mut report),
+            Document::Namespace(config) => {
+                notify::check(config, documents, &mut report);
+                log::check(&config.log, &mut report);
+            }
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),
             Document::Endpoint(endpoint) => endpoint::check(endpoint, &mut report),
@@ -138,6 +142,7 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
     if let Some(heartbeat) = &node.heartbeat {
         notify::check_heartbeat(heartbeat, &mut report);
     }
+    log::check(&node.log, &mut report);
     found
 }
 

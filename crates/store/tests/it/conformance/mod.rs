@@ -14,6 +14,7 @@ pub(crate) mod recovery;
 pub(crate) mod redrive;
 pub(crate) mod schedule;
 pub(crate) mod selection;
+pub(crate) mod signing;
 pub(crate) mod tiers;
 pub(crate) mod view;
 pub(crate) mod world;
@@ -95,6 +96,11 @@ macro_rules! conformance {
             quarantine::{
                 crashes_in_a_row_quarantine_a_processor, a_step_that_is_done_takes_crashes_back,
                 a_crash_counts_once_and_only_what_was_under_way,
+            }
+            signing::{
+                a_log_is_signed_from_where_a_record_says_so, checkpoints_are_numbered_and_cover_what_is_durable,
+                every_record_below_a_checkpoint_is_proven, a_key_is_replaced_by_a_statement_of_both,
+                pages_hold_what_is_hashed,
             }
             view::{
                 pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,
