@@ -17,7 +17,6 @@ pub mod run;
 pub mod serve;
 pub mod session;
 pub mod signals;
-pub mod verify;
 
 use std::fmt::Write;
 
@@ -123,7 +122,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
-        Verb::Log(args::Log::Verify(args)) => log::verify(args, cli.json),
+        Verb::Log(args::Log::Verify(args)) if args.proof.is_some() => log::verify(args, cli.json),
         Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await

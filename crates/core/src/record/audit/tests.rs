@@ -1,3 +1,5 @@
+//! Rows as they were written, and what is found once they are changed.
+
 use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;

@@ -92,10 +92,16 @@ pub struct ProveArgs {
 /// `orbit log verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The proof, as `orbit log prove` prints it (`-` reads standard input)
-    #[arg(long, value_name = "FILE", requires = "key", required = true)]
+    /// Only this namespace; without it, all of them and the node's own
+    #[arg(short, long, conflicts_with = "proof")]
+    pub namespace: Option<String>,
+    /// A checkpoint that was kept elsewhere, or a folder of them: only with one is it seen that records are gone from the end
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "proof")]
+    pub against: Option<PathBuf>,
+    /// Verify this proof instead, as `orbit log prove` prints it (`-` reads standard input); needs no home
+    #[arg(long, value_name = "FILE", requires = "key")]
     pub proof: Option<PathBuf>,
-    /// The public key of the log, or a file that holds it, as `orbit log checkpoint --key` prints it
+    /// The public key of the log from elsewhere, or a file that holds it, as `orbit log checkpoint --key` prints it
     #[arg(long, value_name = "VKEY|FILE")]
     pub key: Option<String>,
 }

@@ -58,7 +58,7 @@ fn check(text: &str, key: &Verifier) -> Result<(Proven, String), String> {
 }
 
 /// The key itself, or a file that holds it.
-fn verifier(given: &str) -> Result<Verifier, Failure> {
+pub(super) fn verifier(given: &str) -> Result<Verifier, Failure> {
     let wrong = |message: String| {
         Failure::usage(message).hint("`orbit log checkpoint --key` prints it: `name+id+key` on one line")
     };

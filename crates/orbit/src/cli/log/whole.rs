@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use orbit_core::config::NamespaceName;
-use orbit_core::record::key::Verifier;
 use orbit_engine::layout::Layout;
 use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::output::{either, say};
-use super::session::is_home;
+use super::verify::verifier;
+use crate::cli::failure::Failure;
+use crate::cli::output::{either, say};
+use crate::cli::session::is_home;
 use crate::exit;
 use crate::render::Terminal;
 use crate::render::text::clean_lines;
@@ -42,7 +42,7 @@ pub async fn whole(layout: &Layout, what: &Whole<'_>, out: &Terminal, as_json: b
     is_home(layout.home())?;
     let names = namespaces(layout, what.namespace)?;
     let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
-    let key = what.key.map(key).transpose()?;
+    let key = what.key.map(verifier).transpose()?;
     let mut answers = Vec::new();
     let mut faults = 0;
     for name in names {
@@ -119,15 +119,6 @@ fn against_of(name: &NamespaceName, all: &[(PathBuf, String)]) -> Vec<(String, S
     };
     let own = all.iter().filter(|(_, text)| !foreign(text));
     own.map(|(path, text)| (path.display().to_string(), text.clone())).collect()
-}
-
-/// A key in its own words, or in a file.
-fn key(given: &str) -> Result<Verifier, Failure> {
-    let text = std::fs::read_to_string(given).unwrap_or_else(|_| given.to_owned());
-    text.trim().parse().map_err(|error| {
-        Failure::usage(format!("`{given}` is neither a key nor a file with one: {error}"))
-            .hint("`orbit log checkpoint --key` prints the key of a log")
-    })
 }
 
 fn answer(name: &NamespaceName, report: &Report, compared: bool) -> Value {
