@@ -61,15 +61,14 @@ pub(super) fn begin(tx: &Tx<'_>, begin: &Begin, now: Timestamp) -> Attempt<LogSi
         }
     };
     let (origin, vkey) = (signer.verifier().name().to_owned(), signer.verifier().to_string());
-    let begun = LogSigner { number: before.map_or(0, |before| before.number + 1), origin, vkey, size };
+    let row = LogSigner { number: before.map_or(0, |before| before.number + 1), origin, vkey, size };
     let sql = "INSERT INTO log_signers (number, origin, vkey, size) VALUES (?1, ?2, ?3, ?4)";
-    let row = params![Length(begun.number), begun.origin, begun.vkey, Length(begun.size)];
-    tx.prepare_cached(sql)?.execute(row)?;
+    tx.prepare_cached(sql)?.execute(params![Length(row.number), row.origin, row.vkey, Length(row.size)])?;
     let mut body = facts(body);
-    body.insert("origin".to_owned(), Value::from(begun.origin.clone()));
-    body.insert("vkey".to_owned(), Value::from(begun.vkey.clone()));
+    body.insert("origin".to_owned(), Value::from(row.origin.clone()));
+    body.insert("vkey".to_owned(), Value::from(row.vkey.clone()));
     record::fact(tx, now, kind, Subject::default(), body)?;
-    Ok(begun)
+    Ok(row)
 }
 
 /// What a restored log was called, and where it ended; it goes on under a new name from here.

@@ -95,10 +95,10 @@ fn body_faults(row: &Row<'_>, header: &Header<'_>) -> Vec<String> {
         }
         (None, Some(_)) if is_evidence => {}
         (None, Some(_)) => {
-            differences.push("a fact has no body and a tombstone: only evidence may be dropped".to_owned())
+            differences.push("a fact has no body and a tombstone: only evidence may be dropped".to_owned());
         }
         (None, None) => {
-            differences.push("the body is missing, and no tombstone says that it was dropped".to_owned())
+            differences.push("the body is missing, and no tombstone says that it was dropped".to_owned());
         }
     }
     differences

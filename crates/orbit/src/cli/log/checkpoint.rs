@@ -10,7 +10,7 @@ use crate::control::{Command, LogQuestion};
 use crate::exit;
 
 /// The signed note as it is, or the public key on a line.
-pub async fn checkpoint(layout: &Layout, args: &CheckpointArgs, json: bool) -> Result<u8, Failure> {
+pub(super) async fn checkpoint(layout: &Layout, args: &CheckpointArgs, json: bool) -> Result<u8, Failure> {
     let question = if args.key { LogQuestion::Key } else { LogQuestion::Checkpoint { number: args.number } };
     let command = Command::Log { namespace: args.namespace.clone(), question };
     let answer = read::ask(layout, command).await?;

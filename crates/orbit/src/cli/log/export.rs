@@ -35,7 +35,7 @@ struct Item {
 }
 
 /// Prints them. What is appended meanwhile is not part of it.
-pub async fn export(layout: &Layout, args: &ExportArgs, out: &Terminal) -> Result<u8, Failure> {
+pub(super) async fn export(layout: &Layout, args: &ExportArgs, out: &Terminal) -> Result<u8, Failure> {
     let mut session = Session::open(layout, Duty::None).await?;
     let (mut from, mut end) = (args.from, args.to);
     let mut bar = None;

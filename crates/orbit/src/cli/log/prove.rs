@@ -14,7 +14,7 @@ use crate::control::{Command, LogQuestion, ProofOf, Thing};
 use crate::exit;
 
 /// The proof text, to standard output or to a file.
-pub async fn prove(layout: &Layout, args: &ProveArgs, as_json: bool) -> Result<u8, Failure> {
+pub(super) async fn prove(layout: &Layout, args: &ProveArgs, as_json: bool) -> Result<u8, Failure> {
     let run_id = ids::whole_if_given(layout, &args.namespace, Thing::Run, args.run.as_ref()).await?;
     let of = match (run_id, args.position) {
         (Some(run_id), _) => ProofOf::Run { run_id },

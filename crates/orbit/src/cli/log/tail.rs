@@ -18,7 +18,7 @@ use crate::{exit, render};
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// Records in order of position, a line each.
-pub async fn tail(layout: &Layout, args: &TailArgs, json: bool) -> Result<u8, Failure> {
+pub(super) async fn tail(layout: &Layout, args: &TailArgs, json: bool) -> Result<u8, Failure> {
     let TailArgs { namespace, after, run, cycle, limit, follow } = args;
     let run_id = ids::whole_if_given(layout, namespace, Thing::Run, run.as_ref()).await?;
     let cycle_id = ids::whole_if_given(layout, namespace, Thing::Cycle, cycle.as_ref()).await?;

@@ -14,7 +14,7 @@ use crate::cli::output::either;
 use crate::exit;
 
 /// Checks a proof and prints the record that it proves.
-pub fn proof(args: &VerifyArgs, json: bool) -> Result<u8, Failure> {
+pub(super) fn proof(args: &VerifyArgs, json: bool) -> Result<u8, Failure> {
     let (Some(path), Some(key)) = (&args.proof, &args.key) else {
         return Err(Failure::usage("a proof needs a key").hint("`orbit log verify --proof FILE --key VKEY`"));
     };

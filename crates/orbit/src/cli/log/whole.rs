@@ -28,7 +28,7 @@ const CHECKPOINT_BYTES_MAX: u64 = 64 * 1024;
 const FAULTS_SHOWN: usize = 50;
 
 /// What is verified.
-pub struct Whole<'a> {
+pub(super) struct Whole<'a> {
     /// Only this namespace.
     pub namespace: Option<&'a str>,
     /// A checkpoint that was kept elsewhere, or a folder of them.
@@ -38,7 +38,12 @@ pub struct Whole<'a> {
 }
 
 /// See the module.
-pub async fn whole(layout: &Layout, what: &Whole<'_>, out: &Terminal, as_json: bool) -> Result<u8, Failure> {
+pub(super) async fn whole(
+    layout: &Layout,
+    what: &Whole<'_>,
+    out: &Terminal,
+    as_json: bool,
+) -> Result<u8, Failure> {
     is_home(layout.home())?;
     let names = namespaces(layout, what.namespace)?;
     let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
@@ -57,25 +62,25 @@ pub async fn whole(layout: &Layout, what: &Whole<'_>, out: &Terminal, as_json: b
         });
         let report = verified.await.map_err(|error| Failure::failed(error.to_string()))??;
         faults += report.faults.count;
-        answers.push(answer(&name, &report, what.against.is_some()));
+        answers.push(answer(&name, &report));
     }
-    either(&json!({ "items": answers, "next": null }), as_json, |all| text(all))?;
+    either(&json!({ "items": answers, "next": null }), as_json, text)?;
     Ok(if faults == 0 { exit::SUCCEEDED } else { exit::FAILED })
 }
 
 /// Every namespace that has a store, the node's own included, or the one that is named.
 fn namespaces(layout: &Layout, named: Option<&str>) -> Result<Vec<NamespaceName>, Failure> {
-    let mut names = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_str().and_then(|name| NamespaceName::parse(name).ok());
-        names.extend(name.filter(|name| layout.database(name).is_file()));
+        found.extend(name.filter(|name| layout.database(name).is_file()));
     }
     match named {
-        None if names.is_empty() => {
+        None if found.is_empty() => {
             Err(Failure::failed("this home has no log yet").hint("`orbit run` or `orbit serve` begins one"))
         }
-        None => Ok(names.into_iter().collect()),
-        Some(named) => names
+        None => Ok(found.into_iter().collect()),
+        Some(named) => found
             .into_iter()
             .find(|name| name.as_str() == named)
             .map(|name| vec![name])
@@ -121,8 +126,8 @@ fn against_of(name: &NamespaceName, all: &[(PathBuf, String)]) -> Vec<(String, S
     own.map(|(path, text)| (path.display().to_string(), text.clone())).collect()
 }
 
-fn answer(name: &NamespaceName, report: &Report, compared: bool) -> Value {
-    let unchecked = if compared {
+fn answer(name: &NamespaceName, report: &Report) -> Value {
+    let unchecked = if report.outside > 0 {
         Vec::new()
     } else {
         vec![
@@ -168,7 +173,7 @@ fn text(answer: &Value) -> String {
             _ = writeln!(text, "    hint: `--against` a checkpoint that was kept elsewhere");
         }
     }
-    clean_lines(&text)
+    clean_lines(&text) + "\n"
 }
 
 /// What is shown meanwhile.
