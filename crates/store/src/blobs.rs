@@ -76,6 +76,11 @@ impl FolderBlobs {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// A folder that is only read, such as one in a backup. Nothing is made or removed.
+    pub fn reading(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
     /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
     pub fn put_file(&self, path: &Path) -> Result<Blob, BlobError> {
         let not_regular =

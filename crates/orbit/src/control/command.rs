@@ -131,6 +131,15 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Begins a backup; answers as [`Self::BackupStage`].
+    Backup {
+        /// The folder to make: an absolute path.
+        folder: PathBuf,
+        /// Whether `.env` is taken too.
+        with_secrets: bool,
+    },
+    /// How the backup that was begun last stands.
+    BackupStage,
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -281,12 +290,14 @@ impl Command {
             | Self::Document { .. }
             | Self::Artifact { .. }
             | Self::Find { .. }
+            | Self::BackupStage
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,
                 Order::TestProcessor { .. } | Order::ReleaseProcessor { .. } => false,
             },
             Self::CancelRun { .. }
+            | Self::Backup { .. }
             | Self::Redrive { .. }
             | Self::TestEndpoint(_)
             | Self::Halt { .. }
