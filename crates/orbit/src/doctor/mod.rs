@@ -2,6 +2,7 @@
 //!
 //! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home.
 
+mod copies;
 mod home;
 mod machine;
 mod needs;
@@ -72,6 +73,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let mut findings = home::folders(layout);
     let loaded = load(layout.home());
     findings.extend(home::holder(layout, &loaded.namespaces).await);
+    findings.extend(copies::all(layout));
     findings.extend(configuration(&loaded.problems));
     let environment = match Environment::load(layout.home()) {
         Ok((environment, warnings)) => {

@@ -226,3 +226,32 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
     assert!(of_none.contains("ORBIT_SECRET_LAB_TOKEN"), "{of_none}");
     assert_eq!(missing(&with), Value::Array(Vec::new()));
 }
+
+#[test]
+fn a_home_of_the_first_schema_works_on() {
+    let home = Home::lab(9);
+    let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/stores/0001.db");
+    fs::create_dir_all(home.path("data/lab")).unwrap();
+    fs::copy(stored, home.path("data/lab/orbit.db")).unwrap();
+    let doctor = home.run(&["doctor"]);
+    assert!(doctor.stdout.contains("`lab` has schema 1, and this binary has 2"), "{doctor:?}");
+    assert!(!home.path("data/lab/orbit.db.before-2").exists(), "a look changes nothing");
+    assert_eq!(home.json(&["status"], 4)["namespaces"][0]["schema"], 2);
+    assert!(home.run(&["doctor"]).stdout.contains("orbit.db.before-2"));
+    let items = |args: &[&str]| home.json(args, 0)["items"].as_array().unwrap().clone();
+    let runs = items(&["runs", "list"]);
+    for list in ["cycles", "initiations", "deliveries"] {
+        assert!(!items(&[list, "list"]).is_empty(), "{list}");
+    }
+    for run in &runs {
+        assert_eq!(home.run(&["runs", "show", run["run_id"].as_str().unwrap()]).code, 0);
+    }
+    let dead = items(&["deliveries", "list", "--state", "dead"]);
+    assert_eq!(home.run(&["deliveries", "show", dead[0]["delivery_id"].as_str().unwrap()]).code, 0);
+    let before = home.records();
+    assert_eq!(home.run(&["resume", "-n", "lab"]).code, 0);
+    let answer = home.run(&["run"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert_eq!(items(&["runs", "list"]).len(), runs.len() + 1);
+    assert_eq!(home.records()[..before.len()], before);
+}

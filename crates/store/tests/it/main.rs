@@ -6,3 +6,4 @@ mod conformance;
 mod fold;
 #[cfg(test)]
 mod sqlite;
+mod stored;
