@@ -115,7 +115,7 @@ pub(super) fn is_free(folder: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// The file can only be read.
-pub(super) fn read_only(path: &Path) -> Result<(), BackupError> {
-    fs::set_permissions(path, Permissions::from_mode(0o400)).map_err(at(path))
+/// The file has these permissions.
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), BackupError> {
+    fs::set_permissions(path, Permissions::from_mode(mode & MODE_KEPT)).map_err(at(path))
 }

@@ -26,6 +26,9 @@ use super::{BackupError, Desk, Manifest, NamespaceEntry, Progress, Stage, files}
 /// What belongs to the operator: the node's document, under each of its names.
 const NODE_FILES: [&str; 3] = ["orbit.yaml", "orbit.yml", "orbit.json"];
 
+/// Payloads are never changed.
+const PAYLOAD_MODE: u32 = 0o400;
+
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
@@ -70,12 +73,16 @@ impl Job {
     }
 
     async fn make(&self, desk: &Arc<Desk>) -> Result<Made, BackupError> {
-        let partial = partial(&self.folder)?;
+        let partial = partial(&self.layout, &self.folder)?;
         files::make_folder(&partial)?;
         let made = self.fill(&partial, desk).await;
         match made {
             Ok(manifest) => {
-                files::sync_all_below(&partial)?;
+                let durable = self.blocking(desk, &partial, |_, partial, progress| {
+                    _ = progress("waiting for the disk", 0, 1);
+                    files::sync_all_below(partial)
+                });
+                durable.await?;
                 fs::rename(&partial, &self.folder).map_err(at(&self.folder))?;
                 files::sync_folder(self.folder.parent().unwrap_or(Path::new("/")))?;
                 let made = self.made(&manifest);
@@ -171,12 +178,15 @@ impl Job {
 }
 
 /// Where the backup lies until it is whole.
-fn partial(folder: &Path) -> Result<PathBuf, BackupError> {
+fn partial(layout: &Layout, folder: &Path) -> Result<PathBuf, BackupError> {
     let refused = |message: String, hint: &str| Err(BackupError::Folder { message, hint: hint.to_owned() });
     let shown = folder.display();
     let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
         return refused(format!("`{shown}` cannot be a backup"), "name a folder that does not exist");
     };
+    if ["namespaces", "data", "run"].iter().any(|part| folder.starts_with(layout.home().join(part))) {
+        return refused(format!("`{shown}` lies within the home"), "name a folder outside of it");
+    }
     if !files::is_free(folder)? {
         return refused(
             format!("`{shown}` exists and is not empty"),
@@ -260,7 +270,7 @@ pub(super) fn copy_payloads(
         if copied != *bytes {
             return Err(failed(BlobError::Corrupt { digest: *digest }));
         }
-        files::read_only(&path)?;
+        files::set_mode(&path, PAYLOAD_MODE)?;
         if progress(&what, index as u64 + 1, payloads.len() as u64).is_break() {
             return Err(BackupError::Ended);
         }

@@ -100,6 +100,9 @@ fn fill(folder: &Path, partial: &Path, checked: &Checked, progress: Progress<'_>
             let fault = format!("{}: it changed while it was restored", entry.path);
             return Err(BackupError::Damaged { faults: vec![fault] });
         }
+        if entry.link.is_none() {
+            files::set_mode(&partial.join(&entry.path), entry.mode)?;
+        }
         if progress("files", index as u64 + 1, entries.len() as u64).is_break() {
             return Err(BackupError::Ended);
         }

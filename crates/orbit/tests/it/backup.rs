@@ -84,7 +84,7 @@ fn made_under_load_and_restored_elsewhere() {
     assert_eq!(elsewhere.run(&["resume"]).code, 0);
     let size = usize::try_from(entry["log_size"].as_u64().unwrap()).unwrap();
     let before = home.records();
-    let begun = before[..size].iter().filter(|record| record["kind"] == "run_created").count();
+    let begun = before[..size].iter().filter(|record| record["kind"] == "cycle_fired").count();
     until("the runs of the backup to succeed", || finished(&elsewhere, begun));
     // The log goes on where the backup ended.
     assert_eq!(elsewhere.records()[..size], before[..size]);
