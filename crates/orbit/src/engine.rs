@@ -24,6 +24,7 @@ use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::Desk;
 use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
 use crate::environment::{Environment, EnvironmentError};
@@ -41,6 +42,8 @@ pub struct Engine {
     pub started_at: Timestamp,
     /// Which services run.
     pub duty: Duty,
+    /// The backup that is being made, or was made last.
+    pub backups: Arc<Desk>,
     /// The address that health is served on.
     pub listening: Cell<Option<String>>,
     seeds: Option<Seeds>,
@@ -129,6 +132,7 @@ impl Engine {
             config,
             duty,
             seeds,
+            backups: Arc::default(),
             listening: Cell::default(),
             environment,
             preview: Cell::default(),

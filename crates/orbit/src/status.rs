@@ -54,6 +54,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
     let data = namespace.shared.layout.data(&namespace.name);
     Ok(json!({
         "namespace": namespace.name,
+        "schema": orbit_store::sqlite::SCHEMA,
         "snapshot": snapshot.as_ref().map(|snapshot| snapshot.digest()),
         "state": if closed.is_some() { "closed" } else { "open" },
         "halt": namespace.halted(),

@@ -76,8 +76,8 @@ impl FolderBlobs {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// The folder as it is, to read: nothing is made or removed.
-    pub fn at(folder: &Path) -> Self {
+    /// A folder that is only read, such as one in a backup. Nothing is made or removed.
+    pub fn reading(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 

@@ -200,6 +200,7 @@ fn of_store(error: &StoreError) -> BlobError {
     match error {
         StoreError::Full { place } => BlobError::Full { path: place.clone() },
         StoreError::Io { place, .. }
+        | StoreError::NoRoom { place, .. }
         | StoreError::Newer { place, .. }
         | StoreError::Corrupt { place, .. }
         | StoreError::Closed { place } => BlobError::Io { path: place.clone(), message: error.to_string() },

@@ -79,6 +79,7 @@ kinds! {
     EndpointTested = "endpoint_tested": "What came of a test: the receipt. Nothing that is owed changed.",
     HeartbeatFailed = "heartbeat_failed": "The node's sign of life was not heard.",
     HeartbeatResumed = "heartbeat_resumed": "The node's sign of life is heard again.",
+    BackupMade = "backup_made": "A backup was made: up to which size of the log, with which root.",
     Halted = "halted": "Work was stopped by an operator.",
     Resumed = "resumed": "A halt was lifted.",
     GateClosed = "gate_closed": "A door of the gate closed or opened; holds the reason.",

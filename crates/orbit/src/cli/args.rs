@@ -105,6 +105,22 @@ pub enum Verb {
     /// The records of a namespace
     #[command(subcommand)]
     Log(Log),
+    /// Copy everything the home needs to go on elsewhere, while it works
+    Backup {
+        /// The folder to make; every backup has its own
+        dir: PathBuf,
+        /// Take `.env` too: the copy must be kept as safe as the home
+        #[arg(long)]
+        with_secrets: bool,
+    },
+    /// Make a home of a backup: halted, so that nothing is sent before somebody looked
+    Restore {
+        /// The folder that `orbit backup` made
+        dir: PathBuf,
+        /// Only check the backup, and write nothing
+        #[arg(long)]
+        check: bool,
+    },
     /// Print the JSON Schema of a document
     Schema {
         /// node, namespace, source, processor, endpoint, profile or run-profile; all of them if nothing is said

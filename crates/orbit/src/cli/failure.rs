@@ -107,6 +107,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::Full { .. } => "free some space; what was acknowledged is safe",
+            StoreError::NoRoom { .. } => "free some space and start again; nothing has changed",
             StoreError::Io { .. } | StoreError::Closed { .. } => {
                 "`data/` in the home must be readable and writable by this user; see `orbit doctor`"
             }

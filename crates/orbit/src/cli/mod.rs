@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod artifact;
+pub mod backup;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;
@@ -124,6 +125,14 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
         Verb::Log(args::Log::Verify(args)) if args.proof.is_some() => log::verify(args, cli.json),
         Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,
+        Verb::Backup { dir, with_secrets } => {
+            backup::make(&layout()?, dir, *with_secrets, (&out, cli.json)).await
+        }
+        Verb::Restore { dir, check: true } => backup::check(dir, &out, cli.json).await,
+        Verb::Restore { dir, check: false } => {
+            let home = cli.home.clone().or_else(environment::home).unwrap_or_else(|| PathBuf::from("."));
+            backup::restore(dir, &home, &out, cli.json).await
+        }
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await
         }

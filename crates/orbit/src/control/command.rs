@@ -140,6 +140,15 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// Begins a backup; answers as [`Self::BackupStage`].
+    Backup {
+        /// The folder to make: an absolute path.
+        folder: PathBuf,
+        /// Whether `.env` is taken too.
+        with_secrets: bool,
+    },
+    /// How the backup that was begun last stands.
+    BackupStage,
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -291,12 +300,14 @@ impl Command {
             | Self::Artifact { .. }
             | Self::Find { .. }
             | Self::Log { .. }
+            | Self::BackupStage
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,
                 Order::TestProcessor { .. } | Order::ReleaseProcessor { .. } => false,
             },
             Self::CancelRun { .. }
+            | Self::Backup { .. }
             | Self::Redrive { .. }
             | Self::TestEndpoint(_)
             | Self::Halt { .. }

@@ -1,5 +1,6 @@
 //! Does what a command says, in the process that holds the home.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use super::documents::{self, DocumentPage};
 use super::operate;
 use super::redrive::{self, Redriven};
 use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
+use crate::backup::Job;
 use crate::engine::Engine;
 use crate::exit;
 
@@ -82,9 +84,31 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             value(&redrive::redrive(&namespace, &filter, from).await?)
         }
         Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
+        Command::Backup { folder, with_secrets } => begin_backup(engine, folder, with_secrets),
+        Command::BackupStage => value(&engine.backups.get()),
         Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
         Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }
+}
+
+/// It goes on whether anybody asks after it or not.
+fn begin_backup(engine: &Engine, folder: PathBuf, with_secrets: bool) -> Result<Value, Refusal> {
+    if !engine.backups.begin() {
+        return Err(Refusal {
+            hint: Some("wait until it is done; one is made at a time".to_owned()),
+            ..Refusal::failure("a backup is being made already")
+        });
+    }
+    let job = Job {
+        layout: engine.layout.clone(),
+        shared: Arc::clone(&engine.node.shared),
+        namespaces: engine.node.namespaces(),
+        system: Arc::clone(&engine.node.system),
+        folder,
+        with_secrets,
+    };
+    tokio::spawn(job.run(Arc::clone(&engine.backups)));
+    value(&engine.backups.get())
 }
 
 async fn halt(engine: &Engine, namespace: Option<&str>, reason: &str) -> Result<Value, Refusal> {

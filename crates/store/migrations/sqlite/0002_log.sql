@@ -47,9 +47,11 @@ CREATE TRIGGER log_signers_no_update BEFORE UPDATE ON log_signers
 BEGIN SELECT RAISE(ABORT, 'log_signers is append-only'); END;
 CREATE TRIGGER log_signers_no_delete BEFORE DELETE ON log_signers
 BEGIN SELECT RAISE(ABORT, 'log_signers is append-only'); END;
+-- Sizes too: with a new number and an old size, `INSERT OR REPLACE` would remove the row that has it.
 CREATE TRIGGER log_checkpoints_in_order BEFORE INSERT ON log_checkpoints
 WHEN NEW.number IS NOT (SELECT coalesce(max(number) + 1, 0) FROM log_checkpoints)
-BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only: numbers have no gaps'); END;
+    OR EXISTS (SELECT 1 FROM log_checkpoints WHERE size >= NEW.size)
+BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only: numbers have no gaps and sizes grow'); END;
 CREATE TRIGGER log_checkpoints_no_update BEFORE UPDATE ON log_checkpoints
 BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only'); END;
 CREATE TRIGGER log_checkpoints_no_delete BEFORE DELETE ON log_checkpoints

@@ -48,6 +48,18 @@ pub enum StoreError {
         /// The file.
         place: String,
     },
+    /// The schema is to change, and there is no room for the copy that is made first. Nothing has changed.
+    #[error(
+        "the schema of `{place}` is to change, and there is no room to copy it first: {needed} bytes are needed, {free} are free"
+    )]
+    NoRoom {
+        /// The file.
+        place: String,
+        /// Bytes that must be free.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
+    },
     /// The file cannot be read or written.
     #[error("the store `{place}` failed: {message}")]
     Io {

@@ -3,8 +3,10 @@
 //! Every method of the contract is one closure over a connection: those that change something go through `writer`, the others
 //! through `reader`. `transition` is the only place where a run changes. A file a stage follows, with the names of the contract.
 
+pub mod backup;
 mod columns;
 mod fault;
+pub mod inspect;
 mod migrate;
 mod reader;
 mod tail;
@@ -52,6 +54,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{Store, StoreError};
 use fault::{Attempt, Fault};
+pub use migrate::{SCHEMA, schema_of};
 use reader::{Location, Readers};
 use tail::Tail;
 use tx::Tx;
@@ -104,7 +107,7 @@ impl SqliteStore {
             flags: OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
         let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
-        Self::start((connection, rules), location, namespace, &place)
+        Self::start((connection, rules), location, namespace, (&place, Some(path)))
     }
 
     /// What was committed since it was opened.
@@ -126,16 +129,19 @@ impl SqliteStore {
             name,
             flags: flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
-        Self::start((connection, Rules::default()), location, namespace, &place)
+        Self::start((connection, Rules::default()), location, namespace, (&place, None))
     }
 
     fn start(
         (connection, rules): (Connection, Rules),
         location: Location,
         namespace: &NamespaceName,
-        place: &Arc<str>,
+        (place, file): (&Arc<str>, Option<&Path>),
     ) -> Result<Self, StoreError> {
-        migrate::migrate(&connection, place)?;
+        match file {
+            Some(file) => migrate::migrate_file(&connection, place, file)?,
+            None => migrate::migrate(&connection, place)?,
+        }
         belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
         let writer = Writer::start((connection, tail), place, rules)

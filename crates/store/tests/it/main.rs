@@ -7,4 +7,6 @@ mod fold;
 #[cfg(test)]
 mod sqlite;
 #[cfg(test)]
+mod stored;
+#[cfg(test)]
 mod verify;

@@ -3,11 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 
 use orbit_core::config::NamespaceName;
-use orbit_core::record::{Begin, Seed};
+use orbit_core::record::{Begin, Body, Kind, Record, Seed, Subject};
 use orbit_store::StoreError;
 use orbit_store::contract::log::LogStore as _;
+use orbit_store::contract::record::{RecordFilter, RecordStore};
 use orbit_store::sqlite::SqliteStore;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use serde_json::json;
 
 use crate::conformance::world::{World, at, log_is_whole, namespace};
@@ -71,33 +73,80 @@ async fn store_recovered(world: &World<'_>) -> u32 {
     world.store.recover(json!({}), at(2)).await.unwrap().attempts_unknown
 }
 
+/// Rows of one column.
+fn texts(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// A store with a row in every table of its log; the last two of 18 records are evidence, and the first of them has a tombstone.
+async fn with_a_full_log(folder: &tempfile::TempDir) -> SqliteStore {
+    let store = open(folder);
+    let record = |body| Record { at: at(0), kind: Kind::NodeStarted, subject: Subject::default(), body };
+    let fact = || record(Body::Fact(json!({})));
+    let evidence = |salt| record(Body::Evidence { salt: [salt; 16], value: json!({ "tail": "text" }) });
+    let mut records: Vec<_> = std::iter::repeat_with(fact).take(16).collect();
+    records.extend([evidence(1), evidence(2)]);
+    store.append(records).await.unwrap();
+    raw(folder)
+        .execute_batch(
+            "INSERT INTO log_signers (number, origin, vkey, size) VALUES (0, 'orbit/studio/0', 'key', 0);
+            INSERT INTO log_checkpoints (number, size, root, note) VALUES (0, 18, zeroblob(32), 'note');
+            INSERT INTO log_tombstones (position, told_at) VALUES (16, 15), (3, 15);",
+        )
+        .unwrap();
+    store
+}
+
 #[tokio::test]
 async fn the_log_is_append_only() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder);
-    World::new(&store).admitted(1, 1, at(0)).await;
+    let store = with_a_full_log(&folder).await;
     let connection = raw(&folder);
+    let dump = |table: &str| {
+        let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = statement.column_count();
+        let values = |row: &rusqlite::Row<'_>| (0..columns).map(|at| row.get::<_, Value>(at)).collect();
+        statement.query_map((), values).unwrap().collect::<Result<Vec<Vec<_>>, _>>().unwrap()
+    };
     let refused = |sql: &str| {
         let error = connection.execute(sql, ()).unwrap_err().to_string();
         assert!(error.contains("append-only"), "{sql}: {error}");
     };
-    refused("UPDATE log_records SET header = '{}' WHERE position = 0");
+    let tables = texts(
+        &connection,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'log\\_%' ESCAPE '\\' ORDER BY name",
+    );
+    assert_eq!(
+        tables,
+        ["log_bodies", "log_checkpoints", "log_nodes", "log_records", "log_signers", "log_tombstones"]
+    );
+    for table in &tables {
+        let before = dump(table);
+        assert!(!before.is_empty(), "{table} has rows to protect");
+        // Without the columns that are read out of the header: nobody can write those.
+        let columns = texts(&connection, &format!("SELECT name FROM pragma_table_info('{table}')"));
+        for column in &columns {
+            refused(&format!("UPDATE {table} SET {column} = {column}"));
+            refused(&format!("UPDATE OR REPLACE {table} SET {column} = {column}"));
+        }
+        refused(&format!("DELETE FROM {table}"));
+        let columns = columns.join(", ");
+        refused(&format!("INSERT OR REPLACE INTO {table} ({columns}) SELECT {columns} FROM {table}"));
+        refused(&format!("REPLACE INTO {table} ({columns}) SELECT {columns} FROM {table} LIMIT 1"));
+        assert_eq!(dump(table), before, "{table}");
+    }
     refused("DELETE FROM log_records WHERE position = 0");
-    refused("DELETE FROM log_records");
-    refused("UPDATE log_bodies SET body = '{}'");
     refused("DELETE FROM log_bodies WHERE position = 0");
-    refused("INSERT OR REPLACE INTO log_records (position, header) SELECT position, header FROM log_records");
     refused("INSERT OR REPLACE INTO log_bodies (position, body) VALUES (0, '{}')");
     refused("INSERT INTO log_records (position, header) VALUES (99, '{}')");
-    let tables: Vec<String> = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'log\\_%' ESCAPE '\\'")
-        .unwrap()
-        .query_map((), |row| row.get(0))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    let known = ["records", "bodies", "nodes", "signers", "checkpoints", "tombstones"];
-    assert_eq!(tables, known.map(|name| format!("log_{name}")));
+    refused("INSERT INTO log_signers (number, origin, vkey, size) VALUES (2, 'o', 'k', 0)");
+    refused("INSERT INTO log_checkpoints (number, size, root, note) VALUES (2, 20, zeroblob(32), '')");
+    // A new number would replace the checkpoint that has its size.
+    refused(
+        "INSERT OR REPLACE INTO log_checkpoints (number, size, root, note) VALUES (1, 18, zeroblob(32), '')",
+    );
+    refused("INSERT INTO log_checkpoints (number, size, root, note) VALUES (1, 17, zeroblob(32), '')");
     log_is_whole(&store).await;
 }
 
@@ -126,6 +175,31 @@ async fn a_restored_log_goes_on_under_a_new_name() {
     assert_eq!((goes_on.number, goes_on.size), (1, 2));
 }
 
+#[tokio::test]
+async fn only_evidence_with_a_tombstone_leaves_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = with_a_full_log(&folder).await;
+    let connection = raw(&folder);
+    let delete = |position: u32| {
+        connection
+            .execute("DELETE FROM log_bodies WHERE position = ?1", [position])
+            .map_err(|error| error.to_string())
+    };
+    let refused = |position: u32| {
+        let error = delete(position).unwrap_err();
+        assert!(error.contains("only evidence with a tombstone"), "{position}: {error}");
+    };
+    refused(0);
+    // A fact stays even where somebody made a tombstone for it.
+    refused(3);
+    refused(17);
+    assert_eq!(delete(16), Ok(1));
+    assert_eq!(connection.query_row("SELECT count(*) FROM log_records", (), |row| row.get(0)), Ok(18));
+    let bodies = store.records(RecordFilter::default(), 100).await.unwrap();
+    let gone: Vec<_> = bodies.iter().filter(|record| record.body.is_null()).map(|one| one.position).collect();
+    assert_eq!(gone, [16]);
+}
+
 #[test]
 fn another_schema_or_namespace_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,17 +211,26 @@ fn another_schema_or_namespace_is_refused() {
     };
     let error = refusal("other");
     assert!(matches!(&error, StoreError::Corrupt { message, .. } if message.contains("`studio`")), "{error}");
+    let newest: u32 =
+        raw(&folder).query_row("SELECT max(number) FROM migrations", (), |row| row.get(0)).unwrap();
+    assert_eq!(newest, 2);
     raw(&folder).execute("INSERT INTO migrations (number, checksum) VALUES (7, 'x')", ()).unwrap();
     let error = refusal("studio");
-    assert!(matches!(error, StoreError::Newer { found: 7, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 7, known, .. } if known == newest), "{error}");
     raw(&folder).execute_batch("DELETE FROM migrations WHERE number = 7").unwrap();
-    let other = format!("sha256:{}", "0".repeat(64));
-    raw(&folder).execute("UPDATE migrations SET checksum = ?1", [other]).unwrap();
-    let error = refusal("studio");
-    assert!(
-        matches!(&error, StoreError::Corrupt { message, .. } if message.contains("migration 1")),
-        "{error}"
-    );
+    for number in 1..=newest {
+        let connection = raw(&folder);
+        let sql = "SELECT checksum FROM migrations WHERE number = ?1";
+        let whole: String = connection.query_row(sql, [number], |row| row.get(0)).unwrap();
+        let other = format!("sha256:{}", "0".repeat(64));
+        let change = "UPDATE migrations SET checksum = ?1 WHERE number = ?2";
+        connection.execute(change, rusqlite::params![other, number]).unwrap();
+        let error = refusal("studio");
+        let named = format!("migration {number} ");
+        assert!(matches!(&error, StoreError::Corrupt { message, .. } if message.contains(&named)), "{error}");
+        connection.execute(change, rusqlite::params![whole, number]).unwrap();
+    }
+    drop(open(&folder));
 }
 
 #[test]

@@ -299,7 +299,7 @@ async fn a_schema_that_protects_nothing_is_named() {
 async fn a_changed_or_missing_payload_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path()).await;
-    let blobs = FolderBlobs::at(&folder.path().join("blobs"));
+    let blobs = FolderBlobs::reading(&folder.path().join("blobs"));
     let path = blobs.path(orbit_core::digest::Digest::of(b"result"));
     std::fs::remove_file(&path).unwrap();
     assert!(found(&verified(folder.path()))[0].contains("there is no blob"));

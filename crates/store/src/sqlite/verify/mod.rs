@@ -229,7 +229,7 @@ impl<'a> Check<'a> {
 
     fn payloads(&mut self, blobs: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
         let hashed = self.report.bytes;
-        let blobs = FolderBlobs::at(blobs);
+        let blobs = FolderBlobs::reading(blobs);
         payloads::check(self.connection, &blobs, &mut self.report, &mut |report: &Report, total| {
             let bytes = report.bytes.max(hashed);
             progress(Progress { stage: "payloads", done: report.payloads, total, bytes });
