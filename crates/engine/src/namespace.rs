@@ -11,9 +11,10 @@ use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
+use orbit_store::payloads::Payloads;
 use orbit_store::{Store, StoreError};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::gate::{Cell, GateView};
@@ -23,6 +24,9 @@ use crate::running::Running;
 
 /// Snapshots that are kept in memory besides the active one.
 const PINNED_MAX: usize = 16;
+
+/// Sources outside of the process that are read at once.
+const READINGS_MAX: usize = 4;
 
 /// Wakes the services of a namespace.
 #[derive(Default)]
@@ -49,8 +53,10 @@ pub struct Namespace {
     pub shared: Arc<Shared>,
     /// What it remembers.
     pub store: Arc<dyn Store>,
-    /// Its payloads.
+    /// Its larger payloads and its assets, which are files.
     pub blobs: Arc<FolderBlobs>,
+    /// Its payloads, wherever they are.
+    pub payloads: Arc<Payloads>,
     /// Wakes its services.
     pub nudges: Nudges,
     /// What is under way in it.
@@ -63,6 +69,8 @@ pub struct Namespace {
     pub tasks: TaskTracker,
     /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
     pub dropping: tokio::sync::Mutex<()>,
+    /// Held by who reads a source that is not in the snapshot.
+    pub(crate) readings: Semaphore,
     active: Cell<Option<Arc<Snapshot>>>,
     halted: Cell<Option<Halt>>,
     pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
@@ -88,6 +96,7 @@ impl Namespace {
         Ok(Self {
             name,
             shared,
+            payloads: Arc::new(Payloads::new(Arc::clone(&store), Arc::clone(&blobs))),
             store,
             blobs,
             nudges,
@@ -96,6 +105,7 @@ impl Namespace {
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
             dropping: tokio::sync::Mutex::default(),
+            readings: Semaphore::new(READINGS_MAX),
             active: Cell::new(active),
             halted: Cell::new(halted),
             pinned: Mutex::default(),

@@ -78,18 +78,7 @@ impl FolderBlobs {
 
     /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
     pub fn put_file(&self, path: &Path) -> Result<Blob, BlobError> {
-        let not_regular =
-            || BlobError::Io { path: path.display().to_string(), message: "not a regular file".to_owned() };
-        let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
-        let mut source = opened.map_err(|error| match error.raw_os_error() {
-            Some(ELOOP | ENXIO) => not_regular(),
-            Some(_) | None => at(path)(error),
-        })?;
-        // Asked of what was opened: by its name it might be another file by now.
-        if !source.metadata().map_err(at(path))?.is_file() {
-            return Err(not_regular());
-        }
-        self.put(&mut source, path)
+        self.put(&mut open_regular(path)?, path)
     }
 
     /// The bytes are a durable blob.
@@ -130,7 +119,8 @@ impl FolderBlobs {
             .and_then(|blob| same(digest, blob))
     }
 
-    fn source(&self, digest: Digest) -> Result<File, BlobError> {
+    /// The blob, open for reading; its bytes are not compared with its name.
+    pub(crate) fn source(&self, digest: Digest) -> Result<File, BlobError> {
         let path = self.path(digest);
         File::open(&path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -141,7 +131,8 @@ impl FolderBlobs {
         })
     }
 
-    fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
+    /// Everything that the source gives is a durable blob.
+    pub(crate) fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
         let (path, mut file) = self.incoming()?;
         let put = transfer(source, &mut file, (from, &path)).and_then(|blob| {
             file.set_permissions(Permissions::from_mode(0o400)).map_err(at(&path))?;
@@ -165,7 +156,8 @@ impl FolderBlobs {
         Ok((path, file))
     }
 
-    /// Gives the durable file its name, durably. A blob that is there already stays, unless its length shows that it is damaged.
+    /// Gives the durable file its name, durably. It takes the place of one that is there already, so that whoever judges a blob by its age sees
+    /// when it was made last, and damage is healed.
     fn name(&self, path: &Path, blob: Blob) -> io::Result<()> {
         let target = self.path(blob.digest);
         let shard = target.parent().unwrap_or(&self.folder);
@@ -173,13 +165,22 @@ impl FolderBlobs {
             make_folder(shard)?;
             sync_folder(&self.folder)?;
         }
-        match fs::metadata(&target) {
-            Ok(found) if found.len() == blob.bytes => fs::remove_file(path)?,
-            Ok(_) | Err(_) => fs::rename(path, &target)?,
-        }
-        // Also where it was there already: whoever put it may not have come this far.
+        fs::rename(path, &target)?;
         sync_folder(shard)
     }
+}
+
+/// Opens a regular file for reading: a link is not followed, and a pipe is not waited for.
+pub(crate) fn open_regular(path: &Path) -> Result<File, BlobError> {
+    let not_regular =
+        || BlobError::Io { path: path.display().to_string(), message: "not a regular file".to_owned() };
+    let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let source = opened.map_err(|error| match error.raw_os_error() {
+        Some(ELOOP | ENXIO) => not_regular(),
+        Some(_) | None => at(path)(error),
+    })?;
+    // Asked of what was opened: by its name it might be another file by now.
+    if source.metadata().map_err(at(path))?.is_file() { Ok(source) } else { Err(not_regular()) }
 }
 
 fn same(digest: Digest, found: Blob) -> Result<u64, BlobError> {
@@ -216,7 +217,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
     let path = path.display().to_string();
     move |error| {
         let path = path.clone();

@@ -41,9 +41,9 @@ pub(super) async fn ask(
     let found = namespace.store.done_before(key).await;
     let found = found.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let Some(found) = found else { return Ok(Some(Asked { key, done_before: None })) };
-    let (blobs, digest) = (Arc::clone(&namespace.blobs), found.artifact.digest);
+    let (payloads, digest) = (Arc::clone(&namespace.payloads), found.artifact.digest);
     // A payload that is gone or damaged is made anew.
-    let is_whole = attempt::blocking(move || Ok(blobs.verify(digest).is_ok())).await?;
+    let is_whole = attempt::blocking(move || Ok(payloads.verify(digest).is_ok())).await?;
     Ok(Some(Asked { key, done_before: is_whole.then_some(found) }))
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn ask(
 pub(super) fn made(plan: Plan, done: DoneBefore) -> Made {
     let reused = json!({ "run_id": done.run_id, "step": done.step, "made_at": done.made_at });
     let Plan { then, deliveries, .. } = plan;
-    Made { artifact: done.artifact, then, deliveries, work: None, reused: Some(reused) }
+    Made { artifact: done.artifact, content: None, then, deliveries, work: None, reused: Some(reused) }
 }
 
 fn key(claimed: &ClaimedStep, plan: &Plan, document: &ExecProcessor) -> Result<Digest, Failure> {

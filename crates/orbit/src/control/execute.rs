@@ -52,7 +52,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             documents::show(engine, &*choose(engine, namespace.as_deref())?, kind, &reference)
         }
         Command::Artifact { namespace, digest } => {
-            Ok(documents::artifact(&*choose(engine, namespace.as_deref())?, digest))
+            documents::artifact(&*choose(engine, namespace.as_deref())?, digest).await
         }
         Command::Records { namespace, after, run_id, cycle_id, limit } => {
             let store = store_of(engine, namespace.as_deref())?;

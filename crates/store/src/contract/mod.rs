@@ -5,6 +5,7 @@ pub mod dispatch;
 pub mod governance;
 pub mod normalize;
 pub mod notify;
+pub mod payload;
 pub mod quarantine;
 pub mod record;
 pub mod schedule;
@@ -28,6 +29,7 @@ pub trait Store:
     + governance::GovernanceStore
     + quarantine::QuarantineStore
     + notify::NotifyStore
+    + payload::PayloadStore
     + record::RecordStore
     + view::StoreView
     + Send

@@ -8,6 +8,7 @@ pub(crate) mod fairness;
 pub(crate) mod normalize;
 pub(crate) mod notices;
 pub(crate) mod ordered;
+pub(crate) mod payloads;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod redrive;
@@ -41,7 +42,8 @@ macro_rules! conformance {
                 only_runs_without_an_artifact_count, cycles_are_cancelled_with_their_runs,
             }
             selection::{
-                the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, the_first_new_candidate_is_taken,
+                the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, several_cycles_are_claimed_at_once,
+                a_cycle_gets_its_first_candidate_and_its_runs_at_once, the_first_new_candidate_is_taken,
                 scopes_and_windows, an_outcome_in_release_on_frees_the_candidate, a_crash_between_taking_and_admitting,
                 a_failed_selection_ends_the_cycle, a_rejected_run_fails_at_once, a_preset_needs_no_initiation,
                 a_retry_begins_where_it_is_told_and_cites_the_old_run,
@@ -58,6 +60,10 @@ macro_rules! conformance {
             normalize::{
                 a_batch_starts_when_it_is_full_or_has_waited, a_batch_holds_one_group, after_a_batch_a_step_is_alone,
                 who_waits_for_a_batch_can_be_ended, work_is_found_by_its_key,
+            }
+            payloads::{
+                a_payload_is_committed_with_its_step, a_payload_that_is_made_again_counts_from_then,
+                bytes_of_another_length_are_refused,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
