@@ -14,7 +14,7 @@ use bytes::Bytes;
 use orbit_core::digest::Digest;
 
 use crate::blobs::{Blob, BlobError, FolderBlobs, at, open_regular};
-use crate::contract::payload::NewPayload;
+use crate::contract::payload::{NewPayload, StoredPayload};
 use crate::{Store, StoreError};
 
 /// Payloads up to this length live in the store.
@@ -177,7 +177,11 @@ impl Payloads {
         let payloads = Arc::clone(self);
         let looking = tokio::task::spawn_blocking(move || {
             let found = payloads.store.payload(digest)?;
-            Ok(found.is_some_and(|found| found.content.is_some()) || payloads.folder.contains(digest))
+            Ok(match found {
+                Some(StoredPayload { dropped_at: Some(_), .. }) => false,
+                Some(StoredPayload { content: Some(_), .. }) => true,
+                Some(_) | None => payloads.folder.contains(digest),
+            })
         });
         looking.await.map_err(|error| StoreError::Corrupt {
             place: "payloads".to_owned(),
@@ -187,7 +191,10 @@ impl Payloads {
 
     fn inline(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
         let found = self.store.payload(digest).map_err(|error| of_store(&error))?;
-        Ok(found.and_then(|found| found.content))
+        match found {
+            Some(StoredPayload { dropped_at: Some(at), .. }) => Err(BlobError::Dropped { digest, at }),
+            found => Ok(found.and_then(|found| found.content)),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Recent> {

@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;
+pub mod gc;
 pub mod help;
 pub mod ids;
 pub mod output;
@@ -122,6 +123,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
         Verb::Log(verb) => read::log(&layout()?, verb, cli.json).await,
+        Verb::Gc(args) => gc::gc(&layout()?, args, &out, cli.json).await,
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await
         }

@@ -131,6 +131,15 @@ pub enum Command {
         /// The order.
         order: Order,
     },
+    /// One step of dropping what is too old.
+    Collect {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// `next` of the answer before; 0 to begin.
+        from: u16,
+        /// Only count.
+        dry_run: bool,
+    },
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -281,6 +290,7 @@ impl Command {
             | Self::Document { .. }
             | Self::Artifact { .. }
             | Self::Find { .. }
+            | Self::Collect { .. }
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,

@@ -7,6 +7,7 @@ use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
+use orbit_engine::retention;
 use orbit_engine::selection::dry_run;
 use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::record::RecordFilter;
@@ -78,6 +79,15 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             value(&redrive::redrive(&namespace, &filter, from).await?)
         }
         Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
+        Command::Collect { namespace, from, dry_run } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            let step = if dry_run {
+                retention::preview(&namespace).await
+            } else {
+                retention::step(&namespace, from).await
+            };
+            value(&step?)
+        }
         Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
         Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }

@@ -8,6 +8,7 @@ pub mod notify;
 pub mod payload;
 pub mod quarantine;
 pub mod record;
+pub mod retention;
 pub mod schedule;
 pub mod selection;
 pub mod tiers;
@@ -31,6 +32,7 @@ pub trait Store:
     + notify::NotifyStore
     + payload::PayloadStore
     + record::RecordStore
+    + retention::RetentionStore
     + view::StoreView
     + Send
     + Sync

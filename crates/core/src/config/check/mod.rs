@@ -12,6 +12,7 @@ mod notify;
 mod processor;
 mod profile;
 mod references;
+mod retention;
 mod run_profile;
 mod source;
 mod text;
@@ -110,7 +111,10 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
     for (index, document) in documents.iter().enumerate() {
         let mut report = Report { document: DocumentRef(index), found: &mut found };
         match document {
-            Document::Namespace(config) => notify::check(config, documents, &mut report),
+            Document::Namespace(config) => {
+                notify::check(config, documents, &mut report);
+                retention::check(config, &mut report);
+            }
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),
             Document::Endpoint(endpoint) => endpoint::check(endpoint, &mut report),
