@@ -64,7 +64,8 @@ pub struct Step {
 
 /// What is too old now; none before the first activation.
 fn older(namespace: &Namespace, limit: u32) -> Option<(Older, Older)> {
-    let retention = &namespace.active()?.config.retention;
+    let active = namespace.active()?;
+    let retention = &active.config.retention;
     let now = namespace.shared.clock.now();
     let than = |kept: Duration| now.checked_sub(kept).unwrap_or(Timestamp::MIN);
     let evidence = Older { than: than(retention.evidence.to_duration()), limit };

@@ -177,11 +177,7 @@ impl Payloads {
         let payloads = Arc::clone(self);
         let looking = tokio::task::spawn_blocking(move || {
             let found = payloads.store.payload(digest)?;
-            Ok(match found {
-                Some(StoredPayload { dropped_at: Some(_), .. }) => false,
-                Some(StoredPayload { content: Some(_), .. }) => true,
-                Some(_) | None => payloads.folder.contains(digest),
-            })
+            Ok(found.is_some_and(|found| found.content.is_some()) || payloads.folder.contains(digest))
         });
         looking.await.map_err(|error| StoreError::Corrupt {
             place: "payloads".to_owned(),
@@ -192,7 +188,10 @@ impl Payloads {
     fn inline(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
         let found = self.store.payload(digest).map_err(|error| of_store(&error))?;
         match found {
-            Some(StoredPayload { dropped_at: Some(at), .. }) => Err(BlobError::Dropped { digest, at }),
+            // The same bytes may have come back as an asset, or be about to be named by a step.
+            Some(StoredPayload { dropped_at: Some(at), .. }) if !self.folder.contains(digest) => {
+                Err(BlobError::Dropped { digest, at })
+            }
             found => Ok(found.and_then(|found| found.content)),
         }
     }
