@@ -27,6 +27,9 @@ pub mod notify;
 /// What ends runs that are overdue, and tells of the gate.
 pub mod keeper;
 
+/// What drops what is too old.
+pub mod retention;
+
 /// What an operator orders: to end a run, to do it again, to try a processor.
 pub mod operator;
 

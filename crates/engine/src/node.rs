@@ -27,7 +27,7 @@ use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, normalize, schedule, selection, tiers};
+use crate::{dispatch, keeper, normalize, retention, schedule, selection, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -147,6 +147,7 @@ impl Node {
         spawn(Arc::new(normalize::Batches::new(of(namespace))), &nudges.normalize);
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
+        spawn(Arc::new(retention::Collector::new(of(namespace))), &Arc::default());
         spawn(Arc::new(notify::Notifier::new(of(namespace))), &Arc::default());
         if let Some(signer) = namespace.signer.clone() {
             let (own, node) = (of(namespace), self.anchor.get());

@@ -30,7 +30,7 @@ pub use http::{
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{
     ArtifactBackend, Artifacts, Caps, Listen, LogConfig, NamespaceConfig, NodeConfig, NodeIdentity,
-    NodeLimits, Storage, StorageBackend,
+    NodeLimits, Retention, Storage, StorageBackend,
 };
 pub use notify::{Heartbeat, NotifyEvent, NotifyRule};
 pub use processor::{

@@ -120,6 +120,32 @@ pub struct NamespaceConfig {
     /// What becomes of the namespace's log; what `orbit.yaml` says, if nothing is said.
     #[serde(skip_serializing_if = "LogConfig::is_default")]
     pub log: LogConfig,
+    /// How long what only proves and repeats is kept.
+    #[serde(skip_serializing_if = "Retention::is_default")]
+    pub retention: Retention,
+}
+
+/// How long evidence and artifacts are kept, counted from when they were made last. Everything else is kept for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Bodies of answers, what programs wrote to standard error: at least 1d. That they were there, and their digests, stays in the log.
+    pub evidence: Millis,
+    /// The bytes that steps made: at least 1d. Never those that a run, a delivery or a snapshot still needs.
+    pub artifacts: Millis,
+}
+
+impl Retention {
+    /// Whether nothing was said, so that the digests of configurations from before stay as they were.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { evidence: Millis::hours(90 * 24), artifacts: Millis::hours(30 * 24) }
+    }
 }
 
 /// Ceilings; an omitted one is unlimited.
@@ -158,6 +184,7 @@ impl Default for NamespaceConfig {
             disk_floor: ByteSize::mib(256),
             notify: Vec::new(),
             log: LogConfig::default(),
+            retention: Retention::default(),
         }
     }
 }

@@ -183,7 +183,7 @@ async fn content(namespace: &Namespace, digest: Digest) -> Result<Content, Attem
         payloads.open(digest).map_err(|error| match error {
             BlobError::Missing { digest } => AttemptFailure::MissingArtifact { digest },
             BlobError::Corrupt { digest } => AttemptFailure::CorruptArtifact { digest },
-            BlobError::Full { .. } | BlobError::Io { .. } => {
+            BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
                 AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") }
             }
         })

@@ -121,6 +121,8 @@ pub enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Drop evidence and artifacts that are older than `retention` says; may be interrupted at any time
+    Gc(GcArgs),
     /// Print the JSON Schema of a document
     Schema {
         /// node, namespace, source, processor, endpoint, profile or run-profile; all of them if nothing is said
@@ -156,6 +158,17 @@ pub struct RunArgs {
     /// Names this firing: the same key never runs twice
     #[arg(long)]
     pub key: Option<String>,
+}
+
+/// `orbit gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// The namespace; needed if the home has several
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Only count what would be dropped
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// A page of a list.

@@ -1,5 +1,6 @@
 //! `orbit backup` and `orbit restore`.
 
+use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -112,17 +113,21 @@ fn next_steps(restored: &Restored, missing: &[String]) -> String {
     }
     text += "\nwhat to do next:\n";
     for what in missing {
-        text += &format!("  - {what}: set it in `.env`\n");
+        _ = writeln!(text, "  - {what}: set it in `.env`");
     }
     text += "  - make sure that the home it was made of does not run any more: both would send\n";
     for one in restored.namespaces.iter().filter(|one| one.owed.count > 0) {
-        text += &format!(
-            "  - {} of `{}` waited when the backup was made and may have been sent since; they are sent again with the same `Idempotency-Key`:\n",
+        _ = writeln!(
+            text,
+            "  - {} of `{}` waited when the backup was made and may have been sent since; they are sent again with the same `Idempotency-Key`:",
             one.owed.count, one.entry.namespace
         );
         for delivery in &one.owed.deliveries {
-            text +=
-                &format!("      {} to {} ({})\n", delivery.delivery_id, delivery.endpoint, delivery.state);
+            _ = writeln!(
+                text,
+                "      {} to {} ({})",
+                delivery.delivery_id, delivery.endpoint, delivery.state
+            );
         }
     }
     text + &format!("  - `orbit --home {home} doctor`, then `orbit --home {home} resume` lifts the halt\n")

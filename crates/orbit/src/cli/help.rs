@@ -13,7 +13,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
     ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),
-    ("Keep", &["backup", "restore"]),
+    ("Keep", &["backup", "restore", "gc"]),
     ("Stop", &["halt", "resume"]),
 ];
 const EXAMPLES: [(&str, &str); 5] = [

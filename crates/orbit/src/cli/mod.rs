@@ -6,6 +6,7 @@ pub mod backup;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;
+pub mod gc;
 pub mod help;
 pub mod ids;
 pub mod log;
@@ -125,6 +126,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
         Verb::Log(args::Log::Verify(args)) if args.proof.is_some() => log::verify(args, cli.json),
         Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,
+        Verb::Gc(args) => gc::gc(&layout()?, args, &out, cli.json).await,
         Verb::Backup { dir, with_secrets } => {
             backup::make(&layout()?, dir, *with_secrets, (&out, cli.json)).await
         }

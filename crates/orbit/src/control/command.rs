@@ -149,6 +149,15 @@ pub enum Command {
     },
     /// How the backup that was begun last stands.
     BackupStage,
+    /// One step of dropping what is too old.
+    Collect {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// `next` of the answer before; 0 to begin.
+        from: u16,
+        /// Only count.
+        dry_run: bool,
+    },
     /// Stops everything.
     Halt {
         /// Only this namespace.
@@ -301,6 +310,7 @@ impl Command {
             | Self::Find { .. }
             | Self::Log { .. }
             | Self::BackupStage
+            | Self::Collect { .. }
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,

@@ -9,6 +9,7 @@ use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
+use orbit_engine::retention;
 use orbit_engine::selection::dry_run;
 use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::record::RecordFilter;
@@ -86,6 +87,10 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
         Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
         Command::Backup { folder, with_secrets } => begin_backup(engine, folder, with_secrets),
         Command::BackupStage => value(&engine.backups.get()),
+        Command::Collect { namespace, from, dry_run } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            value(&collect(&namespace, from, dry_run).await?)
+        }
         Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
         Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }
@@ -291,4 +296,12 @@ fn document_list(
 ) -> Value {
     let page = DocumentPage { archived, cursor: page.cursor, limit: page.limit };
     documents::list(engine, namespace, kind, &page)
+}
+
+async fn collect(
+    namespace: &Namespace,
+    from: u16,
+    dry_run: bool,
+) -> Result<retention::Step, orbit_store::StoreError> {
+    if dry_run { retention::preview(namespace).await } else { retention::step(namespace, from).await }
 }

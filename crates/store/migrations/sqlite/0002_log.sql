@@ -86,3 +86,8 @@ INSERT INTO payloads (digest, bytes, kept_at)
 
 -- When a backup became this store; null once the log goes on under a new name.
 ALTER TABLE store ADD COLUMN restored_at INTEGER;
+
+-- What is dropped by age is found without reading what stays.
+CREATE INDEX log_bodies_evidence ON log_bodies (position) WHERE salt IS NOT NULL;
+CREATE INDEX runs_of_artifact ON runs (artifact_digest) WHERE artifact_digest IS NOT NULL;
+CREATE INDEX work_done_of ON work_done (digest);

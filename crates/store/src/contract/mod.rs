@@ -9,6 +9,7 @@ pub mod notify;
 pub mod payload;
 pub mod quarantine;
 pub mod record;
+pub mod retention;
 pub mod schedule;
 pub mod selection;
 pub mod tiers;
@@ -33,6 +34,7 @@ pub trait Store:
     + payload::PayloadStore
     + record::RecordStore
     + log::LogStore
+    + retention::RetentionStore
     + view::StoreView
     + Send
     + Sync

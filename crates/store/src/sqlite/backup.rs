@@ -73,7 +73,9 @@ fn copy_pages(database: &Path, target: &Path, progress: Progress<'_>) -> Attempt
             StepResult::Done => break,
             StepResult::More => {}
             StepResult::Busy | StepResult::Locked if busy < BUSY_TRIES => busy += 1,
-            _ => return Err(Fault::contradiction("its database stays busy")),
+            StepResult::Busy | StepResult::Locked | _ => {
+                return Err(Fault::contradiction("its database stays busy"));
+            }
         }
         std::thread::sleep(PAUSE);
     }

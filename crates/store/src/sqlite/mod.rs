@@ -27,6 +27,7 @@ mod payload;
 mod quarantine;
 mod record;
 mod redrive;
+mod retention;
 mod schedule;
 mod selection;
 mod settle;
@@ -193,6 +194,8 @@ fn open_for_writing(name: &Path, flags: OpenFlags) -> Attempt<Connection> {
 /// How a connection that writes is durable, and when. What a store is compared with has to be the same.
 #[doc(hidden)]
 pub fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    // Before the first page is written: free pages can then go back to the disk in small steps. An older file keeps what it was made with.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;

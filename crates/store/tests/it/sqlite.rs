@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 
 use orbit_core::config::NamespaceName;
+use orbit_core::record::tree::{Frontier, NODE_LEVELS, leaf_hash};
 use orbit_core::record::{Begin, Body, Kind, Record, Seed, Subject};
 use orbit_store::StoreError;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::record::{RecordFilter, RecordStore};
+use orbit_store::contract::retention::{Older, RetentionStore};
 use orbit_store::sqlite::SqliteStore;
 use rusqlite::Connection;
 use rusqlite::types::Value;
@@ -243,4 +245,67 @@ fn what_is_no_database_is_named() {
     let error = SqliteStore::open(&path.join("below"), &namespace()).err().expect("refused");
     assert!(matches!(error, StoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("orbit.db"), "{error}");
+}
+
+/// Root over the headers, and every node that is kept, made anew.
+fn tree_of(connection: &Connection) -> orbit_core::digest::Digest {
+    let mut statement = connection.prepare("SELECT header FROM log_records ORDER BY position").unwrap();
+    let mut frontier = Frontier::new();
+    let mut nodes = 0;
+    for header in statement.query_map((), |row| row.get::<_, String>(0)).unwrap() {
+        frontier.push(leaf_hash(header.unwrap().as_bytes()), |level, index, hash| {
+            if level > 0 && level.is_multiple_of(NODE_LEVELS) {
+                let sql = "SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2";
+                let parameters = (level, i64::try_from(index).unwrap());
+                let kept: [u8; 32] = connection.query_row(sql, parameters, |row| row.get(0)).unwrap();
+                assert_eq!(kept, hash.0);
+                nodes += 1;
+            }
+        });
+    }
+    let kept: i64 = connection.query_row("SELECT count(*) FROM log_nodes", (), |row| row.get(0)).unwrap();
+    assert!(nodes > 0 && nodes == kept, "{nodes} of {kept}");
+    frontier.root()
+}
+
+#[tokio::test]
+async fn what_was_dropped_changes_no_proof_and_gives_its_space_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let seen = |number: u32| Record {
+        at: at(0),
+        kind: Kind::StepOutput,
+        subject: Subject::default(),
+        body: Body::Evidence {
+            salt: [1; 16],
+            value: json!({ "number": number, "text": "x".repeat(20_000) }),
+        },
+    };
+    store.append((0..100).map(seen).collect()).await.unwrap();
+    let before = tree_of(&raw(&folder));
+    let older = Older { than: at(1), limit: 1000 };
+    drop(store);
+    let length = || std::fs::metadata(folder.path().join("data/orbit.db")).unwrap().len();
+    let full = length();
+    let store = open(&folder);
+    assert_eq!(tree_of(&raw(&folder)), before);
+    assert_eq!(store.drop_evidence(older, at(2)).await.unwrap().count, 100);
+    while store.give_back(64).await.unwrap() > 0 {}
+    drop(store);
+    assert!(full > 2_000_000 && length() < full / 4, "{full} bytes before, {} after", length());
+    // The only change of the tree is the record that tells of it.
+    let connection = raw(&folder);
+    let told: String = connection
+        .query_row("SELECT header FROM log_records WHERE position = 100", (), |row| row.get(0))
+        .unwrap();
+    assert!(told.contains("bodies_dropped"), "{told}");
+    let mut frontier = Frontier::new();
+    let mut statement = connection.prepare("SELECT header FROM log_records WHERE position < 100").unwrap();
+    for header in statement.query_map((), |row| row.get::<_, String>(0)).unwrap() {
+        frontier.push(leaf_hash(header.unwrap().as_bytes()), |_, _, _| ());
+    }
+    assert_eq!(frontier.root(), before);
+    tree_of(&connection);
+    let bodies = "DELETE FROM log_bodies";
+    assert!(connection.execute(bodies, ()).is_err(), "facts never leave");
 }

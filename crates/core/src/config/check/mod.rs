@@ -13,6 +13,7 @@ mod notify;
 mod processor;
 mod profile;
 mod references;
+mod retention;
 mod run_profile;
 mod source;
 mod text;
@@ -114,6 +115,7 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
             Document::Namespace(config) => {
                 notify::check(config, documents, &mut report);
                 log::check(&config.log, &mut report);
+                retention::check(config, &mut report);
             }
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),

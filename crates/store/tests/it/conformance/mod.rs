@@ -12,6 +12,7 @@ pub(crate) mod payloads;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod redrive;
+pub(crate) mod retention;
 pub(crate) mod schedule;
 pub(crate) mod selection;
 pub(crate) mod signing;
@@ -65,6 +66,10 @@ macro_rules! conformance {
             payloads::{
                 a_payload_is_committed_with_its_step, a_payload_that_is_made_again_counts_from_then,
                 bytes_of_another_length_are_refused,
+            }
+            retention::{
+                old_evidence_leaves_and_says_so, evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so,
+                a_payload_that_is_needed_stays, free_pages_go_back,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
