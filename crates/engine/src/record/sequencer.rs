@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,6 @@ use orbit_store::contract::log::StoredCheckpoint;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
 use super::anchor::{self, Anchored, Put};
 use crate::clock::Clock;
@@ -50,8 +50,8 @@ pub struct Sequencer {
 struct Copying {
     /// The folder and the first number that is not there; none until it was looked into.
     next: Option<(PathBuf, u64)>,
-    /// A call that has not come back from the anchor.
-    hangs: Option<JoinHandle<()>>,
+    /// Whether a call has not come back from the anchor.
+    hangs: Arc<AtomicBool>,
 }
 
 /// Why a copy was not made.
@@ -163,7 +163,7 @@ impl Sequencer {
         let mut count = 0;
         for checkpoint in self.store.checkpoints(next, COPIES_MAX).await? {
             let (to, copy) = (folder.clone(), checkpoint.clone());
-            match ask(&mut copying.hangs, move || anchor::put(&to, &copy)).await? {
+            match ask(&copying.hangs, move || anchor::put(&to, &copy)).await? {
                 Put::There => told.number = Some(checkpoint.number),
                 Put::Conflict { found } => self.alarm(told, &checkpoint, &found).await?,
             }
@@ -182,7 +182,7 @@ impl Sequencer {
         told: &mut Anchored,
     ) -> Result<u64, Stopped> {
         let look = folder.to_owned();
-        let highest = ask(&mut copying.hangs, move || anchor::highest(&look)).await?;
+        let highest = ask(&copying.hangs, move || anchor::highest(&look)).await?;
         let newest = self.store.log_state().await?.newest;
         let next = match highest {
             None => newest.map_or(0, |newest| newest.number),
@@ -239,15 +239,21 @@ impl Sequencer {
 
 /// Asks the anchor on a thread of its own, one call at a time: a folder on a machine that is gone may never answer.
 async fn ask<T: Send + 'static>(
-    hangs: &mut Option<JoinHandle<()>>,
+    hangs: &Arc<AtomicBool>,
     call: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Stopped> {
     let silent = || Stopped::Anchor(format!("no answer within {} s", ANCHOR_ANSWERS_WITHIN.as_secs()));
-    if hangs.as_ref().is_some_and(|hangs| !hangs.is_finished()) {
+    if hangs.swap(true, Ordering::AcqRel) {
         return Err(silent());
     }
     let (reply, answer) = tokio::sync::oneshot::channel();
-    *hangs = Some(tokio::task::spawn_blocking(move || _ = reply.send(call())));
+    let back = Arc::clone(hangs);
+    drop(tokio::task::spawn_blocking(move || {
+        let answer = call();
+        // Before the answer: whoever has it may ask again at once.
+        back.store(false, Ordering::Release);
+        _ = reply.send(answer);
+    }));
     match tokio::time::timeout(ANCHOR_ANSWERS_WITHIN, answer).await {
         Ok(Ok(answer)) => answer.map_err(|error| Stopped::Anchor(error.to_string())),
         Ok(Err(_)) => Err(Stopped::Anchor("it was not asked: the process ends".to_owned())),
