@@ -24,8 +24,9 @@ test-rust: ## The crates and the real binary
 test-large: ## An artifact of more than 4 GiB in every form; a minute or two
 	cargo test --workspace --locked --lib more_than_32_bits -- --ignored
 
-test-programs: ## The programs of the samples, and their receiver
+test-programs: ## The programs beside the engine: of the samples, their receiver, the log's second opinion
 	scripts/install.sh demo
+	/usr/bin/python3 -m unittest discover -s scripts
 	/usr/bin/python3 -m unittest discover -s samples/receiver
 	/usr/bin/python3 -m unittest discover -s samples/media
 

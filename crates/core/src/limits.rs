@@ -118,3 +118,11 @@ pub const NOTICE_TEXT_BYTES_MAX: usize = 300;
 pub const NOTICE_GATHERS: Millis = Millis::seconds(5);
 /// Shortest time between two heartbeats.
 pub const HEARTBEAT_EVERY_MIN: Millis = Millis::seconds(10);
+/// Longest signed note, in bytes: room for the most signatures that it may have, also for kinds of 5 kB each.
+pub const NOTE_BYTES_MAX: usize = 512 * 1024;
+/// Signatures of a note; the form asks for at least 16.
+pub const NOTE_SIGNATURES_MAX: usize = 64;
+/// Hashes of an inclusion proof: a tree of 64-bit size is not higher.
+pub const PROOF_HASHES_MAX: usize = 64;
+/// Longest proof text, in bytes.
+pub const PROOF_BYTES_MAX: usize = 1 << 20;

@@ -1,9 +1,25 @@
 //! Records: the entries of a namespace's log, and the header that each one is known by.
 //!
-//! Owns the words (`Kind`) and the canonical header of design section 3. Positions, the tree and storage belong to the store.
+//! Owns the words (`Kind`), the canonical header of design section 3, and what makes a log verifiable: the tree, proofs over it, and the
+//! texts that carry them to people who trust nobody. Positions and storage belong to the store.
 
 mod kind;
+
 pub mod tree;
+
+pub mod proof;
+
+pub mod key;
+
+pub mod note;
+
+pub mod checkpoint;
+
+pub mod rotation;
+
+pub mod bundle;
+
+mod lines;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,7 +28,14 @@ use uuid::Uuid;
 use crate::canonical;
 use crate::digest::{Digest, Hasher};
 
+pub use bundle::Bundle;
+pub use checkpoint::Checkpoint;
+pub use key::{Seed, Signer, Verifier};
 pub use kind::Kind;
+pub use lines::FormError;
+pub use note::Note;
+pub use rotation::Rotation;
+pub use tree::Frontier;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
