@@ -3,9 +3,12 @@
 //!
 //! Results go to `target/bench/latest.json`; see `report`. Progress is a bar on a terminal and plain lines otherwise.
 
+#![expect(clippy::cast_precision_loss, reason = "what is measured is not known to sixteen digits")]
+
 mod bare;
 mod fsyncs;
 mod idle;
+mod log;
 mod memory;
 mod payload;
 mod receiver;
@@ -33,6 +36,8 @@ enum Scenario {
     Memory,
     /// Payloads in the store against payloads as files.
     Threshold,
+    /// Records appended, verified against a bare SHA-256, and proved.
+    Log,
 }
 
 /// Measures ORBIT against the limit of this machine.
@@ -49,6 +54,9 @@ struct Arguments {
     /// Runs of the memory scenario.
     #[arg(long)]
     runs: Option<u64>,
+    /// Records of the log scenario.
+    #[arg(long)]
+    records: Option<u64>,
     /// The `orbit` whose memory is measured; beside this program if nothing is said.
     #[arg(long)]
     orbit: Option<PathBuf>,
@@ -67,16 +75,26 @@ pub(crate) struct Effort {
     pub(crate) idle: usize,
     /// Runs of the memory scenario.
     pub(crate) memory: u64,
+    /// Records of the log scenario.
+    pub(crate) records: u64,
 }
 
 impl Effort {
     fn of(arguments: &Arguments) -> Self {
         let effort = if arguments.quick {
-            Self { in_flight: vec![1, 16], runs: (16, 64), repeats: 1, idle: 5, memory: 100 }
+            Self { in_flight: vec![1, 16], runs: (16, 64), repeats: 1, idle: 5, memory: 100, records: 20_000 }
         } else {
-            Self { in_flight: vec![1, 16, 64, 256], runs: (200, 4_000), repeats: 3, idle: 60, memory: 20_000 }
+            Self {
+                in_flight: vec![1, 16, 64, 256],
+                runs: (200, 4_000),
+                repeats: 3,
+                idle: 60,
+                memory: 20_000,
+                records: 1_000_000,
+            }
         };
-        Self { memory: arguments.runs.unwrap_or(effort.memory), ..effort }
+        let (memory, records) = (arguments.runs, arguments.records);
+        Self { memory: memory.unwrap_or(effort.memory), records: records.unwrap_or(effort.records), ..effort }
     }
 }
 
@@ -110,6 +128,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if is_wanted(Scenario::Runs) {
         runtime.block_on(runs::measure(&folder, &effort, &mut report))?;
+    }
+    if is_wanted(Scenario::Log) {
+        runtime.block_on(log::measure(&folder, &effort, &mut report))?;
     }
     let path = folder.join("latest.json");
     report.write(&path)?;

@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_micros(200);
 /// How often it is looked although nothing was told.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A measurement that takes longer has gone wrong.
-const PATIENCE: Duration = Duration::from_mins(60);
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// How the store commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +218,11 @@ impl World {
         self.node.shared.layout.database(&self.namespace.name)
     }
 
+    /// Where the payloads are that are files.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.node.shared.layout.blobs(&self.namespace.name)
+    }
+
     /// Ends it; the folder stays for as long as the answer does.
     pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.node.stop(Duration::from_secs(5), CancellationToken::new()).await;
@@ -227,10 +232,7 @@ impl World {
 
 /// As many run profiles as there are runs in flight, each with candidates of its own, so that none waits for another's choice.
 fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
-    let text = |n: usize| {
-        let bytes = fill(&Digest::of(&n.to_le_bytes()), SMALL_BYTES / 2);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let text = |n: usize| orbit_core::digest::hex(&fill(&Digest::of(&n.to_le_bytes()), SMALL_BYTES / 2));
     let items: Vec<_> = (0..4)
         .map(|n| json!({ "label": format!("candidate {n}"), "metadata": { "text": text(n) } }))
         .collect();

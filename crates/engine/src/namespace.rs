@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use orbit_core::config::{DocState, NamespaceName, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::record::{Kind, Record, Subject};
+use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
 use orbit_store::payloads::Payloads;
@@ -68,6 +68,8 @@ pub struct Namespace {
     pub runs: TaskTracker,
     /// The tasks of cycles and deliveries.
     pub tasks: TaskTracker,
+    /// Signs its log; none where nothing is written to it: where it is only read, or the seeds do not fit.
+    pub signer: Option<Signer>,
     /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
     pub dropping: tokio::sync::Mutex<()>,
     /// What runs at work were asked, as far as it was checked.
@@ -107,6 +109,7 @@ impl Namespace {
             permits,
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
+            signer: None,
             dropping: tokio::sync::Mutex::default(),
             requests: CheckedRequests::default(),
             readings: Semaphore::new(READINGS_MAX),

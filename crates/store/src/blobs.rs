@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::digest::{Digest, Hasher};
@@ -41,6 +43,14 @@ pub enum BlobError {
         /// The name.
         digest: Digest,
     },
+    /// It was too old and nothing needed it.
+    #[error("the payload {digest} was dropped at {at}, by `retention.artifacts` of its namespace")]
+    Dropped {
+        /// The name.
+        digest: Digest,
+        /// When.
+        at: jiff::Timestamp,
+    },
     /// The disk is full; nothing half-written has a name.
     #[error("the disk that holds `{path}` is full")]
     Full {
@@ -61,6 +71,8 @@ pub enum BlobError {
 #[derive(Debug)]
 pub struct FolderBlobs {
     folder: PathBuf,
+    /// Held while a name is given or taken away.
+    naming: Mutex<()>,
 }
 
 impl FolderBlobs {
@@ -73,7 +85,12 @@ impl FolderBlobs {
             fs::remove_file(&path).map_err(at(&path))?;
         }
         sync_folder(folder).map_err(at(folder))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), naming: Mutex::default() })
+    }
+
+    /// A folder that is only read, such as one in a backup. Nothing is made or removed.
+    pub fn reading(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), naming: Mutex::default() }
     }
 
     /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
@@ -146,6 +163,39 @@ impl FolderBlobs {
         put
     }
 
+    /// The names in one of the shards, of which there are 256.
+    pub fn shard(&self, number: u8) -> Result<Vec<Digest>, BlobError> {
+        let first = format!("{number:02x}");
+        let shard = self.folder.join(&first);
+        let entries = match fs::read_dir(&shard) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(at(&shard))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(at(&shard))?.file_name();
+            found.extend(format!("sha256:{first}{}", name.to_string_lossy()).parse::<Digest>().ok());
+        }
+        Ok(found)
+    }
+
+    /// The blob is gone if it was made so long ago by the clock of the file system, which is the machine's; its length, or none if it stays. One that was made again meanwhile is young.
+    #[expect(clippy::disallowed_methods, reason = "compared with the time that the system gave the file")]
+    pub fn remove_older(&self, digest: Digest, age: Duration) -> Result<Option<u64>, BlobError> {
+        let path = self.path(digest);
+        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(at(&path))?,
+        };
+        let made = found.modified().map_err(at(&path))?;
+        if SystemTime::now().duration_since(made).is_ok_and(|past| past >= age) {
+            fs::remove_file(&path).map_err(at(&path))?;
+            return Ok(Some(found.len()));
+        }
+        Ok(None)
+    }
+
     /// A new file that has no name yet.
     fn incoming(&self) -> Result<(PathBuf, File), BlobError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -165,7 +215,9 @@ impl FolderBlobs {
             make_folder(shard)?;
             sync_folder(&self.folder)?;
         }
+        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(path, &target)?;
+        drop(naming);
         sync_folder(shard)
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use orbit_core::digest::Digest;
 
 use crate::blobs::{Blob, BlobError, FolderBlobs, at, open_regular};
-use crate::contract::payload::NewPayload;
+use crate::contract::payload::{NewPayload, StoredPayload};
 use crate::{Store, StoreError};
 
 /// Payloads up to this length live in the store. Sixteen kept at once took, against files that cost two fsyncs of their own, 0.4 of the time with
@@ -188,7 +188,13 @@ impl Payloads {
 
     fn inline(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
         let found = self.store.payload(digest).map_err(|error| of_store(&error))?;
-        Ok(found.and_then(|found| found.content))
+        match found {
+            // The same bytes may have come back as an asset, or be about to be named by a step.
+            Some(StoredPayload { dropped_at: Some(at), .. }) if !self.folder.contains(digest) => {
+                Err(BlobError::Dropped { digest, at })
+            }
+            found => Ok(found.and_then(|found| found.content)),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Recent> {
@@ -201,6 +207,7 @@ fn of_store(error: &StoreError) -> BlobError {
     match error {
         StoreError::Full { place } => BlobError::Full { path: place.clone() },
         StoreError::Io { place, .. }
+        | StoreError::NoRoom { place, .. }
         | StoreError::Newer { place, .. }
         | StoreError::Corrupt { place, .. }
         | StoreError::Closed { place } => BlobError::Io { path: place.clone(), message: error.to_string() },

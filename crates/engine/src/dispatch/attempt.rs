@@ -150,20 +150,17 @@ pub(super) async fn send(
         };
         let Envelope { body, media_type } = enclose(endpoint.body, delivery, request, content)?;
         headers.insert(CONTENT_TYPE, media_type);
-        let (signing, signed) = match held {
+        let (signing, signed) = if let Some(held) = held {
             // So little is hashed faster than a thread takes it over.
-            Some(held) => {
-                let signed = verify_and_sign_held(&body, (&delivery.artifact, &held), &signing, cut)?;
-                (signing, signed)
-            }
-            None => {
-                let (body, artifact, token) = (body.clone(), delivery.artifact.clone(), cut.clone());
-                let pass = move || {
-                    let signed = verify_and_sign(&body, &artifact, &signing, &token)?;
-                    Ok((signing, signed))
-                };
-                blocking(pass).await?
-            }
+            let signed = verify_and_sign_held(&body, (&delivery.artifact, &held), &signing, cut)?;
+            (signing, signed)
+        } else {
+            let (body, artifact, token) = (body.clone(), delivery.artifact.clone(), cut.clone());
+            let pass = move || {
+                let signed = verify_and_sign(&body, &artifact, &signing, &token)?;
+                Ok((signing, signed))
+            };
+            blocking(pass).await?
         };
         add_signatures(&mut headers, &signing, &signed)?;
         Ok(body)
@@ -186,7 +183,7 @@ async fn content(namespace: &Namespace, digest: Digest) -> Result<Content, Attem
         payloads.open(digest).map_err(|error| match error {
             BlobError::Missing { digest } => AttemptFailure::MissingArtifact { digest },
             BlobError::Corrupt { digest } => AttemptFailure::CorruptArtifact { digest },
-            BlobError::Full { .. } | BlobError::Io { .. } => {
+            BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
                 AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") }
             }
         })

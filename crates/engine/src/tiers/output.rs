@@ -110,6 +110,8 @@ pub(crate) fn of_blob(error: &BlobError) -> Failure {
     match error {
         BlobError::Missing { digest } => Failure::InputMissing { digest: *digest },
         BlobError::Corrupt { digest } => Failure::InputCorrupt { digest: *digest },
-        BlobError::Full { .. } | BlobError::Io { .. } => Failure::Storage { message: error.to_string() },
+        BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
+            Failure::Storage { message: error.to_string() }
+        }
     }
 }

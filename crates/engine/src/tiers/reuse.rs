@@ -4,17 +4,23 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use orbit_core::config::{ExecProcessor, InputMode, Processor as Document};
 use orbit_core::digest::Digest;
 use orbit_core::template;
 use orbit_core::tiers::{Failure, Work};
+use orbit_store::StoreError;
 use orbit_store::contract::normalize::DoneBefore;
+use orbit_store::contract::payload::NewPayload;
 use orbit_store::contract::tiers::ClaimedStep;
 use serde_json::json;
 
 use super::attempt::{self, Made, Plan};
 use super::exec;
 use crate::namespace::Namespace;
+
+/// Younger work is certainly kept: half of the shortest retention.
+const SURELY_KEPT: SignedDuration = SignedDuration::from_hours(12);
 
 /// What is known of the work of a step.
 pub(super) struct Asked {
@@ -42,9 +48,28 @@ pub(super) async fn ask(
     let found = found.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let Some(found) = found else { return Ok(Some(Asked { key, done_before: None })) };
     let (payloads, digest) = (Arc::clone(&namespace.payloads), found.artifact.digest);
+    // What may be dropped as too old at any moment is made anew, unless it counts as young first.
+    let age = namespace.shared.clock.now().duration_since(found.made_at);
+    if age >= SURELY_KEPT && !keep_alive(namespace, &found).await? {
+        return Ok(Some(Asked { key, done_before: None }));
+    }
     // A payload that is gone or damaged is made anew.
     let is_whole = attempt::blocking(move || Ok(payloads.verify(digest).is_ok())).await?;
     Ok(Some(Asked { key, done_before: is_whole.then_some(found) }))
+}
+
+/// The output counts as made now. False if it is gone, or if who drops payloads, or keeps them from being dropped, is at work.
+async fn keep_alive(namespace: &Namespace, found: &DoneBefore) -> Result<bool, Failure> {
+    let storage = |error: StoreError| Failure::Storage { message: error.to_string() };
+    let Ok(_dropping) = namespace.dropping.try_lock() else { return Ok(false) };
+    let (digest, bytes) = (found.artifact.digest, found.artifact.bytes);
+    if !namespace.payloads.contains(digest).await.map_err(storage)? {
+        return Ok(false);
+    }
+    let payload = NewPayload { digest, bytes, content: None };
+    let now = namespace.shared.clock.now();
+    namespace.store.keep_payload(payload, now).await.map_err(storage)?;
+    Ok(true)
 }
 
 /// The same output again.

@@ -157,9 +157,7 @@ async fn of_embedded(
         };
         let result = output::examine_bytes(&content, &document, digest);
         let kept = match (&result, beside) {
-            (Ok(_), Some(folder)) => {
-                Some(place_for(&folder).and_then(|kept| Ok((fs::write(&kept, &content), kept)))?)
-            }
+            (Ok(_), Some(folder)) => Some(place_for(&folder).map(|kept| (fs::write(&kept, &content), kept))?),
             (Ok(_) | Err(_), _) => None,
         };
         let kept = kept.map(|(written, kept)| written.map(|()| kept).map_err(|error| storage(&error)));

@@ -3,8 +3,10 @@
 //! Every method of the contract is one closure over a connection: those that change something go through `writer`, the others
 //! through `reader`. `transition` is the only place where a run changes. A file a stage follows, with the names of the contract.
 
+pub mod backup;
 mod columns;
 mod fault;
+pub mod inspect;
 mod migrate;
 mod reader;
 mod tail;
@@ -17,6 +19,7 @@ mod dispatch;
 mod endpoint;
 mod governance;
 mod lanes;
+mod log;
 mod normalize;
 mod notice;
 mod notify;
@@ -24,14 +27,17 @@ mod payload;
 mod quarantine;
 mod record;
 mod redrive;
+mod retention;
 mod schedule;
 mod selection;
 mod settle;
+mod signing;
 #[cfg(test)]
 mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;
+pub mod verify;
 mod view;
 mod view_delivery;
 mod view_run;
@@ -49,6 +55,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{Store, StoreError};
 use fault::{Attempt, Fault};
+pub use migrate::{SCHEMA, schema_of};
 use reader::{Location, Readers};
 use tail::Tail;
 use tx::Tx;
@@ -101,7 +108,7 @@ impl SqliteStore {
             flags: OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
         let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
-        Self::start((connection, rules), location, namespace, &place)
+        Self::start((connection, rules), location, namespace, (&place, Some(path)))
     }
 
     /// What was committed since it was opened.
@@ -123,16 +130,19 @@ impl SqliteStore {
             name,
             flags: flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
-        Self::start((connection, Rules::default()), location, namespace, &place)
+        Self::start((connection, Rules::default()), location, namespace, (&place, None))
     }
 
     fn start(
         (connection, rules): (Connection, Rules),
         location: Location,
         namespace: &NamespaceName,
-        place: &Arc<str>,
+        (place, file): (&Arc<str>, Option<&Path>),
     ) -> Result<Self, StoreError> {
-        migrate::migrate(&connection, place)?;
+        match file {
+            Some(file) => migrate::migrate_file(&connection, place, file)?,
+            None => migrate::migrate(&connection, place)?,
+        }
         belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
         let writer = Writer::start((connection, tail), place, rules)
@@ -184,6 +194,8 @@ fn open_for_writing(name: &Path, flags: OpenFlags) -> Attempt<Connection> {
 /// How a connection that writes is durable, and when. What a store is compared with has to be the same.
 #[doc(hidden)]
 pub fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    // Before the first page is written: free pages can then go back to the disk in small steps. An older file keeps what it was made with.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;

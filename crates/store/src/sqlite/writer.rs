@@ -258,7 +258,7 @@ impl Loop {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             let position = self.tail.size() + u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-            match run_in_savepoint(&self.connection, position, &mut *job) {
+            match run_in_savepoint(Tx::new(&self.connection, &self.tail, position), &mut *job) {
                 Ran::Done(records, bytes) => {
                     batch.done.push(job);
                     batch.records.extend(records);
@@ -321,11 +321,11 @@ impl Loop {
     }
 }
 
-fn run_in_savepoint(connection: &Connection, position: u64, job: &mut dyn Job) -> Ran {
+fn run_in_savepoint(tx: Tx<'_>, job: &mut dyn Job) -> Ran {
+    let connection: &Connection = tx.connection();
     if let Err(error) = connection.execute_batch("SAVEPOINT job") {
         return if rolled_back(connection) { Ran::AllLost(error.into()) } else { Ran::Refused(error.into()) };
     }
-    let tx = Tx::new(connection, position);
     let result = catch_unwind(AssertUnwindSafe(|| job.run(&tx))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -12,8 +12,10 @@ pub(crate) mod payloads;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod redrive;
+pub(crate) mod retention;
 pub(crate) mod schedule;
 pub(crate) mod selection;
+pub(crate) mod signing;
 pub(crate) mod tiers;
 pub(crate) mod view;
 pub(crate) mod world;
@@ -65,6 +67,10 @@ macro_rules! conformance {
                 a_payload_is_committed_with_its_step, a_payload_that_is_made_again_counts_from_then,
                 bytes_of_another_length_are_refused,
             }
+            retention::{
+                old_evidence_leaves_and_says_so, evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so,
+                a_payload_that_is_needed_stays, free_pages_go_back,
+            }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
                 a_cancelled_run_owes_nothing_and_keeps_the_receipt, deliveries_are_claimed_oldest_first,
@@ -95,6 +101,11 @@ macro_rules! conformance {
             quarantine::{
                 crashes_in_a_row_quarantine_a_processor, a_step_that_is_done_takes_crashes_back,
                 a_crash_counts_once_and_only_what_was_under_way,
+            }
+            signing::{
+                a_log_is_signed_from_where_a_record_says_so, checkpoints_are_numbered_and_cover_what_is_durable,
+                every_record_below_a_checkpoint_is_proven, a_key_is_replaced_by_a_statement_of_both,
+                pages_hold_what_is_hashed,
             }
             view::{
                 pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,
