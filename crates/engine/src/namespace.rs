@@ -21,6 +21,7 @@ use crate::gate::{Cell, GateView};
 use crate::node::Shared;
 use crate::permits::Permits;
 use crate::running::Running;
+use crate::tiers::CheckedRequests;
 
 /// Snapshots that are kept in memory besides the active one.
 const PINNED_MAX: usize = 16;
@@ -71,6 +72,8 @@ pub struct Namespace {
     pub signer: Option<Signer>,
     /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
     pub dropping: tokio::sync::Mutex<()>,
+    /// What runs at work were asked, as far as it was checked.
+    pub(crate) requests: CheckedRequests,
     /// Held by who reads a source that is not in the snapshot.
     pub(crate) readings: Semaphore,
     active: Cell<Option<Arc<Snapshot>>>,
@@ -108,6 +111,7 @@ impl Namespace {
             tasks: TaskTracker::new(),
             signer: None,
             dropping: tokio::sync::Mutex::default(),
+            requests: CheckedRequests::default(),
             readings: Semaphore::new(READINGS_MAX),
             active: Cell::new(active),
             halted: Cell::new(halted),

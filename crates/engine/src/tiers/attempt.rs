@@ -15,7 +15,6 @@ use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
 use orbit_store::payloads::{Kept, Payloads};
-use serde::Deserialize as _;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -128,12 +127,10 @@ pub(super) async fn make(
 
 pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
     let refused = |message: String| Failure::RequestRefused { message };
-    let request: ExecutionRequest =
-        ExecutionRequest::deserialize(&*claimed.request).map_err(|error| refused(error.to_string()))?;
     let snapshot = namespace.snapshot(claimed.snapshot).await;
     let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
-    request.check(&snapshot).map_err(|error| refused(error.to_string()))?;
+    let request = namespace.requests.checked(claimed, &snapshot).map_err(refused)?;
     if let Some(quarantine) = &claimed.quarantine {
         let (processor, crashes) = (quarantine.processor.clone(), quarantine.crashes);
         return Err(Failure::Quarantined { processor, crashes });
@@ -148,7 +145,7 @@ pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result
         let owed = deliveries(&request, &snapshot)?;
         (Then::Dispatch { deliveries: u32::try_from(owed.len()).unwrap_or(u32::MAX) }, owed)
     };
-    Ok(Plan { request: Arc::new(request), document, then, deliveries, reference })
+    Ok(Plan { request, document, then, deliveries, reference })
 }
 
 /// What the run owes once it has its artifact. Made before the last step runs: an address that cannot be rendered costs no work then.

@@ -6,6 +6,7 @@
 //! failure means is decided in `orbit_core::tiers`; programs are started in `supervisor` only.
 
 pub(crate) mod attempt;
+mod checked;
 mod embedded;
 pub(crate) mod exec;
 pub(crate) mod output;
@@ -20,6 +21,7 @@ pub(crate) mod trial;
 mod work;
 mod workers;
 
+pub(crate) use checked::CheckedRequests;
 pub use processor::{InProcess, Job, Processed, Processor};
 pub use work::Work;
 pub use workers::Workers;

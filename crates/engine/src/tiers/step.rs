@@ -22,12 +22,14 @@ use crate::service::panic_message;
 /// Does the claimed step, for which this permit of its processor is held, and those that follow it. Every end is committed, but that of a
 /// cancelled run, whose row says so already.
 pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Permit) {
-    let act = namespace.running.begin(first.claim.id);
+    let run_id = first.claim.id;
+    let act = namespace.running.begin(run_id);
     let mut next = Some((first, processor));
     while let Some((claimed, processor)) = next {
         next = one(namespace, &act, claimed, processor).await;
     }
     drop(act);
+    namespace.requests.forget(run_id);
     // The run may wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
     namespace.nudges.normalize.notify_one();
     namespace.nudges.dispatch.notify_one();

@@ -56,7 +56,7 @@ fn abort(message: &str) {
 /// What a writer has committed since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Physical commits, each of them one fsync.
+    /// Physical commits that changed something, each of them one fsync.
     pub commits: u64,
     /// Transactions of the domain in them.
     pub transactions: u64,
@@ -85,9 +85,9 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&self, transactions: usize, records: usize) {
+    fn add(&self, changed: bool, transactions: usize, records: usize) {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.commits.fetch_add(u64::from(changed), Ordering::Relaxed);
         self.transactions.fetch_add(number(transactions), Ordering::Relaxed);
         self.records.fetch_add(number(records), Ordering::Relaxed);
     }
@@ -204,6 +204,8 @@ struct Batch {
     done: Vec<Box<dyn Job>>,
     records: Vec<Sealed>,
     bytes: u64,
+    /// Rows that the connection had changed before.
+    changes_before: u64,
 }
 
 /// How a transaction of the domain ended within a physical one.
@@ -251,7 +253,7 @@ impl Loop {
             return Ended::Answered;
         }
         let begun = Instant::now();
-        let mut batch = Batch::default();
+        let mut batch = Batch { changes_before: self.connection.total_changes(), ..Batch::default() };
         let mut taken = 1;
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
@@ -285,7 +287,8 @@ impl Loop {
         match self.connection.execute_batch("COMMIT") {
             Ok(()) => {
                 self.tail = tail;
-                self.counts.add(batch.done.len(), batch.records.len());
+                let changed = self.connection.total_changes() != batch.changes_before;
+                self.counts.add(changed, batch.done.len(), batch.records.len());
                 for job in batch.done {
                     job.confirm();
                 }
