@@ -17,7 +17,9 @@ pub async fn seeds(home: &Path, environment: &Environment, system: &dyn Store) -
         return Ok(seeds);
     }
     // A second seed would not make the keys of the first: whoever lost it has to know.
-    if !system.signers().await?.is_empty() {
+    let goes_on = !system.signers().await?.is_empty();
+    // A log that was restored goes on under a new name, and may have a new key.
+    if goes_on && system.restored_at().await?.is_none() {
         return Err(OpenError::SeedGone);
     }
     write_seed(home, SystemClock.random())?;

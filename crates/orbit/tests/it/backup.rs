@@ -86,11 +86,45 @@ fn made_under_load_and_restored_elsewhere() {
     let before = home.records();
     let begun = before[..size].iter().filter(|record| record["kind"] == "cycle_fired").count();
     until("the runs of the backup to succeed", || finished(&elsewhere, begun));
-    // The log goes on where the backup ended.
-    assert_eq!(elsewhere.records()[..size], before[..size]);
+    // The log goes on where the backup ended, under another name.
+    let after = elsewhere.records();
+    assert_eq!(after[..size], before[..size]);
+    assert_eq!(
+        (&after[size]["kind"], &after[size]["body"]["old_size"]),
+        (&Value::from("log_restored"), &entry["log_size"])
+    );
+    assert_eq!(after[size]["body"]["old_root"], entry["log_root"]);
+    let node = elsewhere.run(&["log", "tail", "-n", "system", "--json"]).stdout;
+    let told =
+        ["log_restored", "halted", "resumed"].map(|kind| node.find(&format!("\"kind\":\"{kind}\"")).unwrap());
+    assert!(told.is_sorted(), "{node}");
     let again = keys(&receiver);
     assert!(again[sent.len()..].contains(&owed), "what was owed is sent again with its key");
     assert_eq!(serving.stop(), 0);
+    for namespace in ["lab", "system"] {
+        let verified = elsewhere.run(&["log", "verify", "-n", namespace]);
+        assert_eq!(verified.code, 0, "{verified:?}");
+    }
+}
+
+#[test]
+fn a_halt_of_a_restore_may_be_lifted_before_the_first_start() {
+    let (_home, _backups, folder) = at_rest();
+    let elsewhere = Home::empty();
+    assert_eq!(elsewhere.run(&["restore", text(&folder)]).code, 0);
+    refused(&elsewhere.run(&["run"]), 4, "restored from backup");
+    let again = Home::empty();
+    assert_eq!(again.run(&["restore", text(&folder)]).code, 0);
+    assert_eq!(again.run(&["resume"]).code, 0);
+    assert_eq!(again.run(&["run"]).code, 0);
+    for home in [&elsewhere, &again] {
+        for namespace in ["lab", "system"] {
+            let verified = home.run(&["log", "verify", "-n", namespace]);
+            assert_eq!(verified.code, 0, "{verified:?}");
+        }
+        let node = home.run(&["log", "tail", "-n", "system", "--json"]).stdout;
+        assert_eq!(node.matches("\"kind\":\"halted\"").count(), 1, "{node}");
+    }
 }
 
 /// A backup of a home that is at rest.

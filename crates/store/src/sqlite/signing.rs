@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::columns::{self, Length};
 use super::fault::{Attempt, Fault};
+use super::governance;
 use super::record::{self, facts};
 use super::tx::Tx;
 use crate::contract::log::{LogSigner, LogState, StoredCheckpoint};
@@ -42,10 +43,11 @@ pub(super) fn restored_at(tx: &Connection) -> Attempt<Option<Timestamp>> {
 /// The signer is in force, and a record says so.
 pub(super) fn begin(tx: &Tx<'_>, begin: &Begin, now: Timestamp) -> Attempt<LogSigner> {
     let before = in_force(tx)?;
+    let restored_at = restored_at(tx)?;
     let size = tx.next_position();
     let (kind, signer, body) = match begin {
         Begin::First(signer) => {
-            if before.is_some() || restored_at(tx)?.is_some() {
+            if before.is_some() || restored_at.is_some() {
                 return Err(Fault::contradiction("its log is signed already"));
             }
             (Kind::LogOpened, signer, json!({}))
@@ -68,6 +70,7 @@ pub(super) fn begin(tx: &Tx<'_>, begin: &Begin, now: Timestamp) -> Attempt<LogSi
     body.insert("origin".to_owned(), Value::from(row.origin.clone()));
     body.insert("vkey".to_owned(), Value::from(row.vkey.clone()));
     record::fact(tx, now, kind, Subject::default(), body)?;
+    governance::tell_restored(tx, restored_at)?;
     Ok(row)
 }
 
