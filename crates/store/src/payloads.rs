@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use orbit_core::digest::Digest;
 
 use crate::blobs::{Blob, BlobError, FolderBlobs, at, open_regular};
@@ -175,15 +176,20 @@ impl Payloads {
 
     /// Whether the payload is stored; its bytes are not looked at. Does not block.
     pub async fn contains(self: &Arc<Self>, digest: Digest) -> Result<bool, StoreError> {
-        let payloads = Arc::clone(self);
-        let looking = tokio::task::spawn_blocking(move || {
-            let found = payloads.store.payload(digest)?;
-            Ok(found.is_some_and(|found| found.content.is_some()) || payloads.folder.contains(digest))
-        });
-        looking.await.map_err(|error| StoreError::Corrupt {
-            place: "payloads".to_owned(),
-            message: format!("a look for {digest} failed: {error}"),
-        })?
+        let found = self.look(digest).await?;
+        let folder = Arc::clone(&self.folder);
+        let is_inline = found.is_some_and(|found| found.content.is_some());
+        Ok(is_inline || blocking(digest, move || Ok(folder.contains(digest))).await?)
+    }
+
+    /// When the payload was dropped, if it was. Does not block.
+    pub async fn dropped_at(self: &Arc<Self>, digest: Digest) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.look(digest).await?.and_then(|found| found.dropped_at))
+    }
+
+    async fn look(self: &Arc<Self>, digest: Digest) -> Result<Option<StoredPayload>, StoreError> {
+        let store = Arc::clone(&self.store);
+        blocking(digest, move || store.payload(digest)).await
     }
 
     fn inline(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
@@ -201,6 +207,17 @@ impl Payloads {
         // Whole after any panic: what a panic could leave out is an entry, which is then read from the store.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looks on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    digest: Digest,
+    look: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(look).await.map_err(|error| StoreError::Corrupt {
+        place: "payloads".to_owned(),
+        message: format!("a look for {digest} failed: {error}"),
+    })?
 }
 
 fn of_store(error: &StoreError) -> BlobError {
