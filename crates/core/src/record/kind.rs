@@ -78,6 +78,7 @@ kinds! {
     Halted = "halted": "Work was stopped by an operator.",
     Resumed = "resumed": "A halt was lifted.",
     GateClosed = "gate_closed": "A door of the gate closed or opened; holds the reason.",
+    TablesRebuilt = "tables_rebuilt": "Rows were made again from the log; holds how many of each table differed from it.",
     ServiceFailed = "service_failed": "A part of the engine failed and was started again.",
 }
 

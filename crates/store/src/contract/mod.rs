@@ -6,6 +6,7 @@ pub mod governance;
 pub mod normalize;
 pub mod notify;
 pub mod quarantine;
+pub mod rebuild;
 pub mod record;
 pub mod schedule;
 pub mod selection;

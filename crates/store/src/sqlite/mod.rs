@@ -21,6 +21,7 @@ mod normalize;
 mod notice;
 mod notify;
 mod quarantine;
+pub mod rebuild;
 mod record;
 mod redrive;
 mod schedule;

@@ -5,4 +5,8 @@ mod conformance;
 #[cfg(test)]
 mod fold;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
+mod rebuild;
+#[cfg(test)]
 mod sqlite;
