@@ -16,6 +16,7 @@ mod normalize;
 mod notify;
 mod operate;
 mod queue;
+mod rebuild;
 mod receiver;
 mod remote;
 mod schedule;
