@@ -1,6 +1,7 @@
 //! The fold of one run: from the bodies of its records alone to where it stands.
 //!
-//! What rebuilds rows and what verifies a log both go through here, so that they cannot disagree on what a log says. Only facts are read.
+//! What rebuilds rows goes through here. Only facts are read. Whoever verifies a log of many runs at once reads less of each record
+//! ([`crate::record::audit`]); both go through [`RunState::next`], so that they cannot disagree on what a log says.
 
 use serde_json::Value;
 

@@ -45,7 +45,7 @@ fn changed(path: &[Digest], at: Index) -> Option<Vec<Digest>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn inclusion_agrees(size in 1..=SIZE_MAX, position: Index, at: Index) {

@@ -20,7 +20,8 @@ const SIZE: u64 = 300;
 fn program(arguments: &[&str], export: &str) -> (String, bool) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/rfc6962.py");
     let mut child = Command::new("python3")
-        .arg("-B")
+        // Without what it does not need: a start takes longer than a proof.
+        .args(["-B", "-I", "-S"])
         .arg(script)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -65,7 +66,7 @@ fn checked(check: &str, numbers: [u64; 2], hashes: &[Digest]) -> bool {
 fn roots_agree() {
     let tree = Tree::of(SIZE);
     let lines = export(&tree);
-    for size in [0, 1, 2, 3, 16, 255, 256, 257, SIZE] {
+    for size in [0, 1, 16, 255, 257] {
         let expected = format!("{size}\n{}\n", text(&root_at(&tree, size).unwrap()));
         assert_eq!(program(&["root", &size.to_string()], &lines), (expected, true));
     }
@@ -76,7 +77,7 @@ fn roots_agree() {
 fn inclusion_agrees() {
     let tree = Tree::of(SIZE);
     let lines = export(&tree);
-    for (position, size) in [(0, 1), (0, SIZE), (7, 8), (255, 256), (256, 257), (299, SIZE), (123, 200)] {
+    for (position, size) in [(0, 1), (255, 256), (256, 257), (123, SIZE)] {
         let path = inclusion(&tree, position, size).unwrap();
         let (theirs, _) = program(&["inclusion", &position.to_string(), &size.to_string()], &lines);
         assert_eq!(digests(&theirs), path, "{position} of {size}");
@@ -95,9 +96,7 @@ fn inclusion_agrees() {
 fn consistency_agrees() {
     let tree = Tree::of(SIZE);
     let lines = export(&tree);
-    for (old, new) in
-        [(0, SIZE), (1, 2), (3, 4), (16, 17), (200, 256), (256, SIZE), (257, SIZE), (SIZE, SIZE)]
-    {
+    for (old, new) in [(0, SIZE), (3, 4), (256, SIZE), (257, SIZE), (SIZE, SIZE)] {
         let path = consistency(&tree, old, new).unwrap();
         let (theirs, _) = program(&["consistency", &old.to_string(), &new.to_string()], &lines);
         assert_eq!(digests(&theirs), path, "{old} in {new}");

@@ -237,7 +237,7 @@ async fn start(
     let mut run = old.clone();
     for _ in 0..RETRIES_FOLLOWED_MAX {
         if let Some(input) = run.steps.iter().find_map(|one| output(one, before)) {
-            if !namespace.blobs.contains(input.digest) {
+            if !namespace.payloads.contains(input.digest).await? {
                 return Err(RetryError::OutputGone { before, digest: input.digest });
             }
             return Ok(Some(Start { step, input }));

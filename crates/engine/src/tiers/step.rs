@@ -89,7 +89,9 @@ pub(crate) async fn end(
             .and_then(|made| normalize::place(namespace, &claimed, made.then, now)),
         work: finished.result.as_ref().ok().and_then(|made| made.work),
         claim_next: processor.is_some(),
+        request: Some(Arc::clone(&claimed.request)),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
+        content: finished.result.as_ref().ok().and_then(|made| made.content.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
     match commit(namespace, act, claimed.claim, commit_of).await {

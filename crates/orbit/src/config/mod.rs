@@ -83,10 +83,14 @@ pub fn load(home: &Path) -> Loaded {
 
 /// What is wrong with `.env` and the flags, so that one command names every problem.
 fn environment(home: &Path) -> Vec<Diagnostic> {
-    let wrong = |error: EnvironmentError| Diagnostic::of_file(".env", Severity::Error, error.to_string());
+    let wrong = |error: EnvironmentError| {
+        let problem = Diagnostic::of_file(".env", Severity::Error, error.to_string());
+        error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
+    };
     match Environment::load(home) {
         Ok((environment, mut warnings)) => {
             warnings.extend(environment.paused().err().map(wrong));
+            warnings.extend(environment.seeds().err().map(wrong));
             warnings
         }
         Err(error) => vec![wrong(error)],

@@ -7,9 +7,9 @@ use nix::unistd::{AccessFlags, access};
 use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::contract::quarantine::QuarantineStore;
-use orbit_store::sqlite::SqliteStore;
+use orbit_store::sqlite::{SCHEMA, SqliteStore};
 
-use super::{Finding, stores_of, told};
+use super::{Finding, copies, stores_of, told};
 use crate::config::LoadedNamespace;
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
 use crate::status::concerns;
@@ -112,6 +112,7 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
         Finding::warning("home", message, hint)
     }];
     findings.extend(told::findings(&status));
+    findings.extend(status["namespaces"].as_array().into_iter().flatten().filter_map(schema));
     for namespace in status["namespaces"].as_array().into_iter().flatten() {
         let name = namespace["namespace"].as_str().unwrap_or_default();
         let quarantined = namespace["quarantined"].as_array().into_iter().flatten();
@@ -119,6 +120,12 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
             .extend(quarantined.map(|one| quarantine(name, one["processor"].as_str().unwrap_or_default())));
     }
     findings
+}
+
+/// Which schema a namespace's store has.
+fn schema(namespace: &serde_json::Value) -> Option<Finding> {
+    let (name, schema) = (namespace["namespace"].as_str()?, namespace["schema"].as_u64()?);
+    Some(Finding::ok("store", format!("the store of `{name}` is open, schema {schema}")))
 }
 
 fn quarantine(namespace: &str, processor: &str) -> Finding {
@@ -132,6 +139,10 @@ fn quarantine(namespace: &str, processor: &str) -> Finding {
 async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in stores_of(layout) {
+        if let Some(older) = copies::older(layout, &name) {
+            findings.push(older);
+            continue;
+        }
         let read = match SqliteStore::open(&layout.database(&name), &name) {
             Ok(store) => {
                 let quarantined = store.quarantined().await.unwrap_or_default();
@@ -145,7 +156,7 @@ async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> 
             Err(error) => Err(error),
         };
         findings.push(match read {
-            Ok(None) => Finding::ok("store", format!("the store of `{name}` opens")),
+            Ok(None) => Finding::ok("store", format!("the store of `{name}` opens, schema {SCHEMA}")),
             Ok(Some(reason)) => Finding::warning(
                 "store",
                 format!("`{name}` is halted: {reason}"),

@@ -3,6 +3,7 @@
 //! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home. Only `rebuild`,
 //! when it is asked for, writes.
 
+mod copies;
 mod home;
 mod machine;
 mod needs;
@@ -11,6 +12,7 @@ pub mod rebuild;
 mod told;
 
 use std::fmt::Write;
+use std::path::Path;
 
 use orbit_core::config::NamespaceName;
 use orbit_engine::clock::{Clock, SystemClock};
@@ -73,6 +75,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let mut findings = home::folders(layout);
     let loaded = load(layout.home());
     findings.extend(home::holder(layout, &loaded.namespaces).await);
+    findings.extend(copies::all(layout));
     findings.extend(configuration(&loaded.problems));
     let environment = match Environment::load(layout.home()) {
         Ok((environment, warnings)) => {
@@ -122,6 +125,17 @@ fn stores_of(layout: &Layout) -> Vec<NamespaceName> {
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     names
+}
+
+/// The variables that the documents of a home need and that are not set, by namespace and document.
+pub fn missing_secrets(home: &Path) -> Vec<String> {
+    let environment = Environment::load(home).map(|(environment, _)| environment).unwrap_or_default();
+    let loaded = load(home).namespaces;
+    let missing = loaded.iter().flat_map(|namespace| {
+        let is_set = |secret: &_| environment.secret(&namespace.name, secret).is_some();
+        needs::unset_secrets(&namespace.snapshot, is_set)
+    });
+    missing.filter(Finding::is_problem).map(|finding| finding.message).collect()
 }
 
 fn configuration(problems: &[crate::config::Diagnostic]) -> Vec<Finding> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::{Kind, Subject};
 use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::SqliteStore;
 use super::columns::{self, Micros};
@@ -52,6 +52,13 @@ fn halt(tx: &Tx<'_>, reason: &str, now: Timestamp) -> Attempt<bool> {
     }
     fact(tx, now, Kind::Halted, Subject::default(), facts(json!({ "reason": reason })))?;
     Ok(true)
+}
+
+/// The halt that a restore set, when no record could be made yet, has its record; it says since when.
+pub(super) fn tell_restored(tx: &Tx<'_>, restored_at: &Value, now: Timestamp) -> Attempt<()> {
+    let Some(halt) = in_force(tx)?.filter(|halt| json!(halt.at) == *restored_at) else { return Ok(()) };
+    let body = facts(json!({ "reason": halt.reason, "since": halt.at }));
+    fact(tx, now, Kind::Halted, Subject::default(), body)
 }
 
 fn resume(tx: &Tx<'_>, now: Timestamp) -> Attempt<bool> {

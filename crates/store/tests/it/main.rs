@@ -10,3 +10,7 @@ mod history;
 mod rebuild;
 #[cfg(test)]
 mod sqlite;
+#[cfg(test)]
+mod stored;
+#[cfg(test)]
+mod verify;

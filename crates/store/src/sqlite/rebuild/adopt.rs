@@ -19,7 +19,18 @@ pub(super) fn adopt(tx: &Connection, size: u64, now: Timestamp) -> Attempt<()> {
     claims(tx)?;
     older_records(tx)?;
     notices(tx, size)?;
-    cursors(tx, now)
+    cursors(tx, now)?;
+    restored(tx)
+}
+
+/// The halt that a restore set has no record before the store is started.
+fn restored(tx: &Connection) -> Attempt<()> {
+    tx.execute_batch(
+        "INSERT INTO temp.halts (ordinal, at, reason) SELECT ordinal, at, reason FROM main.halts m
+        WHERE at = (SELECT restored_at FROM temp.store) AND lifted_at IS NULL
+            AND NOT EXISTS (SELECT 1 FROM temp.halts t WHERE t.ordinal = m.ordinal)",
+    )?;
+    Ok(())
 }
 
 /// A claim that is still out stays its holder's.

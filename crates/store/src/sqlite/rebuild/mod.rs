@@ -12,11 +12,11 @@
 //! | `store.epoch`, `store.claims`, `store.restored_at` | primary | they only make tokens and names unique |
 //! | `store.active_snapshot` | derived | `config_activated` |
 //! | `cycles`, `initiations`, `initiation_holds` | derived | `cycle_*`, `initiation_*`; the preset of a cycle that was fired by an older version stays as it stands |
-//! | `lanes`, `runs`, `run_requests`, `steps`, `work_done` | derived | `run_admitted` and every event of a run |
+//! | `lanes`, `runs`, `run_requests`, `steps`, `work_done` | derived | `run_admitted` and every event of a run; `artifacts_dropped` |
 //! | `deliveries`, `attempts`, `endpoints` | derived | `delivery_created`, `attempt_started`, `receipt_captured`, `delivery_settled`, `redriven`, `breaker_*`, `endpoint_*` |
 //! | `notices` that are owed | derived | `delivery_created`; in which order they began to gather is not told and matters no more (`ordinal`) |
 //! | `notices` that gather, `notify_cursor` | hint | no record tells of them, or telling would have to be told again; without a cursor the log is followed from its end on |
-//! | `halts`, `processor_crashes` | derived | `halted`, `resumed`, `step_interrupted`, `processor_*` |
+//! | `halts`, `processor_crashes` | derived | `halted`, `resumed`, `step_interrupted`, `processor_*`; the halt of a restore has its record from the next start on |
 //! | `schedule_cursors` | hint | a turn that decides nothing moves them without a record; one that is behind the log or ahead of the clock is made from it, and then an instant may be decided again, never fired twice |
 //! | `token` of any table | hint | a claim that is still out keeps its own; a row that was missing gets none, so that its claim is lost |
 //! | `cycles.state` `selecting` | hint | a claim; recovery makes `waiting` or `queued` of it, and so does this for a row that was missing |
@@ -37,10 +37,10 @@ use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use serde_json::{Value, json};
 
-use super::SqliteStore;
 use super::fault::{Attempt, Fault};
 use super::record::{fact, facts};
 use super::tx::Tx;
+use super::{SqliteStore, signing};
 use crate::StoreError;
 use crate::contract::rebuild::{RebuildMode, Rebuilt};
 use reading::Entry;
@@ -62,6 +62,11 @@ impl SqliteStore {
 }
 
 fn rebuild(tx: &Tx<'_>, mode: RebuildMode, now: Timestamp, progress: &Progress) -> Attempt<Rebuilt> {
+    if mode == RebuildMode::Apply && signing::restored_at(tx)?.is_some() {
+        return Err(Fault::contradiction(
+            "it was restored and its log has no new name yet: start it once before it is rebuilt",
+        ));
+    }
     know_canonical(tx)?;
     tables::make_temporary(tx)?;
     let records = reading::each(tx, progress, |entry| fold(tx, entry))?;
@@ -101,6 +106,7 @@ fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
         | "endpoint_failing"
         | "endpoint_disabled"
         | "endpoint_enabled" => delivery::fold(tx, entry),
+        "artifacts_dropped" => run::forgotten(tx, entry),
         "delivery_settled" | "redriven" => {
             delivery::fold(tx, entry)?;
             run::happened(tx, entry)

@@ -96,6 +96,15 @@ fn follow(tx: &Connection, run: &Run, event: &RunEvent, entry: &Entry) -> Attemp
     }
 }
 
+/// Payloads are gone, and with them what is remembered of the work that made them.
+pub(super) fn forgotten(tx: &Connection, entry: &Entry) -> Attempt<()> {
+    let mut forget = tx.prepare_cached("DELETE FROM work_done WHERE digest = ?1")?;
+    for digest in entry.field::<Vec<Digest>>("digests")? {
+        forget.execute([Text(digest)])?;
+    }
+    Ok(())
+}
+
 /// Each record of a crash says the new count.
 fn crashed(tx: &Connection, entry: &Entry) -> Attempt<()> {
     let Some(crashes) = entry.body["crashes_in_a_row"].as_u64() else { return Ok(()) };
