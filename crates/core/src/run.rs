@@ -3,6 +3,8 @@
 //! Live running, recovery after a crash and the fold over the log all go through [`RunState::next`](crate::run::RunState::next); a row in a store is only a
 //! cache of it. Nothing here knows how a step is done or where a delivery goes.
 
+pub mod fold;
+
 mod outcome;
 
 use jiff::Timestamp;

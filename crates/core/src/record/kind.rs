@@ -85,6 +85,7 @@ kinds! {
     GateClosed = "gate_closed": "A door of the gate closed or opened; holds the reason.",
     BodiesDropped = "bodies_dropped": "Bodies of evidence were older than `retention.evidence` and are gone; names their positions as first and last of each stretch.",
     ArtifactsDropped = "artifacts_dropped": "Payloads were older than `retention.artifacts`, nothing needed them, and they are gone; names their digests.",
+    TablesRebuilt = "tables_rebuilt": "Rows were made again from the log; holds how many of each table differed from it.",
     ServiceFailed = "service_failed": "A part of the engine failed and was started again.",
 }
 

@@ -42,7 +42,14 @@ pub enum Verb {
     /// Check the configuration and name every problem with its place
     Check,
     /// Check the machine: programs, permissions, space, secrets
-    Doctor,
+    Doctor {
+        /// Make every table that follows from the log again, and tell what was not as the log says; no process may serve the home
+        #[arg(long)]
+        rebuild: bool,
+        /// Only compare the tables with the log
+        #[arg(long, requires = "rebuild")]
+        dry_run: bool,
+    },
     /// Show what the node is doing
     Status {
         /// Show it again every second until interrupted

@@ -30,6 +30,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::layout::Layout;
+use orbit_store::contract::rebuild::RebuildMode;
 
 use args::{Cli, Verb};
 use failure::Failure;
@@ -88,7 +89,12 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
     match &cli.verb {
         Verb::Init { dir } => make_home(dir),
         Verb::Check => check(layout()?.home(), cli.json),
-        Verb::Doctor => read::doctor(&layout()?, &out, cli.json).await,
+        Verb::Doctor { rebuild: false, .. } => read::doctor(&layout()?, &out, cli.json).await,
+        Verb::Doctor { rebuild: true, dry_run } => {
+            log_to_stderr(false, "warn");
+            let mode = if *dry_run { RebuildMode::Compare } else { RebuildMode::Apply };
+            read::rebuild(&layout()?, mode, &out, cli.json).await
+        }
         Verb::Schema { kind } => print_schema(kind.as_deref()),
         Verb::Completions { shell } => {
             // Into memory first: the generator panics when its writer fails.

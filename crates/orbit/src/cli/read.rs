@@ -8,6 +8,8 @@ use orbit_core::schedule::{Schedule, preview as firings};
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
+use orbit_store::StoreError;
+use orbit_store::contract::rebuild::RebuildMode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,7 +21,8 @@ use super::output::{either, json_line, print, say};
 use super::redrive;
 use super::session::{Session, is_home};
 use crate::config::{Diagnostic, load};
-use crate::control::{Command, List, NamespaceChoice, Thing};
+use crate::control::{Command, List, LockError, NamespaceChoice, Thing};
+use crate::doctor::{self, rebuild::RebuildError};
 use crate::engine::OpenError;
 use crate::exit;
 use crate::render::{self, Terminal};
@@ -221,10 +224,27 @@ pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool)
 
 /// `orbit doctor`.
 pub async fn doctor(layout: &Layout, out: &Terminal, json: bool) -> Result<u8, Failure> {
-    let findings = crate::doctor::examine(layout).await;
-    let worst = findings.iter().any(crate::doctor::Finding::is_problem);
-    either(&json!({ "items": findings, "next": null }), json, |_| crate::doctor::render(&findings, out))?;
+    let findings = doctor::examine(layout).await;
+    let worst = findings.iter().any(doctor::Finding::is_problem);
+    either(&json!({ "items": findings, "next": null }), json, |_| doctor::render(&findings, out))?;
     Ok(if worst { exit::FAILED } else { exit::SUCCEEDED })
+}
+
+/// `orbit doctor --rebuild`. Rows that are only compared and differ are a failure, as for everything that `doctor` finds.
+pub async fn rebuild(layout: &Layout, mode: RebuildMode, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    is_home(layout.home())?;
+    let all = doctor::rebuild::rebuild(layout, mode, out).await.map_err(|error| match error {
+        RebuildError::Lock(error @ LockError::Held { .. }) => Failure::failed(error.to_string())
+            .hint("stop `orbit serve` first: a rebuild needs the home for itself"),
+        RebuildError::Lock(error @ LockError::Io { .. }) => error.into(),
+        RebuildError::Store(error @ StoreError::Corrupt { .. }) => Failure::failed(error.to_string()).hint(
+            "nothing was changed; `orbit log verify` says what is wrong with the log; else restore a backup",
+        ),
+        RebuildError::Store(error) => error.into(),
+    })?;
+    let differs = all.iter().any(|one| !one.applied && one.found.differing() > 0);
+    either(&json!({ "items": all, "next": null }), json, |_| doctor::rebuild::render(&all))?;
+    Ok(if differs { exit::FAILED } else { exit::SUCCEEDED })
 }
 
 /// `orbit runs show`: the run, and with `--follow` every record that comes until it is finished. As JSON, followed, a line for each record and

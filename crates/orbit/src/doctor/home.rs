@@ -4,13 +4,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
-use orbit_core::config::NamespaceName;
 use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::contract::quarantine::QuarantineStore;
 use orbit_store::sqlite::{SCHEMA, SqliteStore};
 
-use super::{Finding, copies, told};
+use super::{Finding, copies, stores_of, told};
 use crate::config::LoadedNamespace;
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
 use crate::status::concerns;
@@ -138,10 +137,8 @@ fn quarantine(namespace: &str, processor: &str) -> Finding {
 }
 
 async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> {
-    let entries = std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok());
     let mut findings = Vec::new();
-    for name in names.filter(|name| layout.database(name).exists()) {
+    for name in stores_of(layout) {
         if let Some(older) = copies::older(layout, &name) {
             findings.push(older);
             continue;

@@ -1,12 +1,14 @@
 //! `orbit doctor`: whether this machine and this home are fit for the work, and what to do where they are not.
 //!
-//! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home.
+//! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home. Only `rebuild`,
+//! when it is asked for, writes.
 
 mod copies;
 mod home;
 mod machine;
 mod needs;
 mod programs;
+pub mod rebuild;
 mod told;
 
 use std::fmt::Write;
@@ -112,6 +114,17 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     findings.push(machine::clock(SystemClock.now(), machine::newest_write(layout, &names)));
     findings.extend(machine::kernel());
     findings
+}
+
+/// Namespaces that have a store, by name; among them `system`, the node's own.
+fn stores_of(layout: &Layout) -> Vec<NamespaceName> {
+    let entries = std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok());
+    let system = Some(NamespaceName::system());
+    let mut names: Vec<_> = names.chain(system).filter(|name| layout.database(name).exists()).collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
 }
 
 /// The variables that the documents of a home need and that are not set, by namespace and document.

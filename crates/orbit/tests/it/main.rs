@@ -18,6 +18,7 @@ mod normalize;
 mod notify;
 mod operate;
 mod queue;
+mod rebuild;
 mod receiver;
 mod remote;
 mod schedule;

@@ -8,6 +8,7 @@ pub mod normalize;
 pub mod notify;
 pub mod payload;
 pub mod quarantine;
+pub mod rebuild;
 pub mod record;
 pub mod retention;
 pub mod schedule;

@@ -68,7 +68,8 @@ fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
     Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::digest_or_null(row, "active_snapshot"))?)
 }
 
-fn find(tx: &Connection, digest: Digest) -> Attempt<Option<Snapshot>> {
+/// A snapshot that was active once.
+pub(super) fn find(tx: &Connection, digest: Digest) -> Attempt<Option<Snapshot>> {
     let mut statement = tx.prepare_cached("SELECT document FROM snapshots WHERE digest = ?1")?;
     Ok(statement.query_row([Text(digest)], |row| columns::json(row, "document")).optional()?)
 }

@@ -20,10 +20,28 @@ pub(super) const IS_ACTIVE: &str = "(c.state IN ('waiting', 'selecting') OR (c.s
 
 /// The cycle exists; whether it is new.
 pub(super) fn fire(tx: &Tx<'_>, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
+    let new = insert(tx, cycle, now)?;
+    if new {
+        let mut body = facts(cycle.detail.clone());
+        body.extend(facts(json!({
+            "run_profile_id": cycle.run_profile_id,
+            "run_profile": cycle.run_profile,
+            "trigger": cycle.trigger,
+            "nominal": cycle.nominal,
+            "queued": cycle.queued,
+            "preset": cycle.preset,
+        })));
+        fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)?;
+    }
+    Ok(new)
+}
+
+/// The row; whether it is new.
+pub(super) fn insert(tx: &Connection, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
     let insert = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
             fired_at, preset)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7, 'queued', 'waiting'), ?8, ?9) ON CONFLICT (cycle_id) DO NOTHING";
-    let new = tx.prepare_cached(insert)?.execute(params![
+    let inserted = tx.prepare_cached(insert)?.execute(params![
         Text(cycle.cycle_id),
         Text(cycle.run_profile_id),
         cycle.run_profile,
@@ -33,19 +51,8 @@ pub(super) fn fire(tx: &Tx<'_>, cycle: &NewCycle, now: Timestamp) -> Attempt<boo
         cycle.queued,
         Micros(now),
         Json(&cycle.preset),
-    ])? == 1;
-    if new {
-        let mut body = facts(cycle.detail.clone());
-        body.extend(facts(json!({
-            "run_profile_id": cycle.run_profile_id,
-            "run_profile": cycle.run_profile,
-            "trigger": cycle.trigger,
-            "nominal": cycle.nominal,
-            "queued": cycle.queued,
-        })));
-        fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)?;
-    }
-    Ok(new)
+    ])?;
+    Ok(inserted == 1)
 }
 
 /// The subject of a cycle's records.
@@ -83,8 +90,7 @@ pub(super) fn finish(
     (outcome, reason): (Outcome, Option<&str>),
     now: Timestamp,
 ) -> Attempt<()> {
-    let update = "UPDATE cycles SET state = 'finished', outcome = ?2, reason = ?3, finished_at = ?4 WHERE cycle_id = ?1";
-    tx.prepare_cached(update)?.execute(params![Text(cycle_id), outcome.name(), reason, Micros(now)])?;
+    end(tx, cycle_id, (outcome, reason), now)?;
     let subject = about(cycle_id, snapshot(tx, cycle_id)?);
     let mut body = facts(json!({ "outcome": outcome }));
     if let Some(reason) = reason {
@@ -92,6 +98,18 @@ pub(super) fn finish(
     }
     fact(tx, now, Kind::CycleFinished, subject, body)?;
     release(tx, subject, outcome, now)
+}
+
+/// The row of a cycle that is finished.
+pub(super) fn end(
+    tx: &Connection,
+    cycle_id: Uuid,
+    (outcome, reason): (Outcome, Option<&str>),
+    now: Timestamp,
+) -> Attempt<()> {
+    let update = "UPDATE cycles SET state = 'finished', outcome = ?2, reason = ?3, finished_at = ?4 WHERE cycle_id = ?1";
+    tx.prepare_cached(update)?.execute(params![Text(cycle_id), outcome.name(), reason, Micros(now)])?;
+    Ok(())
 }
 
 /// A finished cycle is running again, because one of its runs is.
@@ -117,17 +135,31 @@ fn release(tx: &Tx<'_>, subject: Subject, outcome: Outcome, now: Timestamp) -> A
     let Some(cycle_id) = subject.cycle_id else {
         return Err(Fault::contradiction("a cycle without an id"));
     };
-    let update = "UPDATE initiations SET released_at = ?2 WHERE cycle_id = ?1 AND released_at IS NULL
-            AND EXISTS (SELECT 1 FROM json_each(release_on) WHERE value = ?3)
-        RETURNING initiation_id, scope, hash";
-    let released = tx
-        .prepare_cached(update)?
-        .query_row(params![Text(cycle_id), Micros(now), outcome.name()], |row| {
+    let select =
+        "SELECT initiation_id, scope, hash FROM initiations WHERE cycle_id = ?1 AND released_at IS NULL
+            AND EXISTS (SELECT 1 FROM json_each(release_on) WHERE value = ?2)";
+    let held = tx
+        .prepare_cached(select)?
+        .query_row(params![Text(cycle_id), outcome.name()], |row| {
             let (scope, hash): (String, String) = (row.get("scope")?, row.get("hash")?);
             Ok((columns::id(row, "initiation_id")?, scope, hash))
         })
         .optional()?;
-    let Some((initiation_id, scope, hash)) = released else { return Ok(()) };
+    let Some((initiation_id, scope, hash)) = held else { return Ok(()) };
+    free(tx, initiation_id, (&scope, &hash), now)?;
+    let body = json!({ "initiation_id": initiation_id, "hash": hash, "scope": scope, "outcome": outcome });
+    fact(tx, now, Kind::InitiationReleased, subject, facts(body))
+}
+
+/// Rows of an initiation that is held no more.
+pub(super) fn free(
+    tx: &Connection,
+    initiation_id: Uuid,
+    (scope, hash): (&str, &str),
+    now: Timestamp,
+) -> Attempt<()> {
+    tx.prepare_cached("UPDATE initiations SET released_at = ?2 WHERE initiation_id = ?1")?
+        .execute(params![Text(initiation_id), Micros(now)])?;
     tx.prepare_cached("DELETE FROM initiation_holds WHERE scope = ?1 AND hash = ?2 AND initiation_id = ?3")?
         .execute(params![scope, hash, Text(initiation_id)])?;
     // An older holder may still count for a rule with a longer window.
@@ -138,6 +170,5 @@ fn release(tx: &Tx<'_>, subject: Subject, outcome: Outcome, now: Timestamp) -> A
             ON CONFLICT DO NOTHING",
     )?
     .execute(params![scope, hash])?;
-    let body = json!({ "initiation_id": initiation_id, "hash": hash, "scope": scope, "outcome": outcome });
-    fact(tx, now, Kind::InitiationReleased, subject, facts(body))
+    Ok(())
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use super::record::{Seen, evidence, fact, facts};
-use super::settle::{self, Delivery};
+use super::settle::{self, Delivery, Received};
 use super::tx::Tx;
 use super::{SqliteStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
@@ -168,11 +168,17 @@ fn start(tx: &Tx<'_>, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDeliv
 /// The delivery is the caller's.
 pub(super) fn take(tx: &Connection, delivery_id: Uuid) -> Attempt<Claim> {
     let token = token::next(tx)?;
+    send(tx, delivery_id, token)?;
+    Ok(Claim { id: delivery_id, token })
+}
+
+/// The row of a delivery whose next attempt is under way.
+pub(super) fn send(tx: &Connection, delivery_id: Uuid, token: i64) -> Attempt<()> {
     let update =
         "UPDATE deliveries SET state = 'sending', due_at = NULL, token = ?2, attempts = attempts + 1,
         round_attempts = round_attempts + 1 WHERE delivery_id = ?1";
     tx.prepare_cached(update)?.execute(params![Text(delivery_id), token])?;
-    Ok(Claim { id: delivery_id, token })
+    Ok(())
 }
 
 /// The attempt awaits its receipt.
@@ -207,7 +213,13 @@ fn commit_attempt(tx: &Tx<'_>, claim: Claim, commit: &AttemptCommit, now: Timest
     let Some(delivery) = find(tx, claim)? else { return Ok(false) };
     let mut debtor = delivery.owner.load(tx)?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
-    if !settle::receive(tx, &debtor, &delivery, (&commit.receipt, commit.signal), now)? {
+    let held = delivery.state == "sending";
+    let retry_at = match &commit.settle {
+        Settle::Retry { until } => held.then_some(*until),
+        Settle::Accepted | Settle::Dead { .. } => None,
+    };
+    let received = Received { receipt: &commit.receipt, signal: commit.signal, retry_at };
+    if !settle::receive(tx, &debtor, &delivery, &received, now)? {
         return Ok(false);
     }
     if let Some(seen) = &commit.evidence {
@@ -216,7 +228,6 @@ fn commit_attempt(tx: &Tx<'_>, claim: Claim, commit: &AttemptCommit, now: Timest
     }
     let (said, disable) = ((commit.signal, &commit.rule), commit.disable_endpoint.as_deref());
     endpoint::answered(tx, (&debtor, &delivery), said, disable, now)?;
-    let held = delivery.state == "sending";
     if held {
         match (&commit.settle, endpoint::disabled(tx, &delivery.endpoint)?) {
             (Settle::Accepted, _) => settle::settle(tx, &mut debtor, &delivery, None, now)?,

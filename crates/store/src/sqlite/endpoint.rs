@@ -138,7 +138,7 @@ fn tell(tx: &Tx<'_>, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Attempt<
 }
 
 /// The row is what the health is; a success at an endpoint that does well writes nothing.
-fn keep(tx: &Connection, endpoint: &str, before: &Health, after: &Health) -> Attempt<()> {
+pub(super) fn keep(tx: &Connection, endpoint: &str, before: &Health, after: &Health) -> Attempt<()> {
     if before == after {
         return Ok(());
     }

@@ -25,6 +25,7 @@ mod notice;
 mod notify;
 mod payload;
 mod quarantine;
+pub mod rebuild;
 mod record;
 mod redrive;
 mod retention;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use orbit_core::canonical;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -15,22 +15,22 @@ use super::settle::{self, Debtor, Delivery, Owner};
 use super::tx::Tx;
 use super::{dispatch, endpoint};
 use crate::contract::Claim;
+use crate::contract::dispatch::NewDelivery;
 use crate::contract::notify::{ClaimedNotice, OwedNotice};
 
 /// See [`crate::contract::notify::NotifyStore::owe_notice`].
 pub(super) fn owe(tx: &Tx<'_>, owed: &OwedNotice, now: Timestamp) -> Attempt<bool> {
     let (notice, name) = (&owed.due.notice, &owed.due.endpoint);
     let update =
-        "UPDATE notices SET snapshot = ?3, body = ?4 WHERE notice_id = ?1 AND count = ?2 AND body IS NULL";
+        "UPDATE notices SET snapshot = ?3, body = ?4 WHERE notice_id = ?1 AND count = ?2 AND body IS NULL
+        RETURNING due_at";
     let body = canonical::to_string(&owed.body);
     let parameters = params![Text(notice.notice_id), Length(notice.count), Text(owed.snapshot), body];
-    if tx.prepare_cached(update)?.execute(parameters)? == 0 {
-        return Ok(false);
-    }
-    let insert = "INSERT INTO deliveries (delivery_id, notice_id, endpoint, url, state, due_at, created_at)
-        VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?5)";
-    let (id, notice_id) = (Text(owed.delivery_id), Text(notice.notice_id));
-    tx.prepare_cached(insert)?.execute(params![id, notice_id, name, owed.url, Micros(now)])?;
+    let mut statement = tx.prepare_cached(update)?;
+    let gathered_until = |row: &Row<'_>| columns::instant(row, "due_at");
+    let Some(due_at) = statement.query_row(parameters, gathered_until).optional()? else { return Ok(false) };
+    let new = NewDelivery { delivery_id: owed.delivery_id, endpoint: name.clone(), url: owed.url.clone() };
+    settle::insert(tx, Owner::Notice(notice.notice_id), &new, now)?;
     let mut debtor = Debtor::Notice(owed.snapshot);
     let created = json!({
         "delivery_id": owed.delivery_id,
@@ -39,6 +39,7 @@ pub(super) fn owe(tx: &Tx<'_>, owed: &OwedNotice, now: Timestamp) -> Attempt<boo
         "idempotency_key": owed.delivery_id,
         "notice_id": notice.notice_id,
         "notice": owed.body,
+        "gathered_until": due_at,
     });
     fact(tx, now, Kind::DeliveryCreated, debtor.subject(), facts(created))?;
     if let Some(reason) = endpoint::disabled(tx, name)? {

@@ -146,6 +146,7 @@ fn take(tx: &Tx<'_>, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<T
             let body = json!({
                 "initiation": initiation,
                 "scope": choice.rule.scope,
+                "release_on": choice.rule.release_on,
                 "report": choice.report,
             });
             fact(tx, now, Kind::InitiationSelected, subject, facts(body))?;
@@ -160,7 +161,12 @@ fn take(tx: &Tx<'_>, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<T
 }
 
 /// The conditional upsert: the hash is this initiation's unless another holds it.
-fn hold(tx: &Connection, initiation: &Initiation, rule: &TakeRule, now: Timestamp) -> Attempt<bool> {
+pub(super) fn hold(
+    tx: &Connection,
+    initiation: &Initiation,
+    rule: &TakeRule,
+    now: Timestamp,
+) -> Attempt<bool> {
     let upsert = "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (scope, hash) DO UPDATE SET initiation_id = excluded.initiation_id, taken_at = excluded.taken_at
         WHERE taken_at < ?5";
@@ -175,7 +181,8 @@ fn hold(tx: &Connection, initiation: &Initiation, rule: &TakeRule, now: Timestam
     Ok(changed == 1)
 }
 
-fn keep(
+/// The row of a cycle's initiation.
+pub(super) fn keep(
     tx: &Connection,
     cycle_id: Uuid,
     initiation: &Initiation,
@@ -219,6 +226,7 @@ fn admit(tx: &Tx<'_>, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<
             deadline_at: new.deadline_at,
         };
         insert(tx, &run, new, initiation.as_deref(), now)?;
+        tell_admitted(tx, &run, new, now)?;
         admitted.push(run);
     }
     // Only now, so that a first run that is rejected does not end the cycle before the second exists.
@@ -234,7 +242,14 @@ fn admit(tx: &Tx<'_>, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<
     Ok(true)
 }
 
-fn insert(tx: &Tx<'_>, run: &Run, new: &NewRun, initiation: Option<&str>, now: Timestamp) -> Attempt<()> {
+/// The rows of a run that is admitted.
+pub(super) fn insert(
+    tx: &Connection,
+    run: &Run,
+    new: &NewRun,
+    initiation: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
     let about = new.request["initiation"]["label"].as_str().or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
     let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request)?;
@@ -264,6 +279,10 @@ fn insert(tx: &Tx<'_>, run: &Run, new: &NewRun, initiation: Option<&str>, now: T
     ])?;
     tx.prepare_cached("INSERT INTO run_requests (run_id, request, lanes) VALUES (?1, ?2, ?3)")?
         .execute(params![Text(run.id), Json(&new.request), Json(lanes)])?;
+    Ok(())
+}
+
+fn tell_admitted(tx: &Tx<'_>, run: &Run, new: &NewRun, now: Timestamp) -> Attempt<()> {
     let mut body = facts(json!({
         "profile": new.profile,
         "priority": new.priority,

@@ -130,11 +130,8 @@ fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
 
 /// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
 pub(super) fn owe(tx: &Tx<'_>, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
-    let insert = "INSERT INTO deliveries (delivery_id, run_id, endpoint, url, state, due_at, created_at)
-        VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?5)";
     for new in deliveries {
-        let (id, run_id) = (Text(new.delivery_id), Text(run.id));
-        tx.prepare_cached(insert)?.execute(params![id, run_id, new.endpoint, new.url, Micros(now)])?;
+        insert(tx, Owner::Run(run.id), new, now)?;
         let body = json!({
             "delivery_id": new.delivery_id,
             "endpoint": new.endpoint,
@@ -155,6 +152,20 @@ pub(super) fn owe(tx: &Tx<'_>, run: &mut Run, deliveries: &[NewDelivery], now: T
             settle_of_run(tx, run, &delivery, Some(&reason), now)?;
         }
     }
+    Ok(())
+}
+
+/// The row of a delivery that is owed from now on.
+pub(super) fn insert(tx: &Connection, owner: Owner, new: &NewDelivery, now: Timestamp) -> Attempt<()> {
+    let (run_id, notice_id) = match owner {
+        Owner::Run(id) => (Some(Text(id)), None),
+        Owner::Notice(id) => (None, Some(Text(id))),
+    };
+    let insert =
+        "INSERT INTO deliveries (delivery_id, run_id, notice_id, endpoint, url, state, due_at, created_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?6)";
+    let parameters = params![Text(new.delivery_id), run_id, notice_id, new.endpoint, new.url, Micros(now)];
+    tx.prepare_cached(insert)?.execute(parameters)?;
     Ok(())
 }
 
@@ -189,9 +200,7 @@ fn settle_of_run(
 
 /// The row is settled; what its record says.
 fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: Timestamp) -> Attempt<Facts> {
-    let state = if dead.is_some() { "dead" } else { "accepted" };
-    let update = "UPDATE deliveries SET state = ?2, reason = ?3, due_at = NULL, settled_at = ?4 WHERE delivery_id = ?1";
-    tx.prepare_cached(update)?.execute(params![Text(delivery.id), state, dead, Micros(now)])?;
+    mark(tx, delivery.id, dead, now)?;
     let mut body = facts(json!({
         "delivery_id": delivery.id,
         "endpoint": delivery.endpoint,
@@ -202,6 +211,14 @@ fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: Timest
     }
     delivery.owner.name_notice(&mut body);
     Ok(body)
+}
+
+/// The row of a delivery that is settled.
+pub(super) fn mark(tx: &Connection, delivery_id: Uuid, dead: Option<&str>, now: Timestamp) -> Attempt<()> {
+    let state = if dead.is_some() { "dead" } else { "accepted" };
+    let update = "UPDATE deliveries SET state = ?2, reason = ?3, due_at = NULL, settled_at = ?4 WHERE delivery_id = ?1";
+    tx.prepare_cached(update)?.execute(params![Text(delivery_id), state, dead, Micros(now)])?;
+    Ok(())
 }
 
 /// The delivery waits for its next attempt.
@@ -230,30 +247,48 @@ pub(super) fn give_up_disabled(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
     Ok(given_up)
 }
 
+/// What is known of an attempt that is over.
+pub(super) struct Received<'a> {
+    /// The receipt.
+    pub(super) receipt: &'a Value,
+    /// What it says about the endpoint.
+    pub(super) signal: Signal,
+    /// When the next attempt is due, if nothing settles the delivery in the same transaction.
+    pub(super) retry_at: Option<Timestamp>,
+}
+
 /// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
 pub(super) fn receive(
     tx: &Tx<'_>,
     debtor: &Debtor,
     delivery: &Delivery,
-    (receipt, signal): (&Value, Signal),
+    received: &Received<'_>,
+    now: Timestamp,
+) -> Attempt<bool> {
+    if !answer(tx, (delivery.id, delivery.attempts), received.receipt, now)? {
+        return Ok(false);
+    }
+    let mut body = delivery.facts();
+    body.insert("receipt".to_owned(), received.receipt.clone());
+    body.insert("signal".to_owned(), json!(received.signal));
+    if let Some(retry_at) = received.retry_at {
+        body.insert("retry_at".to_owned(), json!(retry_at));
+    }
+    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), body)?;
+    Ok(true)
+}
+
+/// The row of an attempt that has its receipt; false if it has one already.
+pub(super) fn answer(
+    tx: &Connection,
+    (delivery_id, attempt): (Uuid, u32),
+    receipt: &Value,
     now: Timestamp,
 ) -> Attempt<bool> {
     let update = "UPDATE attempts SET receipt = ?3, answered_at = ?4
         WHERE delivery_id = ?1 AND attempt = ?2 AND receipt IS NULL";
-    let received = tx.prepare_cached(update)?.execute(params![
-        Text(delivery.id),
-        delivery.attempts,
-        Json(receipt),
-        Micros(now)
-    ])?;
-    if received == 0 {
-        return Ok(false);
-    }
-    let mut body = delivery.facts();
-    body.insert("receipt".to_owned(), receipt.clone());
-    body.insert("signal".to_owned(), json!(signal));
-    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), body)?;
-    Ok(true)
+    let parameters = params![Text(delivery_id), attempt, Json(receipt), Micros(now)];
+    Ok(tx.prepare_cached(update)?.execute(parameters)? == 1)
 }
 
 /// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
@@ -266,11 +301,14 @@ pub(super) fn answers_lost(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
     let mut lost = 0;
     for delivery in open {
         let mut debtor = delivery.owner.load(tx)?;
-        receive(tx, &debtor, &delivery, (&receipt, Signal::Silent), now)?;
+        let waits = delivery.state == "sending" && debtor.is_owing();
+        let retry_at = waits.then_some(now);
+        let received = Received { receipt: &receipt, signal: Signal::Silent, retry_at };
+        receive(tx, &debtor, &delivery, &received, now)?;
         // A probe whose answer was lost leaves no breaker half open.
         endpoint::answered(tx, (&debtor, &delivery), (Signal::Silent, &Rule::default()), None, now)?;
         lost += 1;
-        if delivery.state != "sending" || !debtor.is_owing() {
+        if !waits {
             continue;
         }
         match endpoint::disabled(tx, &delivery.endpoint)? {

@@ -267,7 +267,8 @@ fn agrees(commit: &StepCommit) -> Attempt<()> {
     Ok(())
 }
 
-fn keep_artifact(tx: &Connection, run_id: Uuid, step: Step, artifact: &Artifact) -> Attempt<()> {
+/// The output of a step is what its run has.
+pub(super) fn keep_artifact(tx: &Connection, run_id: Uuid, step: Step, artifact: &Artifact) -> Attempt<()> {
     let (id, digest, bytes) = (Text(run_id), Text(artifact.digest), Length(artifact.bytes));
     let update = "UPDATE runs SET artifact_digest = ?2, artifact_bytes = ?3, artifact_media_type = ?4 WHERE run_id = ?1";
     tx.prepare_cached(update)?.execute(params![id, digest, bytes, artifact.media_type])?;

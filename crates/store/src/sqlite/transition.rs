@@ -79,20 +79,32 @@ pub(super) fn apply(
 ) -> Attempt<()> {
     let next = run.state.next(event)?;
     let before = std::mem::replace(&mut run.state, next);
-    write(tx, run, now)?;
-    note_step(tx, run.id, &before, event, now)?;
+    keep(tx, run, &before, event, now)?;
     facts.insert("event".to_owned(), json!(event));
     facts.insert("state".to_owned(), run.state.name().into());
     fact(tx, now, Kind::from(event), run.subject(), facts)?;
     match (before.ending(), run.state.ending()) {
-        (None, Some(ending)) => {
-            if let Ending::Cancelled { reason } = ending {
-                cancel_deliveries(tx, run.id, reason, now)?;
-            }
-            cycle::end_if_done(tx, run.cycle_id, now)
-        }
+        (None, Some(_)) => cycle::end_if_done(tx, run.cycle_id, now),
+        (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and
+/// of its cycle if that is open again. The fold of the log comes here too.
+pub(super) fn keep(
+    tx: &Connection,
+    run: &Run,
+    before: &RunState,
+    event: &RunEvent,
+    now: Timestamp,
+) -> Attempt<()> {
+    write(tx, run, now)?;
+    note_step(tx, run.id, before, event, now)?;
+    match (before.ending(), run.state.ending()) {
+        (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now),
         (Some(_), None) => cycle::reopen(tx, run.cycle_id),
-        (None, None) | (Some(_), Some(_)) => Ok(()),
+        (None, None | Some(Ending::Succeeded | Ending::Partial { .. } | Ending::Failed { .. }))
+        | (Some(_), Some(_)) => Ok(()),
     }
 }
 

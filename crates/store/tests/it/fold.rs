@@ -5,23 +5,18 @@ use std::collections::BTreeMap;
 use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent};
 use orbit_core::normalize::BatchPlace;
-use orbit_core::run::{AfterFailure, Ending, Interruption, Outcome, RunEvent, RunState, Step};
+use orbit_core::run::fold::Folded;
+use orbit_core::run::{Ending, Outcome, RunState};
 use orbit_store::Store;
-use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
 use orbit_store::contract::quarantine::Quarantine;
 use orbit_store::contract::record::StoredRecord;
-use orbit_store::contract::selection::{Start, Taken};
-use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommitted};
 use orbit_store::contract::view::{DeliveryView, EndpointView, RunView};
 use orbit_store::sqlite::SqliteStore;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::conformance::normalize::{claim_batch, place, waits};
-use crate::conformance::world::{
-    OPEN, RUN_PROFILE, World, answer, artifact, at, choice, commit, cycle, dead, done, failed, log_is_whole,
-    namespace, rule, run, succeeded,
-};
+use crate::conformance::world::{log_is_whole, namespace};
+use crate::history::{History, calls};
 
 /// Folds every run's events and compares; then the deliveries, steps and cycles that follow from them.
 pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[StoredRecord]) {
@@ -31,7 +26,9 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
     let mut waiting = BTreeMap::new();
     for record in records {
         match record.kind.as_str() {
-            "run_admitted" => drop(states.insert(record.run_id.unwrap(), admitted(&record.body))),
+            "run_admitted" => {
+                drop(states.insert(record.run_id.unwrap(), Folded::admit(&record.body).unwrap()));
+            }
             "cycle_finished" => {
                 drop(outcomes.insert(record.cycle_id.unwrap(), record.body["outcome"].clone()));
             }
@@ -39,11 +36,9 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
             "receipt_captured" => receipts += 1,
             _ => {}
         }
-        if let Some(event) = record.body.get("event") {
-            let event: RunEvent = serde_json::from_value(event.clone()).unwrap();
-            assert_eq!(record.kind, event.name());
-            let state = states.get_mut(&record.run_id.unwrap()).expect("admitted before anything else");
-            *state = state.next(&event).unwrap();
+        if record.body.get("event").is_some() {
+            let run = states.get_mut(&record.run_id.unwrap()).expect("admitted before anything else");
+            assert!(run.apply(&record.kind, &record.body).unwrap().is_some());
             // Who waits for a batch is told by the last event alone.
             waiting.remove(&record.run_id);
             if let Some(place) = record.body.get("batch_place") {
@@ -54,6 +49,7 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
     }
     assert_eq!(store.next_batch_due().await.unwrap(), waiting.values().min().copied());
     let mut under_way = 0;
+    let states: BTreeMap<_, _> = states.into_iter().map(|(run_id, run)| (run_id, run.state)).collect();
     for (run_id, state) in &states {
         let row = store.run(*run_id).await.unwrap().unwrap();
         assert_eq!(row.state, state.name(), "{run_id}");
@@ -126,12 +122,6 @@ fn event_of_endpoint(record: &StoredRecord) -> Option<HealthEvent> {
     })
 }
 
-/// A run begins at tier 1, or where its admission says.
-fn admitted(body: &Value) -> RunState {
-    let step = serde_json::from_value(body["start"]["step"].clone());
-    step.map_or(RunState::admitted(), RunState::admitted_at)
-}
-
 /// Each record of a crash says the new count; a step that is done and a release take it back.
 fn quarantined(records: &[StoredRecord]) -> Vec<Quarantine> {
     let mut requests = BTreeMap::new();
@@ -196,174 +186,6 @@ fn agrees_with_steps(row: &RunView, state: &RunState) {
     }
 }
 
-/// One call of the contract, with what it needs to choose.
-#[derive(Clone, Debug)]
-enum Call {
-    Admit { runs: u32, rejected: bool, from: u8 },
-    ClaimSteps { limit: u32 },
-    ClaimBatch,
-    CommitStep { which: usize, how: u8, claim_next: bool },
-    ClaimDeliveries { endpoint: u8, limit: u32 },
-    ClaimInOrder { endpoint: u8 },
-    GiveUp,
-    CommitAttempt { which: usize, how: u8 },
-    CancelRun { which: usize },
-    CancelCycles,
-    Recover,
-    Expire,
-    Redrive { endpoint: Option<u8> },
-    Release { processor: bool },
-    Pass { seconds: i64 },
-}
-
-fn calls() -> impl Strategy<Value = Vec<Call>> {
-    // Weighted so that most runs reach their deliveries, and every way to be cut short happens to some.
-    let call = prop_oneof![
-        6 => (1..4_u32, any::<bool>(), 0..9_u8)
-            .prop_map(|(runs, rejected, from)| Call::Admit { runs, rejected, from }),
-        12 => (1..4_u32).prop_map(|limit| Call::ClaimSteps { limit }),
-        4 => Just(Call::ClaimBatch),
-        24 => (any::<usize>(), 0..14_u8, any::<bool>())
-            .prop_map(|(which, how, claim_next)| Call::CommitStep { which, how, claim_next }),
-        12 => (0..2_u8, 1..3_u32).prop_map(|(endpoint, limit)| Call::ClaimDeliveries { endpoint, limit }),
-        4 => (0..2_u8).prop_map(|endpoint| Call::ClaimInOrder { endpoint }),
-        1 => Just(Call::GiveUp),
-        12 => (any::<usize>(), 0..8_u8).prop_map(|(which, how)| Call::CommitAttempt { which, how }),
-        2 => any::<usize>().prop_map(|which| Call::CancelRun { which }),
-        1 => Just(Call::CancelCycles),
-        2 => Just(Call::Recover),
-        2 => Just(Call::Expire),
-        4 => proptest::option::of(0..2_u8).prop_map(|endpoint| Call::Redrive { endpoint }),
-        1 => any::<bool>().prop_map(|processor| Call::Release { processor }),
-        4 => (1..400_i64).prop_map(|seconds| Call::Pass { seconds }),
-    ];
-    proptest::collection::vec(call, 1..240)
-}
-
-const ENDPOINTS: [&str; 2] = ["archive", "mirror"];
-
-/// What a node would hold in memory: claims, valid and stale ones alike.
-struct History<'a> {
-    world: World<'a>,
-    now: i64,
-    cycles: u32,
-    runs: Vec<uuid::Uuid>,
-    steps: Vec<ClaimedStep>,
-    deliveries: Vec<ClaimedDelivery>,
-}
-
-/// One of the last few, which are mostly still valid; now and then any.
-fn recent<T>(all: &[T], which: usize) -> Option<&T> {
-    let span = if which.is_multiple_of(8) { all.len() } else { all.len().min(4) };
-    all.iter().rev().nth((which / 8) % span.max(1))
-}
-
-impl History<'_> {
-    async fn call(&mut self, call: Call) {
-        let (store, now) = (self.world.store, at(self.now));
-        match call {
-            Call::Admit { runs, rejected, from } => self.admit(runs, rejected, from).await,
-            Call::ClaimSteps { limit } => {
-                self.steps.extend(store.claim_steps(Free::of(limit, OPEN), now).await.unwrap());
-            }
-            Call::ClaimBatch => {
-                let batch = claim_batch(store, OPEN, now).await;
-                self.steps.extend(batch.into_iter().flat_map(|batch| batch.items));
-            }
-            Call::CommitStep { which, how, claim_next } => self.commit_step(which, how, claim_next).await,
-            Call::ClaimDeliveries { endpoint, limit } => {
-                let endpoint = ENDPOINTS[usize::from(endpoint)];
-                self.deliveries.extend(store.claim_deliveries(endpoint, limit, OPEN, now).await.unwrap());
-            }
-            Call::ClaimInOrder { endpoint } => {
-                let endpoint = ENDPOINTS[usize::from(endpoint)];
-                self.deliveries.extend(store.claim_next_in_order(endpoint, OPEN, now).await.unwrap());
-            }
-            Call::GiveUp => drop(store.give_up_disabled(now).await.unwrap()),
-            Call::CommitAttempt { which, how } => self.commit_attempt(which, how).await,
-            Call::CancelRun { which } => {
-                if let Some(run_id) = recent(&self.runs, which) {
-                    store.cancel_run(*run_id, "by hand", now).await.unwrap();
-                }
-            }
-            Call::CancelCycles => drop(store.cancel_cycles(RUN_PROFILE, "overlap", now).await.unwrap()),
-            Call::Recover => drop(store.recover(Value::Null, now).await.unwrap()),
-            Call::Expire => drop(store.expire_runs(now).await.unwrap()),
-            Call::Redrive { endpoint } => {
-                let endpoint = endpoint.map(|endpoint| ENDPOINTS[usize::from(endpoint)].to_owned());
-                self.world.redrive(RedriveFilter { endpoint, ..RedriveFilter::default() }, now).await;
-            }
-            Call::Release { processor } => {
-                let processor = if processor { "first" } else { "second" };
-                store.release_processor(processor, now).await.unwrap();
-            }
-            Call::Pass { seconds } => self.now += seconds,
-        }
-    }
-
-    async fn admit(&mut self, runs: u32, rejected: bool, from: u8) {
-        let (store, now) = (self.world.store, at(self.now));
-        self.cycles += 1;
-        store.fire(cycle(self.cycles), now).await.unwrap();
-        let claimed = self.world.claim_cycle(now).await;
-        let label = self.cycles.to_string();
-        let taken =
-            store.take_initiation(claimed.claim, choice(&claimed, &[&label], rule()), now).await.unwrap();
-        assert!(matches!(taken, Taken::Initiation(_)));
-        let mut runs: Vec<_> = (0..runs).map(|number| run(&claimed, number, now)).collect();
-        let step = [Step::Tier2, Step::Tier3, Step::Normalize].get(usize::from(from)).copied();
-        runs[0].retry_of = self.runs.last().copied();
-        runs[0].start = step.map(|step| Start { step, input: artifact("of an older run") });
-        // Whatever begins later has a request.
-        runs[0].rejected = (rejected && step.is_none()).then(|| "no such key".to_owned());
-        self.runs.extend(runs.iter().map(|run| run.run_id));
-        assert!(store.admit(claimed.claim, runs, now).await.unwrap());
-    }
-
-    async fn commit_step(&mut self, which: usize, how: u8, claim_next: bool) {
-        let Some(step) = recent(&self.steps, which).cloned() else { return };
-        let now = at(self.now);
-        let mut end = match (how, step.step) {
-            (0, _) => failed(step.step, AfterFailure::GiveUp),
-            (1, _) => failed(step.step, AfterFailure::Retry { until: at(self.now + 5) }),
-            (2, _) => commit(RunEvent::StepInterrupted { step: step.step, cause: Interruption::Halt }),
-            (3, _) => commit(RunEvent::DeadlinePassed { step: step.step }),
-            (4, _) => done(&step, &[]),
-            (5..=7, _) => done(&step, &ENDPOINTS[..1]),
-            (13, Step::Normalize) if step.attempt == 1 => {
-                commit(RunEvent::StepInterrupted { step: step.step, cause: Interruption::Batch })
-            }
-            (11.., Step::Tier3) => waits(step.step, place("any", self.now + 10)),
-            (8..=10, _) | (_, Step::Normalize) => done(&step, &ENDPOINTS),
-            (_, Step::Tier1) => succeeded(Step::Tier1, Step::Tier2),
-            (_, Step::Tier2) => succeeded(Step::Tier2, Step::Tier3),
-        };
-        end.claim_next = claim_next;
-        let answer = self.world.store.commit_step(step.claim, end, now).await.unwrap();
-        if let StepCommitted::Done { next: Some(next), .. } = answer {
-            self.steps.push(*next);
-        }
-    }
-
-    async fn commit_attempt(&mut self, which: usize, how: u8) {
-        let Some(claimed) = recent(&self.deliveries, which) else { return };
-        let now = at(self.now);
-        let commit = match how {
-            0 => answer("refused", dead()),
-            1 => answer("unavailable", Settle::Retry { until: at(self.now + 5) }),
-            3 => answer("refused", Settle::Retry { until: at(self.now + 5) }),
-            4 => answer("interrupted", Settle::Retry { until: now }),
-            2 => {
-                let mut gone = answer("gone", dead());
-                gone.disable_endpoint = Some("status 410".to_owned());
-                gone
-            }
-            _ => answer("accepted", Settle::Accepted),
-        };
-        self.world.store.commit_attempt(claimed.claim, commit, now).await.unwrap();
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
@@ -372,11 +194,9 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let store = SqliteStore::in_memory(&namespace()).unwrap();
-            let mut history = History {
-                world: World::new(&store), now: 0, cycles: 0, runs: vec![], steps: vec![], deliveries: vec![],
-            };
+            let mut history = History::default();
             for call in calls {
-                history.call(call).await;
+                history.call(&store, call).await;
             }
             log_is_whole(&store).await;
         });

@@ -5,6 +5,10 @@ mod conformance;
 #[cfg(test)]
 mod fold;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
+mod rebuild;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod stored;

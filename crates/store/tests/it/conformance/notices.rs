@@ -11,7 +11,7 @@ use super::world::{World, answer, at, dead, namespace};
 
 const LIMIT: u32 = 10;
 
-fn snapshot(rules: bool) -> Snapshot {
+pub(crate) fn snapshot(rules: bool) -> Snapshot {
     let rule = json!([{ "endpoint": "operator", "on": ["cycle_failed"] }]);
     let notify = if rules { rule } else { json!([]) };
     serde_json::from_value(json!({
@@ -21,7 +21,7 @@ fn snapshot(rules: bool) -> Snapshot {
     .unwrap()
 }
 
-fn told(endpoint: &str, event: NotifyEvent, position: u64, second: i64) -> NewTold {
+pub(crate) fn told(endpoint: &str, event: NotifyEvent, position: u64, second: i64) -> NewTold {
     NewTold {
         notice_id: id::notice_id(&namespace(), endpoint, event.name(), (position, at(second))),
         endpoint: endpoint.to_owned(),
@@ -33,14 +33,14 @@ fn told(endpoint: &str, event: NotifyEvent, position: u64, second: i64) -> NewTo
 }
 
 /// The rules are there, and these events are told at `second`; due 5 s later.
-async fn tell(world: &World<'_>, events: &[NewTold], second: i64) {
+pub(crate) async fn tell(world: &World<'_>, events: &[NewTold], second: i64) {
     world.store.activate(&snapshot(true), at(0)).await.unwrap();
     let base = world.store.notify_cursor().await.unwrap().unwrap();
     let commit = NotifyCommit { base, cursor: base + 1, told: events.to_vec(), due_at: at(second + 5) };
     assert!(world.store.commit_notices(commit).await.unwrap());
 }
 
-async fn owe(world: &World<'_>, due: DueNotice, second: i64) -> bool {
+pub(crate) async fn owe(world: &World<'_>, due: DueNotice, second: i64) -> bool {
     let owed = OwedNotice {
         delivery_id: id::notice_delivery_id(due.notice.notice_id),
         url: "https://operator.example.net/".to_owned(),
@@ -51,7 +51,7 @@ async fn owe(world: &World<'_>, due: DueNotice, second: i64) -> bool {
     world.store.owe_notice(owed, at(second)).await.unwrap()
 }
 
-async fn due(world: &World<'_>, second: i64) -> Vec<DueNotice> {
+pub(crate) async fn due(world: &World<'_>, second: i64) -> Vec<DueNotice> {
     world.store.due_notices(LIMIT, at(second)).await.unwrap()
 }
 
