@@ -144,7 +144,7 @@ impl History {
                 self.steps.extend(batch.into_iter().flat_map(|batch| batch.items));
             }
             Call::CommitStep { which, how, claim_next } => {
-                self.commit_step(store, which, how, claim_next).await
+                self.commit_step(store, which, how, claim_next).await;
             }
             Call::ClaimDeliveries { endpoint, limit } => {
                 let endpoint = ENDPOINTS[usize::from(endpoint)];
@@ -310,10 +310,12 @@ impl History {
             }
             _ => {
                 for claimed in store.claim_notices(ENDPOINTS[0], 2, at(now)).await.unwrap() {
-                    let end =
-                        if now % 2 == 0 { Settle::Accepted } else { Settle::Retry { until: at(now + 5) } };
-                    let word = if now % 2 == 0 { "accepted" } else { "unavailable" };
-                    store.commit_attempt(claimed.claim, answer(word, end), at(now)).await.unwrap();
+                    let answered = if now % 2 == 0 {
+                        answer("accepted", Settle::Accepted)
+                    } else {
+                        answer("unavailable", Settle::Retry { until: at(now + 5) })
+                    };
+                    store.commit_attempt(claimed.claim, answered, at(now)).await.unwrap();
                 }
             }
         }

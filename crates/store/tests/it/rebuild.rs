@@ -57,7 +57,7 @@ fn dump(path: &Path) -> Dump {
     let connection = Connection::open(path).unwrap();
     let rows_of = |table| {
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let names: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
         let mut rows: Vec<_> = statement
             .query_map((), |row| {
                 Ok(names.iter().map(|name| (name.clone(), text(row.get(name.as_str()).unwrap()))).collect())
@@ -77,7 +77,7 @@ fn text(cell: Cell) -> String {
             Ok(value @ (Value::Object(_) | Value::Array(_))) => canonical::to_string(&value),
             _ => format!("{text:?}"),
         },
-        other => format!("{other:?}"),
+        other @ (Cell::Null | Cell::Integer(_) | Cell::Real(_) | Cell::Blob(_)) => format!("{other:?}"),
     }
 }
 
