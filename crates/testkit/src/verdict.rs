@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use orbit_core::digest::Digest;
 use orbit_core::record::tree::{Frontier, NODE_LEVELS, leaf_hash};
@@ -10,6 +11,7 @@ use orbit_store::Store;
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::record::{RecordFilter, RecordStore as _, StoredRecord};
 use orbit_store::contract::view::PageRequest;
+use orbit_store::payloads::Payloads;
 use orbit_store::sqlite::SqliteStore;
 use serde_json::Value;
 use uuid::Uuid;
@@ -45,7 +47,7 @@ pub fn judge(world: &World) -> (Story, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let story = runtime.block_on(async {
         let store = match SqliteStore::open(&world.database(), &namespace()) {
-            Ok(store) => store,
+            Ok(store) => Arc::new(store),
             Err(error) => {
                 wrong.push(format!("the store does not open: {error}"));
                 return Story::new();
@@ -53,10 +55,10 @@ pub fn judge(world: &World) -> (Story, Vec<String>) {
         };
         let filter = RecordFilter::default();
         let records = store.records(filter, 10 * MANY).await.unwrap();
-        wrong.extend(rows_are_the_fold(&store, &records).await);
-        wrong.extend(one_receipt_an_attempt(&store, &records).await);
-        wrong.extend(artifacts_are_there(world, &records));
-        wrong.extend(everything_arrived(world, &store).await);
+        wrong.extend(rows_are_the_fold(&*store, &records).await);
+        wrong.extend(one_receipt_an_attempt(&*store, &records).await);
+        wrong.extend(artifacts_are_there(world, store, &records));
+        wrong.extend(everything_arrived(world, &*store).await);
         story(&records)
     });
     (story, wrong)
@@ -209,15 +211,16 @@ async fn one_receipt_an_attempt(store: &dyn Store, records: &[StoredRecord]) -> 
     wrong
 }
 
-fn artifacts_are_there(world: &World, records: &[StoredRecord]) -> Vec<String> {
+fn artifacts_are_there(world: &World, store: Arc<dyn Store>, records: &[StoredRecord]) -> Vec<String> {
     let blobs = FolderBlobs::open(&world.layout().blobs(&namespace())).unwrap();
+    let payloads = Payloads::new(store, Arc::new(blobs));
     let mut wrong = Vec::new();
     let mut seen = 0;
     for record in records.iter().filter(|record| record.kind == "step_succeeded") {
         let digest: Option<Digest> = serde_json::from_value(record.body["digest"].clone()).ok();
         let digest =
             digest.or_else(|| serde_json::from_value(record.body["artifact"]["digest"].clone()).ok());
-        match digest.map(|digest| blobs.verify(digest)) {
+        match digest.map(|digest| payloads.verify(digest)) {
             Some(Ok(_)) => seen += 1,
             Some(Err(error)) => wrong.push(error.to_string()),
             None => wrong.push(format!("an artifact has no digest: {}", record.body)),

@@ -185,7 +185,7 @@ fn faults(calls: &[(Point, Mode)]) -> Vec<Fault> {
 
 /// Calls in which something is claimed. If their answer is lost as an error, nobody knows of the claim until the next start.
 const CLAIMS: [&str; 7] = [
-    "claim_cycle",
+    "claim_cycles",
     "claim_steps",
     "claim_batch",
     "claim_deliveries",
