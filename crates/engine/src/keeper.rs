@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::{Kind, Record, Subject};
+use orbit_store::StoreError;
 use serde_json::json;
 
 use crate::gate::Cell;
@@ -23,14 +24,14 @@ impl Keeper {
         Self { namespace, gate: Cell::default() }
     }
 
-    /// Records a change of the gate once, not at every run that meets it.
-    async fn watch_gate(&self) {
+    /// Records a change of the gate once, not at every run that meets it. One that could not be recorded is still to be.
+    async fn watch_gate(&self) -> Result<(), StoreError> {
         let closed = self.namespace.ask(Door::Step, &[]).err();
         // Free space changes all the time; only which door is closed is news.
         let word = |closed: &Option<Closed>| closed.as_ref().map(std::mem::discriminant);
         let before = self.gate.get();
         if word(&closed) == word(&before) {
-            return;
+            return Ok(());
         }
         let body = match &closed {
             Some(reason) => {
@@ -38,12 +39,15 @@ impl Keeper {
             }
             None => json!({ "open": true }),
         };
-        self.namespace.record(Kind::GateClosed, Subject::default(), body).await;
+        let now = self.namespace.shared.clock.now();
+        let record = Record::fact(now, Kind::GateClosed, Subject::default(), body);
+        self.namespace.store.append(vec![record]).await?;
         self.gate.set(closed);
         self.namespace.nudges.selection.notify_one();
         self.namespace.nudges.tiers.notify_one();
         self.namespace.nudges.normalize.notify_one();
         self.namespace.nudges.dispatch.notify_one();
+        Ok(())
     }
 }
 
@@ -54,7 +58,7 @@ impl Service for Keeper {
     }
 
     async fn turn(&self) -> Result<Turn, TurnError> {
-        self.watch_gate().await;
+        self.watch_gate().await?;
         let now = self.namespace.shared.clock.now();
         let store = &self.namespace.store;
         // A batch each, so that nobody waits long for the writer; another turn follows until nothing is left.

@@ -3,16 +3,21 @@
 //! A blob lies in `ab/cdef…`, the hex digits of its SHA-256. It is written under another name in `incoming`, made durable, and only then
 //! renamed, so that a name that exists is whole. Every function blocks; callers use a thread that may.
 
+mod files;
+
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::digest::{Digest, Hasher};
+
+pub use files::{Files, System};
 
 /// Bytes that are read, hashed and written at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -71,6 +76,9 @@ pub enum BlobError {
 #[derive(Debug)]
 pub struct FolderBlobs {
     folder: PathBuf,
+    files: Arc<dyn Files>,
+    /// Folders of blobs whose own names are durable.
+    shards: Mutex<BTreeSet<PathBuf>>,
     /// Held while a name is given or taken away.
     naming: Mutex<()>,
 }
@@ -78,19 +86,28 @@ pub struct FolderBlobs {
 impl FolderBlobs {
     /// Opens the folder, or makes it owner-only. What a crash left half-written is removed.
     pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        Self::open_over(folder, Arc::new(System))
+    }
+
+    /// The same over files that may fail, for tests.
+    pub fn open_over(folder: &Path, files: Arc<dyn Files>) -> Result<Self, BlobError> {
         let incoming = folder.join(INCOMING);
         make_folder(&incoming).map_err(at(&incoming))?;
         for entry in fs::read_dir(&incoming).map_err(at(&incoming))? {
             let path = entry.map_err(at(&incoming))?.path();
             fs::remove_file(&path).map_err(at(&path))?;
         }
-        sync_folder(folder).map_err(at(folder))?;
-        Ok(Self { folder: folder.to_owned(), naming: Mutex::default() })
+        files.sync_folder(folder).map_err(at(folder))?;
+        Ok(Self::over(folder, files))
     }
 
     /// A folder that is only read, such as one in a backup. Nothing is made or removed.
     pub fn reading(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), naming: Mutex::default() }
+        Self::over(folder, Arc::new(System))
+    }
+
+    fn over(folder: &Path, files: Arc<dyn Files>) -> Self {
+        Self { folder: folder.to_owned(), files, shards: Mutex::default(), naming: Mutex::default() }
     }
 
     /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
@@ -121,7 +138,8 @@ impl FolderBlobs {
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(target).map_err(at(target))?;
-        let copied = transfer(&mut source, &mut file, (&self.path(digest), target));
+        let mut sink = |chunk: &[u8]| file.write_all(chunk);
+        let copied = transfer(&mut source, &mut sink, (&self.path(digest), target));
         let answer = copied.and_then(|copy| same(digest, copy));
         if answer.is_err() {
             let _ = fs::remove_file(target);
@@ -132,7 +150,7 @@ impl FolderBlobs {
     /// Reads the whole blob and compares it with its name; its length.
     pub fn verify(&self, digest: Digest) -> Result<u64, BlobError> {
         let path = self.path(digest);
-        transfer(&mut self.source(digest)?, &mut io::sink(), (&path, &path))
+        transfer(&mut self.source(digest)?, &mut |_| Ok(()), (&path, &path))
             .and_then(|blob| same(digest, blob))
     }
 
@@ -151,12 +169,14 @@ impl FolderBlobs {
     /// Everything that the source gives is a durable blob.
     pub(crate) fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
         let (path, mut file) = self.incoming()?;
-        let put = transfer(source, &mut file, (from, &path)).and_then(|blob| {
+        let copied = transfer(source, &mut |chunk| self.files.write(&mut file, chunk), (from, &path));
+        let put = copied.and_then(|blob| {
             file.set_permissions(Permissions::from_mode(0o400)).map_err(at(&path))?;
-            file.sync_all().map_err(at(&path))?;
+            self.files.sync(&file).map_err(at(&path))?;
             self.name(&path, blob).map_err(at(&path))?;
             Ok(blob)
         });
+        // The kernel tells of a failed sync once. So it is not tried again: whoever puts the bytes again writes another file.
         if put.is_err() {
             let _ = fs::remove_file(&path);
         }
@@ -207,18 +227,32 @@ impl FolderBlobs {
     }
 
     /// Gives the durable file its name, durably. It takes the place of one that is there already, so that whoever judges a blob by its age sees
-    /// when it was made last, and damage is healed.
+    /// when it was made last, damage is healed, and a name of which nobody knows whether it is durable counts for nothing.
     fn name(&self, path: &Path, blob: Blob) -> io::Result<()> {
         let target = self.path(blob.digest);
         let shard = target.parent().unwrap_or(&self.folder);
-        if !shard.is_dir() {
-            make_folder(shard)?;
-            sync_folder(&self.folder)?;
-        }
+        self.make_shard(shard)?;
         let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::rename(path, &target)?;
+        self.files.rename(path, &target)?;
         drop(naming);
-        sync_folder(shard)
+        self.files.sync_folder(shard)
+    }
+
+    /// The folder is there and its name is durable. Nobody uses one that another is still making, which a power loss might take away.
+    fn make_shard(&self, shard: &Path) -> io::Result<()> {
+        // The set is whole after any panic: every change to it is a single call.
+        let mut durable = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.contains(shard) && shard.is_dir() {
+            return Ok(());
+        }
+        make_folder(shard)?;
+        if let Err(error) = self.files.sync_folder(&self.folder) {
+            // Made anew next time, because a second sync would say nothing about this one. One that has blobs stays: it is from before.
+            let _ = fs::remove_dir(shard);
+            return Err(error);
+        }
+        durable.insert(shard.to_owned());
+        Ok(())
     }
 }
 
@@ -239,10 +273,10 @@ fn same(digest: Digest, found: Blob) -> Result<u64, BlobError> {
     if found.digest == digest { Ok(found.bytes) } else { Err(BlobError::Corrupt { digest }) }
 }
 
-/// Copies everything, hashing on the way.
+/// Gives everything to the target in chunks, hashing on the way.
 fn transfer(
     source: &mut dyn Read,
-    target: &mut dyn Write,
+    target: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     (from, to): (&Path, &Path),
 ) -> Result<Blob, BlobError> {
     let mut hasher = Hasher::default();
@@ -256,17 +290,13 @@ fn transfer(
             Err(error) => return Err(at(from)(error)),
         };
         hasher.update(&chunk[..read]);
-        target.write_all(&chunk[..read]).map_err(at(to))?;
+        target(&chunk[..read]).map_err(at(to))?;
         bytes += read as u64;
     }
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
@@ -280,6 +310,10 @@ pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "blobs/tests_faults.rs"]
+mod tests_faults;
 
 #[cfg(test)]
 mod tests {

@@ -76,6 +76,10 @@ impl Dispatcher {
             granted => namespace.store.claim_notices(endpoint, granted, now).await?,
         };
         let sent = u32::try_from(notices.len()).unwrap_or(u32::MAX);
+        // Before anything else can fail: nobody but their attempts knows that they are claimed.
+        for notice in notices {
+            self.spawn(&semaphore, |worker| async move { notice::deliver(&worker, notice).await });
+        }
         let claimed = match granted.saturating_sub(sent) {
             0 => Vec::new(),
             _ if !doors.first && !doors.retry => Vec::new(),
@@ -84,17 +88,15 @@ impl Dispatcher {
             }
             granted => namespace.store.claim_deliveries(endpoint, granted, doors, now).await?,
         };
-        let attempts = claimed.len() + notices.len();
-        let unused = granted.saturating_sub(u32::try_from(attempts).unwrap_or(u32::MAX));
+        let further = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
+        let unused = granted.saturating_sub(sent.saturating_add(further));
+        let attempts = usize::try_from(sent).unwrap_or(usize::MAX).saturating_add(claimed.len());
         let next = self.with_lane(endpoint, concurrency, |lane| {
             let (bucket, rate) = lane.bucket.as_mut().zip(rate)?;
             bucket.give_back(unused);
             // Where permits are what holds it, a freed one nudges.
-            (lane.permits.available_permits() > attempts).then(|| bucket.next(rate))
+            (lane.permits.available_permits() > claimed.len()).then(|| bucket.next(rate))
         });
-        for notice in notices {
-            self.spawn(&semaphore, |worker| async move { notice::deliver(&worker, notice).await });
-        }
         for delivery in claimed {
             self.spawn(&semaphore, |worker| async move { attempt::deliver(&worker, delivery).await });
         }

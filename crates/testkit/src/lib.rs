@@ -1,0 +1,14 @@
+//! What integration tests share: a store that fails to order, a receiver on loopback, and a world in which one full cycle is scripted.
+//!
+//! A development member: none of the four crates depends on it. `fault` says which call fails and how, `faulty` is the store that obeys,
+//! `world` holds what outlives a process, `incarnation` is one process over it, `script` the cycle, `verdict` what must be true at the end.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's tools fail the test")]
+
+pub mod fault;
+pub mod faulty;
+pub mod incarnation;
+pub mod receiver;
+pub mod script;
+pub mod verdict;
+pub mod world;

@@ -1,0 +1,42 @@
+//! The crash matrix. This binary is its own supervisor, as `orbit` is; it therefore has a `main` of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy does not know a test without the standard harness"
+)]
+
+mod points;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A test that hangs must not hang whoever waits for the tests.
+const ALL_TESTS_MAX: Duration = Duration::from_mins(10);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "__supervise") {
+        return ExitCode::from(orbit_engine::supervisor::main());
+    }
+    if arguments.first().is_some_and(|first| first == points::CHILD) {
+        return points::be_a_child(&arguments[1..]);
+    }
+    if arguments.iter().any(|argument| argument == "--list") {
+        println!("matrix: test");
+        return ExitCode::SUCCESS;
+    }
+    let wanted = |argument: &&String| !argument.starts_with('-');
+    if arguments.iter().find(wanted).is_some_and(|filter| !"matrix".contains(filter.as_str())) {
+        println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out");
+        return ExitCode::SUCCESS;
+    }
+    std::thread::spawn(|| {
+        std::thread::sleep(ALL_TESTS_MAX);
+        eprintln!("the matrix took longer than {ALL_TESTS_MAX:?}");
+        std::process::abort();
+    });
+    // `--only=NAME` crashes nothing but calls of this name.
+    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
+    points::all(only)
+}
