@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-large test-programs test-samples check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-large test-programs test-samples bench check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -37,6 +37,10 @@ test-samples: ## Both samples, end to end
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/media scripts/demo.sh
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
+
+bench: ## Measure against the limit of this machine; a few minutes
+	cargo build --workspace --release --locked --bins
+	$${CARGO_TARGET_DIR:-target}/release/orbit-bench
 
 check: ## Formatting, lints, documentation, the rules of the house
 	scripts/install.sh build check

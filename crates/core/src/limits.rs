@@ -118,6 +118,8 @@ pub const NOTICE_TEXT_BYTES_MAX: usize = 300;
 pub const NOTICE_GATHERS: Millis = Millis::seconds(5);
 /// Shortest time between two heartbeats.
 pub const HEARTBEAT_EVERY_MIN: Millis = Millis::seconds(10);
+/// Shortest time for which evidence and artifacts are kept: what was made a moment ago must not be old already.
+pub const RETENTION_MIN: Millis = Millis::hours(24);
 /// Longest signed note, in bytes: room for the most signatures that it may have, also for kinds of 5 kB each.
 pub const NOTE_BYTES_MAX: usize = 512 * 1024;
 /// Signatures of a note; the form asks for at least 16.

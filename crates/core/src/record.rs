@@ -3,6 +3,7 @@
 //! Owns the words (`Kind`), the canonical header of design section 3, and what makes a log verifiable: the tree, proofs over it, and the
 //! texts that carry them to people who trust nobody. Positions and storage belong to the store.
 
+pub mod audit;
 mod kind;
 
 pub mod tree;
@@ -18,6 +19,8 @@ pub mod checkpoint;
 pub mod rotation;
 
 pub mod bundle;
+
+pub mod signing;
 
 mod lines;
 
@@ -35,6 +38,7 @@ pub use kind::Kind;
 pub use lines::FormError;
 pub use note::Note;
 pub use rotation::Rotation;
+pub use signing::{Begin, Seeds};
 pub use tree::Frontier;
 
 /// What a record is about.

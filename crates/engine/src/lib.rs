@@ -18,11 +18,17 @@ pub mod normalize;
 /// From an artifact to receipts.
 pub mod dispatch;
 
+/// From records to what others can verify.
+pub mod record;
+
 /// From the log to whoever is to be told.
 pub mod notify;
 
 /// What ends runs that are overdue, and tells of the gate.
 pub mod keeper;
+
+/// What drops what is too old.
+pub mod retention;
 
 /// What an operator orders: to end a run, to do it again, to try a processor.
 pub mod operator;

@@ -8,21 +8,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use orbit_core::config::{DocState, NamespaceName, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::governance::{Closed, Door};
-use orbit_core::record::{Kind, Record, Subject};
+use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
+use orbit_store::payloads::Payloads;
 use orbit_store::{Store, StoreError};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::gate::{Cell, GateView};
 use crate::node::Shared;
 use crate::permits::Permits;
 use crate::running::Running;
+use crate::tiers::CheckedRequests;
 
 /// Snapshots that are kept in memory besides the active one.
 const PINNED_MAX: usize = 16;
+
+/// Sources outside of the process that are read at once.
+const READINGS_MAX: usize = 4;
 
 /// Wakes the services of a namespace.
 #[derive(Default)]
@@ -49,8 +54,10 @@ pub struct Namespace {
     pub shared: Arc<Shared>,
     /// What it remembers.
     pub store: Arc<dyn Store>,
-    /// Its payloads.
+    /// Its larger payloads and its assets, which are files.
     pub blobs: Arc<FolderBlobs>,
+    /// Its payloads, wherever they are.
+    pub payloads: Arc<Payloads>,
     /// Wakes its services.
     pub nudges: Nudges,
     /// What is under way in it.
@@ -61,8 +68,14 @@ pub struct Namespace {
     pub runs: TaskTracker,
     /// The tasks of cycles and deliveries.
     pub tasks: TaskTracker,
+    /// Signs its log; none where nothing is written to it: where it is only read, or the seeds do not fit.
+    pub signer: Option<Signer>,
     /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
     pub dropping: tokio::sync::Mutex<()>,
+    /// What runs at work were asked, as far as it was checked.
+    pub(crate) requests: CheckedRequests,
+    /// Held by who reads a source that is not in the snapshot.
+    pub(crate) readings: Semaphore,
     active: Cell<Option<Arc<Snapshot>>>,
     halted: Cell<Option<Halt>>,
     pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
@@ -88,6 +101,7 @@ impl Namespace {
         Ok(Self {
             name,
             shared,
+            payloads: Arc::new(Payloads::new(Arc::clone(&store), Arc::clone(&blobs))),
             store,
             blobs,
             nudges,
@@ -95,7 +109,10 @@ impl Namespace {
             permits,
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
+            signer: None,
             dropping: tokio::sync::Mutex::default(),
+            requests: CheckedRequests::default(),
+            readings: Semaphore::new(READINGS_MAX),
             active: Cell::new(active),
             halted: Cell::new(halted),
             pinned: Mutex::default(),

@@ -1,11 +1,12 @@
 //! A node: what its namespaces share, and the services that it runs for each of them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use orbit_core::config::{DocName, Heartbeat, NamespaceName};
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::contract::governance::Halt;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
@@ -20,12 +21,13 @@ use crate::layout::Layout;
 use crate::namespace::Namespace;
 use crate::notify::{self, Vitals};
 use crate::permits::NodePermits;
+use crate::record::{Place, Sequencer};
 use crate::running::Cut;
 use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, normalize, schedule, selection, tiers};
+use crate::{dispatch, keeper, normalize, retention, schedule, selection, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -68,7 +70,10 @@ pub struct Node {
     pub system: Arc<dyn Store>,
     /// Whether it is alive.
     pub vitals: Arc<Vitals>,
+    /// Where checkpoints are copied to, unless a namespace says something else.
+    pub anchor: Cell<Option<PathBuf>>,
     namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
+    sequencers: RwLock<BTreeMap<NamespaceName, Arc<Sequencer>>>,
     services: TaskTracker,
 }
 
@@ -93,7 +98,9 @@ impl Node {
             shared: Arc::new(shared),
             system,
             vitals,
+            anchor: Cell::default(),
             namespaces: RwLock::default(),
+            sequencers: RwLock::default(),
             services: TaskTracker::new(),
         })
     }
@@ -140,7 +147,37 @@ impl Node {
         spawn(Arc::new(normalize::Batches::new(of(namespace))), &nudges.normalize);
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
+        spawn(Arc::new(retention::Collector::new(of(namespace))), &Arc::default());
         spawn(Arc::new(notify::Notifier::new(of(namespace))), &Arc::default());
+        if let Some(signer) = namespace.signer.clone() {
+            let (own, node) = (of(namespace), self.anchor.get());
+            let place = move || {
+                let own = own.active().and_then(|snapshot| snapshot.config.log.anchor.clone());
+                own.map(PathBuf::from).or_else(|| node.clone())
+            };
+            let log = (namespace.name.clone(), Arc::clone(&namespace.store));
+            self.start_sequencer(log, signer, Box::new(place));
+        }
+    }
+
+    /// Makes checkpoints of the node's own log from now on.
+    pub fn sign_own_log(&self, signer: Signer) {
+        let node = self.anchor.get();
+        let log = (NamespaceName::system(), Arc::clone(&self.system));
+        self.start_sequencer(log, signer, Box::new(move || node.clone()));
+    }
+
+    fn start_sequencer(&self, log: (NamespaceName, Arc<dyn Store>), signer: Signer, place: Place) {
+        let name = log.0.clone();
+        let sequencer = Arc::new(Sequencer::new(log, signer, Arc::clone(&self.shared.clock), place));
+        let service: Arc<dyn Service> = Arc::clone(&sequencer) as _;
+        self.spawn(&name, service, Arc::default());
+        self.sequencers.write().unwrap_or_else(PoisonError::into_inner).insert(name, sequencer);
+    }
+
+    /// What makes checkpoints of this log; none if nothing is written to it.
+    pub fn sequencer(&self, name: &NamespaceName) -> Option<Arc<Sequencer>> {
+        self.sequencers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     fn spawn(&self, namespace: &NamespaceName, service: Arc<dyn Service>, nudge: Arc<Notify>) {
@@ -230,9 +267,25 @@ impl Node {
                 tracing::warn!("acts under way did not end in time; they count as interrupted");
             }
         }
-        for namespace in self.namespaces() {
+        for namespace in self.namespaces().into_iter().filter(|namespace| namespace.signer.is_some()) {
             let body = json!({ "node": self.shared.node, "drained": drained });
             namespace.record(Kind::NodeStopped, Subject::default(), body).await;
         }
+        self.end_logs(drained).await;
+    }
+
+    /// The node's own log ends too, and every log with a checkpoint.
+    async fn end_logs(&self, drained: bool) {
+        let sequencers: Vec<_> =
+            self.sequencers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        if self.sequencer(&NamespaceName::system()).is_some() {
+            let body = json!({ "node": self.shared.node, "drained": drained });
+            let record = Record::fact(self.shared.clock.now(), Kind::NodeStopped, Subject::default(), body);
+            if let Err(error) = self.system.append(vec![record]).await {
+                tracing::error!(%error, "a record could not be appended");
+            }
+        }
+        let ends = sequencers.into_iter().map(|sequencer| async move { sequencer.finish().await });
+        futures_util::future::join_all(ends).await;
     }
 }

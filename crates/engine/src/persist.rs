@@ -44,7 +44,10 @@ where
 pub(crate) fn passes(error: &StoreError) -> bool {
     match error {
         StoreError::Full { .. } | StoreError::Io { .. } => true,
-        StoreError::Newer { .. } | StoreError::Corrupt { .. } | StoreError::Closed { .. } => false,
+        StoreError::Newer { .. }
+        | StoreError::NoRoom { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Closed { .. } => false,
     }
 }
 

@@ -1,11 +1,13 @@
 //! A home that this process holds: the lock, the stores, the node, and the configuration as it was last read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot};
-use orbit_core::record::{Kind, Record, Subject};
+use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot, settings_digest};
+use orbit_core::record::signing::SigningError;
+use orbit_core::record::{Kind, Record, Seeds, Subject};
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
@@ -16,14 +18,17 @@ use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
 use orbit_store::blobs::FolderBlobs;
+use orbit_store::contract::governance::Halt;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::Desk;
 use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentError};
+use crate::signing;
 
 /// See the module.
 pub struct Engine {
@@ -37,8 +42,11 @@ pub struct Engine {
     pub started_at: Timestamp,
     /// Which services run.
     pub duty: Duty,
+    /// The backup that is being made, or was made last.
+    pub backups: Arc<Desk>,
     /// The address that health is served on.
     pub listening: Cell<Option<String>>,
+    seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
     _lock: HomeLock,
@@ -62,9 +70,15 @@ pub enum OpenError {
         /// All of them.
         problems: Vec<Diagnostic>,
     },
-    /// `.env` or the environment cannot be read.
-    #[error("{0}")]
-    Environment(String),
+    /// `.env` or the environment cannot be used.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// A log cannot be signed, so nothing may be written to it.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The seed of the logs' keys is gone.
+    #[error("`ORBIT_LOG_SEED` is not set, but the logs of this home are signed")]
+    SeedGone,
     /// A store or the blobs cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -90,9 +104,8 @@ impl Engine {
     /// Takes the home. With a duty, the configuration must be valid: it is activated, and the services start.
     pub async fn open(layout: Layout, duty: Duty) -> Result<Arc<Self>, OpenError> {
         let lock = HomeLock::take(&layout)?;
-        let (environment, _) =
-            Environment::load(layout.home()).map_err(|error| OpenError::Environment(error.to_string()))?;
-        let paused = environment.paused().map_err(|error| OpenError::Environment(error.to_string()))?;
+        let (environment, _) = Environment::load(layout.home())?;
+        let paused = environment.paused()?;
         let loaded = match duty {
             Duty::None => None,
             Duty::Serve | Duty::RunOnly => Some(valid(load(layout.home()))?),
@@ -104,6 +117,12 @@ impl Engine {
             supervisor::sweep(&supervisor::marker(layout.home()));
         }
         let system = open_store(&layout, &NamespaceName::system())?;
+        let seeds = match duty {
+            Duty::None => None,
+            Duty::Serve | Duty::RunOnly => {
+                Some(signing::seeds(layout.home(), &environment.get(), &*system).await?)
+            }
+        };
         let shared = shared(&layout, &config, Arc::clone(&environment), paused)?;
         let node = Node::open(shared, system).await?;
         let engine = Arc::new(Self {
@@ -112,6 +131,8 @@ impl Engine {
             node,
             config,
             duty,
+            seeds,
+            backups: Arc::default(),
             listening: Cell::default(),
             environment,
             preview: Cell::default(),
@@ -125,6 +146,8 @@ impl Engine {
     }
 
     async fn start(&self, loaded: Loaded) -> Result<(), OpenError> {
+        self.node.anchor.set(self.config.log.anchor.as_ref().map(PathBuf::from));
+        self.start_own_log().await?;
         let mut started = 0;
         let mut last_error = None;
         for namespace in loaded.namespaces {
@@ -134,6 +157,9 @@ impl Engine {
                 Err(error) => {
                     // One namespace that cannot start leaves the others running.
                     self.report(&name, &error.to_string()).await;
+                    if matches!(error, OpenError::Signing(_)) {
+                        self.add_for_reading(&name, &error.to_string()).await?;
+                    }
                     last_error = Some(error);
                 }
             }
@@ -147,8 +173,35 @@ impl Engine {
         }
     }
 
+    /// What concerns the whole node is a record in a log of its own, which is signed like every other.
+    async fn start_own_log(&self) -> Result<(), OpenError> {
+        let Some(seeds) = &self.seeds else { return Ok(()) };
+        let (store, shared) = (&*self.node.system, &self.node.shared);
+        let signer = signing::begin(store, &NamespaceName::system(), seeds, &*shared.clock).await?;
+        let body = json!({
+            "node": shared.node,
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": settings_digest(&self.config),
+        });
+        self.record(Kind::NodeStarted, body).await;
+        self.node.sign_own_log(signer);
+        Ok(())
+    }
+
+    /// A namespace whose log cannot be signed can be looked at, and nothing else: no service runs, and every door is closed.
+    async fn add_for_reading(&self, name: &NamespaceName, why: &str) -> Result<(), OpenError> {
+        let namespace = self.open_namespace(name).await?;
+        namespace.set_halted(Some(Halt { at: self.started_at, reason: why.to_owned() }));
+        self.node.add(namespace, Duty::None).await?;
+        Ok(())
+    }
+
     async fn add(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {
-        let namespace = self.open_namespace(&loaded.name).await?;
+        let mut namespace = self.open_namespace(&loaded.name).await?;
+        if let Some(seeds) = &self.seeds {
+            let clock = &*self.node.shared.clock;
+            namespace.signer = Some(signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?);
+        }
         store_assets(&namespace.blobs, &loaded)?;
         namespace.activate(loaded.snapshot).await?;
         self.node.add(namespace, self.duty).await?;
@@ -267,6 +320,8 @@ impl Engine {
 
     async fn activate(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {
         match self.node.namespace(loaded.name.as_str()) {
+            // Its log cannot be signed: nothing is written to it before the next start.
+            Some(namespace) if namespace.signer.is_none() => Ok(()),
             Some(namespace) => {
                 store_assets(&namespace.blobs, &loaded)?;
                 if namespace.activate(loaded.snapshot).await? {

@@ -4,17 +4,21 @@
 //! over the file, except that either one pauses. No value is ever printed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use orbit_core::config::{NamespaceName, SecretRef};
+use orbit_core::digest::hex;
+use orbit_core::record::{Seed, Seeds};
 
 use crate::config::{Diagnostic, Severity};
 
 const PREFIX: &str = "ORBIT_";
 const PAUSED: &str = "ORBIT_PAUSED";
+const SEED: &str = "ORBIT_LOG_SEED";
+const SEED_PREVIOUS: &str = "ORBIT_LOG_SEED_PREVIOUS";
 const FILE: &str = ".env";
 /// Largest `.env`, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -53,6 +57,26 @@ pub enum EnvironmentError {
         /// Where it is set.
         place: &'static str,
     },
+    /// A seed is none.
+    #[error("`{name}` in {place} is not a seed: expected 64 hex digits (not shown)")]
+    Seed {
+        /// The variable.
+        name: &'static str,
+        /// Where it is set.
+        place: &'static str,
+    },
+}
+
+impl EnvironmentError {
+    /// What to do about it, where there is more to say than the message does.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Seed { .. } => Some(
+                "put back the one from your copy of `.env`; in a home without a log, remove the line: the next start writes a new one",
+            ),
+            Self::Unreadable { .. } | Self::Line { .. } | Self::Flag { .. } => None,
+        }
+    }
 }
 
 impl Secret {
@@ -83,6 +107,21 @@ impl Environment {
         self.value(&secret.variable(namespace)).filter(|value| !value.is_empty()).cloned().map(Secret)
     }
 
+    /// The seeds of the keys of the logs; none if there is no current one.
+    pub fn seeds(&self) -> Result<Option<Seeds>, EnvironmentError> {
+        // Both are read, so that a wrong one is told even while the other is missing.
+        let (current, previous) = (self.seed(SEED)?, self.seed(SEED_PREVIOUS)?);
+        Ok(current.map(|current| Seeds { current, previous }))
+    }
+
+    fn seed(&self, name: &'static str) -> Result<Option<Seed>, EnvironmentError> {
+        let Some(value) = self.value(name).map(|value| value.trim()).filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let place = if self.process.contains_key(name) { "the environment" } else { "`.env`" };
+        value.parse().map(Some).map_err(|_| EnvironmentError::Seed { name, place })
+    }
+
     /// The variables whose value differs from an earlier reading, without the pause flag, which is no secret.
     pub fn changed_names(&self, earlier: &Self) -> Vec<String> {
         let maps = [&self.process, &self.file, &earlier.process, &earlier.file];
@@ -94,6 +133,49 @@ impl Environment {
     fn value(&self, name: &str) -> Option<&String> {
         self.process.get(name).or_else(|| self.file.get(name))
     }
+}
+
+/// Writes a new seed into `.env`, which is the owner's alone afterwards; all else in it stays. Durable and whole: whoever reads the file
+/// sees it as it was, or with the seed.
+pub fn write_seed(home: &Path, random: [u8; 32]) -> Result<(), EnvironmentError> {
+    let written = append(&home.join(FILE), &seed_lines(random));
+    written.map_err(|error| EnvironmentError::Unreadable {
+        message: format!("a seed cannot be written to it: {error}"),
+    })
+}
+
+/// The lines of `.env` that hold a seed.
+pub fn seed_lines(random: [u8; 32]) -> String {
+    format!(
+        "# The keys that sign the logs derive from this seed: keep a copy of it, without it the logs cannot be continued.\n{SEED}={}\n",
+        hex(&random)
+    )
+}
+
+fn append(path: &Path, lines: &str) -> std::io::Result<()> {
+    // A link stays one, and what it leads to is replaced.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (mut text, owner) = match fs::metadata(&path) {
+        Ok(found) => (fs::read_to_string(&path)?, Some((found.uid(), found.gid()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => (String::new(), None),
+        Err(error) => return Err(error),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(lines);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let unfinished = folder.join(".env.unfinished");
+    _ = fs::remove_file(&unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    if let Some((user, group)) = owner {
+        // Only root may give a file away; for anybody else it is theirs already.
+        _ = std::os::unix::fs::fchown(&file, Some(user), Some(group));
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&unfinished, &path)?;
+    File::open(folder)?.sync_all()
 }
 
 type Variables = BTreeMap<String, String>;
@@ -220,6 +302,45 @@ mod tests {
     fn a_wrong_line_is_named_and_not_shown() {
         let error = parse("A=1\n\nORBIT_X canary-5b\n").err().unwrap();
         assert_eq!(error.to_string(), "line 3 of `.env` is not `NAME=value` (not shown)");
+    }
+
+    #[test]
+    fn seeds_are_read_and_a_wrong_one_is_not_shown() {
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        let seeds = |process: &[(&str, &str)], file: &str| environment(process, file).seeds();
+        assert!(seeds(&[], "").unwrap().is_none());
+        assert!(seeds(&[], &format!("{SEED}=\n{SEED_PREVIOUS}={one}")).unwrap().is_none());
+        let vkey = |seed: &Seed| seed.signer("lab", "o").unwrap().verifier().to_string();
+        let read = seeds(&[(SEED, &two)], &format!("{SEED}={one}\n{SEED_PREVIOUS}={one}")).unwrap().unwrap();
+        assert_eq!(vkey(&read.current), vkey(&two.parse().unwrap()), "the environment wins");
+        assert_eq!(vkey(&read.previous.unwrap()), vkey(&one.parse().unwrap()));
+        let wrong = seeds(&[], &format!("{SEED}={one}\n{SEED_PREVIOUS}=canary-77")).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "`ORBIT_LOG_SEED_PREVIOUS` in `.env` is not a seed: expected 64 hex digits (not shown)"
+        );
+        assert!(wrong.hint().is_some());
+    }
+
+    #[test]
+    fn a_seed_is_added_to_the_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        write_seed(home.path(), [1; 32]).unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap(), mode()), (seed_lines([1; 32]), 0o600));
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("secrets");
+        fs::write(&target, "# mine\nORBIT_PAUSED=no").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        write_seed(home.path(), [2; 32]).unwrap();
+        let expected = format!("# mine\nORBIT_PAUSED=no\n{}", seed_lines([2; 32]));
+        assert_eq!((fs::read_to_string(&target).unwrap(), mode()), (expected, 0o600));
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+        assert!(Environment::load(home.path()).unwrap().0.seeds().unwrap().is_some());
     }
 
     #[test]

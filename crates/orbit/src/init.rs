@@ -7,8 +7,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use orbit_core::digest::hex;
 use uuid::Uuid;
+
+use crate::environment::seed_lines;
 
 /// Every file of the home, in the order in which a reader should open them.
 const FILES: [(&str, &str); 8] = [
@@ -100,13 +101,12 @@ pub fn init(home: &Path, random: [u8; 32]) -> Result<Vec<PathBuf>, InitError> {
     };
     let env = format!(
         "# Secrets and flags; nothing else holds them. Keep it to yourself: chmod 600.\n\
-         # The key of the log derives from this seed: without it, old checkpoints cannot be continued.\n\
-         ORBIT_LOG_SEED={}\n\n\
+         {}\n\
          # `true` stops new work at once, also in a running `orbit serve`.\n\
          ORBIT_PAUSED=false\n\n\
          # The secret \"${{ARCHIVE_TOKEN}}\" of the namespace `hello`:\n\
          # ORBIT_SECRET_HELLO_ARCHIVE_TOKEN='…'\n",
-        hex(&random)
+        seed_lines(random)
     );
     let mut files: Vec<(&str, String, u32)> = vec![(".env", env, 0o600)];
     files.extend(FILES.map(|(name, text)| (name, filled(text), 0o644)));

@@ -3,6 +3,7 @@
 //! [`main`] is the whole program. Everything else is here so that it can be tested and read: `cli` parses and prints, `control` carries commands
 //! between processes, `engine` holds a home, `config` and `environment` read what the operator wrote, `render` makes text of answers.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -15,6 +16,7 @@ pub mod init;
 pub mod reference;
 pub mod render;
 pub mod schema;
+pub mod signing;
 pub mod status;
 
 /// The hidden subcommand under which this binary supervises one program.

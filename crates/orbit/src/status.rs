@@ -1,12 +1,13 @@
 //! What the node is doing, in one JSON document.
 
-use orbit_core::config::{Snapshot, settings_digest};
+use orbit_core::config::{NamespaceName, Snapshot, settings_digest};
 use orbit_core::governance::Door;
 use orbit_core::schedule::Schedule;
 use orbit_core::tiers::Limit;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
 use orbit_engine::permits::Count;
+use orbit_store::Store;
 use orbit_store::contract::quarantine::Quarantine;
 use serde_json::{Value, json};
 
@@ -42,6 +43,7 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
         "paused": paused,
         "permits": permits_of_node(engine),
         "heartbeat": engine.config.heartbeat.as_ref().map(|_| engine.node.vitals.beat.get()),
+        "log": log(engine, &NamespaceName::system(), &*engine.node.system).await?,
         "namespaces": namespaces,
     }))
 }
@@ -52,6 +54,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
     let data = namespace.shared.layout.data(&namespace.name);
     Ok(json!({
         "namespace": namespace.name,
+        "schema": orbit_store::sqlite::SCHEMA,
         "snapshot": snapshot.as_ref().map(|snapshot| snapshot.digest()),
         "state": if closed.is_some() { "closed" } else { "open" },
         "halt": namespace.halted(),
@@ -64,6 +67,20 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "permits": permits_of(engine, namespace),
         "quarantined": quarantined(engine, namespace).await?,
         "next_firings": next_firings(engine, namespace),
+        "log": log(engine, &namespace.name, &*namespace.store).await?,
+    }))
+}
+
+/// How far a log is signed, and copied elsewhere.
+async fn log(engine: &Engine, name: &NamespaceName, store: &dyn Store) -> Result<Value, Refusal> {
+    let state = store.log_state().await?;
+    let checkpoint = state.newest.as_ref().map(|newest| {
+        json!({ "number": newest.number, "size": newest.size, "covered_until": state.covered_until })
+    });
+    Ok(json!({
+        "size": state.size,
+        "checkpoint": checkpoint,
+        "anchor": engine.node.sequencer(name).and_then(|sequencer| sequencer.anchored()),
     }))
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::digest::{Digest, Hasher};
@@ -47,6 +48,14 @@ pub enum BlobError {
         /// The name.
         digest: Digest,
     },
+    /// It was too old and nothing needed it.
+    #[error("the payload {digest} was dropped at {at}, by `retention.artifacts` of its namespace")]
+    Dropped {
+        /// The name.
+        digest: Digest,
+        /// When.
+        at: jiff::Timestamp,
+    },
     /// The disk is full; nothing half-written has a name.
     #[error("the disk that holds `{path}` is full")]
     Full {
@@ -70,6 +79,8 @@ pub struct FolderBlobs {
     files: Arc<dyn Files>,
     /// Folders of blobs whose own names are durable.
     shards: Mutex<BTreeSet<PathBuf>>,
+    /// Held while a name is given or taken away.
+    naming: Mutex<()>,
 }
 
 impl FolderBlobs {
@@ -87,23 +98,21 @@ impl FolderBlobs {
             fs::remove_file(&path).map_err(at(&path))?;
         }
         files.sync_folder(folder).map_err(at(folder))?;
-        Ok(Self { folder: folder.to_owned(), files, shards: Mutex::default() })
+        Ok(Self::over(folder, files))
+    }
+
+    /// A folder that is only read, such as one in a backup. Nothing is made or removed.
+    pub fn reading(folder: &Path) -> Self {
+        Self::over(folder, Arc::new(System))
+    }
+
+    fn over(folder: &Path, files: Arc<dyn Files>) -> Self {
+        Self { folder: folder.to_owned(), files, shards: Mutex::default(), naming: Mutex::default() }
     }
 
     /// A copy of the file's bytes is a durable blob. The file must be a regular one: a link is not followed, and a pipe is not waited for.
     pub fn put_file(&self, path: &Path) -> Result<Blob, BlobError> {
-        let not_regular =
-            || BlobError::Io { path: path.display().to_string(), message: "not a regular file".to_owned() };
-        let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
-        let mut source = opened.map_err(|error| match error.raw_os_error() {
-            Some(ELOOP | ENXIO) => not_regular(),
-            Some(_) | None => at(path)(error),
-        })?;
-        // Asked of what was opened: by its name it might be another file by now.
-        if !source.metadata().map_err(at(path))?.is_file() {
-            return Err(not_regular());
-        }
-        self.put(&mut source, path)
+        self.put(&mut open_regular(path)?, path)
     }
 
     /// The bytes are a durable blob.
@@ -145,7 +154,8 @@ impl FolderBlobs {
             .and_then(|blob| same(digest, blob))
     }
 
-    fn source(&self, digest: Digest) -> Result<File, BlobError> {
+    /// The blob, open for reading; its bytes are not compared with its name.
+    pub(crate) fn source(&self, digest: Digest) -> Result<File, BlobError> {
         let path = self.path(digest);
         File::open(&path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -156,7 +166,8 @@ impl FolderBlobs {
         })
     }
 
-    fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
+    /// Everything that the source gives is a durable blob.
+    pub(crate) fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
         let (path, mut file) = self.incoming()?;
         let copied = transfer(source, &mut |chunk| self.files.write(&mut file, chunk), (from, &path));
         let put = copied.and_then(|blob| {
@@ -172,6 +183,39 @@ impl FolderBlobs {
         put
     }
 
+    /// The names in one of the shards, of which there are 256.
+    pub fn shard(&self, number: u8) -> Result<Vec<Digest>, BlobError> {
+        let first = format!("{number:02x}");
+        let shard = self.folder.join(&first);
+        let entries = match fs::read_dir(&shard) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(at(&shard))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(at(&shard))?.file_name();
+            found.extend(format!("sha256:{first}{}", name.to_string_lossy()).parse::<Digest>().ok());
+        }
+        Ok(found)
+    }
+
+    /// The blob is gone if it was made so long ago by the clock of the file system, which is the machine's; its length, or none if it stays. One that was made again meanwhile is young.
+    #[expect(clippy::disallowed_methods, reason = "compared with the time that the system gave the file")]
+    pub fn remove_older(&self, digest: Digest, age: Duration) -> Result<Option<u64>, BlobError> {
+        let path = self.path(digest);
+        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(at(&path))?,
+        };
+        let made = found.modified().map_err(at(&path))?;
+        if SystemTime::now().duration_since(made).is_ok_and(|past| past >= age) {
+            fs::remove_file(&path).map_err(at(&path))?;
+            return Ok(Some(found.len()));
+        }
+        Ok(None)
+    }
+
     /// A new file that has no name yet.
     fn incoming(&self) -> Result<(PathBuf, File), BlobError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -182,13 +226,15 @@ impl FolderBlobs {
         Ok((path, file))
     }
 
-    /// Gives the durable file its name, durably. It takes the place of one that is there already: nobody knows whether that one's name is
-    /// durable or its bytes are whole.
+    /// Gives the durable file its name, durably. It takes the place of one that is there already, so that whoever judges a blob by its age sees
+    /// when it was made last, damage is healed, and a name of which nobody knows whether it is durable counts for nothing.
     fn name(&self, path: &Path, blob: Blob) -> io::Result<()> {
         let target = self.path(blob.digest);
         let shard = target.parent().unwrap_or(&self.folder);
         self.make_shard(shard)?;
+        let naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
         self.files.rename(path, &target)?;
+        drop(naming);
         self.files.sync_folder(shard)
     }
 
@@ -208,6 +254,19 @@ impl FolderBlobs {
         durable.insert(shard.to_owned());
         Ok(())
     }
+}
+
+/// Opens a regular file for reading: a link is not followed, and a pipe is not waited for.
+pub(crate) fn open_regular(path: &Path) -> Result<File, BlobError> {
+    let not_regular =
+        || BlobError::Io { path: path.display().to_string(), message: "not a regular file".to_owned() };
+    let opened = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let source = opened.map_err(|error| match error.raw_os_error() {
+        Some(ELOOP | ENXIO) => not_regular(),
+        Some(_) | None => at(path)(error),
+    })?;
+    // Asked of what was opened: by its name it might be another file by now.
+    if source.metadata().map_err(at(path))?.is_file() { Ok(source) } else { Err(not_regular()) }
 }
 
 fn same(digest: Digest, found: Blob) -> Result<u64, BlobError> {
@@ -240,7 +299,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> BlobError {
     let path = path.display().to_string();
     move |error| {
         let path = path.clone();

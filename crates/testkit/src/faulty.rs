@@ -12,17 +12,20 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::config::Snapshot;
 use orbit_core::digest::Digest;
-use orbit_core::record::Record;
+use orbit_core::record::{Begin, Record, Signer};
 use orbit_core::run::RunState;
 use orbit_store::contract::config::ConfigStore;
 use orbit_store::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, WaitingEndpoint,
 };
 use orbit_store::contract::governance::{GovernanceStore, Halt};
+use orbit_store::contract::log::{self, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
 use orbit_store::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use orbit_store::contract::notify::{ClaimedNotice, DueNotice, NotifyCommit, NotifyStore, OwedNotice};
+use orbit_store::contract::payload::{NewPayload, PayloadStore, StoredPayload};
 use orbit_store::contract::quarantine::{Quarantine, QuarantineStore};
 use orbit_store::contract::record::{RecordFilter, RecordStore, StoredRecord};
+use orbit_store::contract::retention::{Amount, DroppedPayload, Older, RetentionStore};
 use orbit_store::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
 use orbit_store::contract::selection::{Choice, ClaimedCycle, NewRun, SelectionStore, TakeRule, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
@@ -41,7 +44,7 @@ use crate::fault::{Effect, Ended, Fault, Mode, Plan, Repeat, When, error};
 pub const NOT_REPEATED: [(&str, &str); 8] = [
     ("append", "a record is an event; told twice, it happened twice"),
     ("recover", "it takes the store over from whoever held it, and says so each time"),
-    ("claim_cycle", "a second claim is of another row"),
+    ("claim_cycles", "a second claim is of another row"),
     ("claim_steps", "a second claim is of another row"),
     ("claim_batch", "a second claim is of other rows"),
     ("claim_deliveries", "a second claim is of another row"),
@@ -113,6 +116,25 @@ impl FaultyStore {
         }
     }
 
+    /// A read on a thread that blocks, which cannot be left waiting: once the process has ended it is refused, and can do nothing with that.
+    fn blocking<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Some(fault) = self.plan.begin(name, Mode::Read) {
+            match fault.effect {
+                Effect::End => self.ended.cancel(),
+                Effect::Abort => std::process::abort(),
+                Effect::Io | Effect::Full => error(fault.effect).map_or(Ok(()), Err)?,
+            }
+        }
+        if self.ended.is_cancelled() {
+            return Err(StoreError::Closed { place: "orbit.db".to_owned() });
+        }
+        read()
+    }
+
     /// Notes outside of the store how much is durable now that somebody was told so.
     async fn acknowledge(&self, mode: Mode) {
         let Some(path) = self.plan.acknowledged.as_ref().filter(|_| mode == Mode::Write) else { return };
@@ -160,26 +182,15 @@ traits! {
         write cancel_cycles(run_profile_id: Uuid, reason: &str, now: Timestamp) -> Vec<Uuid>;
     }
     SelectionStore {
-        write claim_cycle(now: Timestamp) -> Option<ClaimedCycle>;
+        write claim_cycles(most: u32, now: Timestamp) -> Vec<ClaimedCycle>;
+        write take_and_admit(claim: Claim, choice: Choice, runs: Vec<NewRun>, now: Timestamp) -> Taken;
         write take_initiation(claim: Claim, choice: Choice, now: Timestamp) -> Taken;
         write admit(claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> bool;
         write fail_selection(claim: Claim, message: &str, now: Timestamp) -> bool;
         write unclaim_cycle(claim: Claim) -> ();
     } + {
-        // A thread that blocks cannot be left waiting: once the process has ended it is refused, and can do nothing with that.
         fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
-            let fault = self.plan.begin("is_taken", Mode::Read);
-            if let Some(fault) = fault {
-                match fault.effect {
-                    Effect::End => self.ended.cancel(),
-                    Effect::Abort => std::process::abort(),
-                    Effect::Io | Effect::Full => return Err(error(fault.effect).unwrap()),
-                }
-            }
-            if self.ended.is_cancelled() {
-                return Err(StoreError::Closed { place: "orbit.db".to_owned() });
-            }
-            self.inner.is_taken(rule, hash)
+            self.blocking("is_taken", || self.inner.is_taken(rule, hash))
         }
     }
     RunStore {
@@ -226,6 +237,33 @@ traits! {
         write claim_notices(endpoint: &str, limit: u32, now: Timestamp) -> Vec<ClaimedNotice>;
         read notice_endpoints(now: Timestamp) -> Vec<String>;
         read notices_waiting() -> u64;
+    }
+    PayloadStore {
+        write keep_payload(payload: NewPayload, now: Timestamp) -> ();
+    } + {
+        fn payload(&self, digest: Digest) -> Result<Option<StoredPayload>, StoreError> {
+            self.blocking("payload", || self.inner.payload(digest))
+        }
+    }
+    LogStore {
+        read signers() -> Vec<LogSigner>;
+        read restored_at() -> Option<Timestamp>;
+        write begin_signing(begin: Begin, now: Timestamp) -> LogSigner;
+        write checkpoint(signer: &Signer) -> Option<StoredCheckpoint>;
+        read log_state() -> LogState;
+        read checkpoint_numbered(number: u64) -> Option<StoredCheckpoint>;
+        read checkpoints(from: u64, limit: u32) -> Vec<StoredCheckpoint>;
+        read inclusion(position: u64) -> Option<Inclusion>;
+        read consistency(old: u64, new: u64) -> Option<Vec<Digest>>;
+        read page(from: u64, to: u64) -> log::Page;
+        read last_of_run(run_id: Uuid) -> Option<u64>;
+    }
+    RetentionStore {
+        write drop_evidence(older: Older, now: Timestamp) -> Amount;
+        write drop_payloads(older: Older, now: Timestamp) -> Vec<DroppedPayload>;
+        read droppable(evidence: Older, payloads: Older) -> (Amount, Amount);
+        read unnamed(digests: Vec<Digest>) -> Vec<Digest>;
+        write give_back(pages: u32) -> u64;
     }
     RecordStore {
         write append(records: Vec<Record>) -> ();

@@ -17,10 +17,11 @@ use orbit_engine::notify::Notifier;
 use orbit_engine::permits::NodePermits;
 use orbit_engine::service::Service;
 use orbit_engine::supervisor::Launcher;
-use orbit_engine::tiers::{Attempted, Job, Processor, Workers};
+use orbit_engine::tiers::{Job, Processed, Processor, Workers};
 use orbit_engine::{dispatch, normalize, selection};
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::earlier;
+use orbit_store::payloads::INLINE_BYTES_MAX;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
@@ -145,17 +146,20 @@ struct Adds {
 
 #[async_trait]
 impl Processor for Adds {
-    async fn process(&self, job: &Job, _: &CancellationToken) -> Attempted {
+    async fn process(&self, job: &Job, _: &CancellationToken) -> Processed {
         if self.step == Step::Tier2 {
             let run = Some(job.request.run.run_id);
             let records = self.alive.records().await;
             if !records.iter().any(|record| record.kind == "step_failed" && record.run_id == run) {
-                return Attempted::of(Err(Failure::Exit { code: 3 }));
+                return Processed::of(Err(Failure::Exit { code: 3 }));
             }
         }
-        let mut bytes = std::fs::read(job.work.input()).unwrap();
+        let mut bytes = job.input.to_vec();
         bytes.extend_from_slice(format!("\n{}", self.step.name()).as_bytes());
-        std::fs::write(job.work.output(), bytes).unwrap();
-        Attempted::of(Ok(()))
+        if self.step == Step::Tier3 {
+            // Small payloads are part of a commit, larger ones are files: there are both.
+            bytes.resize(bytes.len() + usize::try_from(INLINE_BYTES_MAX).unwrap(), b'.');
+        }
+        Processed::of(Ok(bytes.into()))
     }
 }

@@ -29,8 +29,8 @@ pub use http::{
 };
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{
-    ArtifactBackend, Artifacts, Caps, Listen, NamespaceConfig, NodeConfig, NodeIdentity, NodeLimits, Storage,
-    StorageBackend,
+    ArtifactBackend, Artifacts, Caps, Listen, LogConfig, NamespaceConfig, NodeConfig, NodeIdentity,
+    NodeLimits, Retention, Storage, StorageBackend,
 };
 pub use notify::{Heartbeat, NotifyEvent, NotifyRule};
 pub use processor::{
@@ -47,6 +47,6 @@ pub use run_profile::{
 };
 pub use schedule::{DstPolicy, Exclusion, FoldPolicy, GapPolicy, ScheduleEntry, ScheduleSpec};
 pub use secret::{NotASecretReference, SecretRef, TextOrSecret};
-pub use snapshot::{Asset, Snapshot, settings_digest};
+pub use snapshot::{Asset, KnownDigest, Snapshot, settings_digest};
 pub use source::{CandidateItem, ExecSource, FileSource, InlineSource, Source};
 pub use units::{ByteSize, Millis, UnitError};

@@ -22,6 +22,25 @@ pub struct NodeConfig {
     /// Tells a watcher that the node lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
+    /// What becomes of the logs, that of the node and those of namespaces that say nothing of their own.
+    #[serde(skip_serializing_if = "LogConfig::is_default")]
+    pub log: LogConfig,
+}
+
+/// What becomes of a log besides being kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// An absolute path: the folder, best on another machine or disk, to which every signed checkpoint is copied as
+    /// `NAMESPACE/ID/NUMBER.note`. Whoever rewrites the log cannot make these agree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<String>,
+}
+
+impl LogConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who this node is.
@@ -98,6 +117,35 @@ pub struct NamespaceConfig {
     /// Who is told of what; nobody if nothing is said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<NotifyRule>,
+    /// What becomes of the namespace's log; what `orbit.yaml` says, if nothing is said.
+    #[serde(skip_serializing_if = "LogConfig::is_default")]
+    pub log: LogConfig,
+    /// How long what only proves and repeats is kept.
+    #[serde(skip_serializing_if = "Retention::is_default")]
+    pub retention: Retention,
+}
+
+/// How long evidence and artifacts are kept, counted from when they were made last. Everything else is kept for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Bodies of answers, what programs wrote to standard error: at least 1d. That they were there, and their digests, stays in the log.
+    pub evidence: Millis,
+    /// The bytes that steps made: at least 1d. Never those that a run, a delivery or a snapshot still needs.
+    pub artifacts: Millis,
+}
+
+impl Retention {
+    /// Whether nothing was said, so that the digests of configurations from before stay as they were.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { evidence: Millis::hours(90 * 24), artifacts: Millis::hours(30 * 24) }
+    }
 }
 
 /// Ceilings; an omitted one is unlimited.
@@ -135,6 +183,8 @@ impl Default for NamespaceConfig {
             caps: Caps::default(),
             disk_floor: ByteSize::mib(256),
             notify: Vec::new(),
+            log: LogConfig::default(),
+            retention: Retention::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A snapshot: one immutable, validated, content-addressed version of a namespace's configuration.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,25 @@ pub struct Snapshot {
     pub run_profiles: BTreeMap<DocName, RunProfile>,
     /// Assets by their path below the namespace's folder.
     pub assets: BTreeMap<String, Asset>,
+    /// The digest once it was asked for: every step asks, and it takes as long as the configuration is large.
+    #[serde(skip)]
+    pub known: KnownDigest,
+}
+
+/// The digest of a snapshot that nobody changes any more. A copy is one that may be changed, so it knows nothing.
+#[derive(Debug, Default)]
+pub struct KnownDigest(OnceLock<Digest>);
+
+impl Clone for KnownDigest {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for KnownDigest {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// An asset's content at the time of the snapshot.
@@ -38,9 +58,9 @@ pub struct Asset {
 }
 
 impl Snapshot {
-    /// The identity: SHA-256 of the canonical JSON of all of it.
+    /// The identity: SHA-256 of the canonical JSON of all of it. From the first call on the snapshot must not be changed; a copy may be.
     pub fn digest(&self) -> Digest {
-        settings_digest(self)
+        *self.known.0.get_or_init(|| settings_digest(self))
     }
 
     /// A profile by label or id.

@@ -37,6 +37,10 @@ macro_rules! kinds {
 kinds! {
     NodeStarted = "node_started": "A node opened the store; names its version and what it found unfinished.",
     NodeStopped = "node_stopped": "A node closed the store in good order.",
+    LogOpened = "log_opened": "From here on the log is signed; names its origin and public key.",
+    LogKeyRotated = "log_key_rotated": "Another key signs the log; holds the statement that both keys signed.",
+    LogRestored = "log_restored": "The store was a backup and its log goes on under a new origin; names the old one, its size and root.",
+    AnchorConflict = "anchor_conflict": "An alarm: the anchor holds another checkpoint under a number of this log, or newer ones; names both.",
     ConfigActivated = "config_activated": "A snapshot became the active one; names its digest and base.",
     ConfigRefused = "config_refused": "A changed configuration was invalid and changed nothing; holds every problem.",
     SecretsChanged = "secrets_changed": "Values in `.env` changed; holds names only.",
@@ -75,9 +79,12 @@ kinds! {
     EndpointTested = "endpoint_tested": "What came of a test: the receipt. Nothing that is owed changed.",
     HeartbeatFailed = "heartbeat_failed": "The node's sign of life was not heard.",
     HeartbeatResumed = "heartbeat_resumed": "The node's sign of life is heard again.",
+    BackupMade = "backup_made": "A backup was made: up to which size of the log, with which root.",
     Halted = "halted": "Work was stopped by an operator.",
     Resumed = "resumed": "A halt was lifted.",
     GateClosed = "gate_closed": "A door of the gate closed or opened; holds the reason.",
+    BodiesDropped = "bodies_dropped": "Bodies of evidence were older than `retention.evidence` and are gone; names their positions as first and last of each stretch.",
+    ArtifactsDropped = "artifacts_dropped": "Payloads were older than `retention.artifacts`, nothing needed them, and they are gone; names their digests.",
     ServiceFailed = "service_failed": "A part of the engine failed and was started again.",
 }
 

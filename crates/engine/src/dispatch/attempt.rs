@@ -8,19 +8,23 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use jiff::Timestamp;
 use orbit_core::config::{DeliveryRetry, Endpoint};
+use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
 use orbit_core::dispatch::retry::{Next, next};
 use orbit_core::governance::Door;
 use orbit_core::synthesis::ExecutionRequest;
+use orbit_store::blobs::BlobError;
 use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, Settle};
 use orbit_store::contract::{Claim, Evidence};
+use orbit_store::payloads::Content;
+use serde::Deserialize as _;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{Composed, Parts, add_signatures};
 use super::envelope::{Envelope, enclose};
 use super::receipt::Ended;
-use super::sign::{Signing, verify_and_sign};
+use super::sign::{Signing, verify_and_sign, verify_and_sign_held};
 use crate::clock::{random_number, salt};
 use crate::http::{Body, Request, method};
 use crate::namespace::Namespace;
@@ -96,7 +100,7 @@ fn door(namespace: &Namespace, delivery: &ClaimedDelivery) -> Result<(), String>
 }
 
 async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &CancellationToken) -> Attempted {
-    let request: ExecutionRequest = match serde_json::from_value(delivery.request.clone()) {
+    let request: ExecutionRequest = match ExecutionRequest::deserialize(&delivery.request) {
         Ok(request) => request,
         Err(error) => return Attempted::unsendable(format!("the execution request cannot be read: {error}")),
     };
@@ -138,28 +142,61 @@ pub(super) async fn send(
     let clock = &*namespace.shared.clock;
     let signing =
         Signing { id: delivery.claim.id.to_string(), timestamp_seconds: clock.now().as_second(), keys };
-    let path = namespace.blobs.path(delivery.artifact.digest);
-    let Envelope { body, media_type } = match enclose(endpoint.body, delivery, request, path) {
-        Ok(envelope) => envelope,
+    let body = async {
+        let content = content(namespace, delivery.artifact.digest).await?;
+        let held = match &content {
+            Content::Memory(held) => Some(held.clone()),
+            Content::File(_) => None,
+        };
+        let Envelope { body, media_type } = enclose(endpoint.body, delivery, request, content)?;
+        headers.insert(CONTENT_TYPE, media_type);
+        let (signing, signed) = if let Some(held) = held {
+            // So little is hashed faster than a thread takes it over.
+            let signed = verify_and_sign_held(&body, (&delivery.artifact, &held), &signing, cut)?;
+            (signing, signed)
+        } else {
+            let (body, artifact, token) = (body.clone(), delivery.artifact.clone(), cut.clone());
+            let pass = move || {
+                let signed = verify_and_sign(&body, &artifact, &signing, &token)?;
+                Ok((signing, signed))
+            };
+            blocking(pass).await?
+        };
+        add_signatures(&mut headers, &signing, &signed)?;
+        Ok(body)
+    };
+    let body = match body.await {
+        Ok(body) => body,
         Err(failure) => return Ended { result: Err(failure), exchange: None, confidential },
     };
-    headers.insert(CONTENT_TYPE, media_type);
-    let pass = {
-        let (body, artifact, token) = (body.clone(), delivery.artifact.clone(), cut.clone());
-        tokio::task::spawn_blocking(move || {
-            verify_and_sign(&body, &artifact, &signing, &token).map(|signed| (signing, signed))
-        })
-    };
-    let signed = match pass.await {
-        Ok(signed) => signed,
-        Err(error) => Err(AttemptFailure::Panicked { message: panic_message(error) }),
-    };
-    let added = signed.and_then(|(signing, signed)| add_signatures(&mut headers, &signing, &signed));
-    if let Err(failure) = added {
-        return Ended { result: Err(failure), exchange: None, confidential };
-    }
     exchange(namespace, endpoint, Outgoing { url: delivery.url.clone(), headers, body, confidential }, cut)
         .await
+}
+
+/// Where the bytes of the artifact are.
+async fn content(namespace: &Namespace, digest: Digest) -> Result<Content, AttemptFailure> {
+    if let Some(held) = namespace.payloads.recent(digest) {
+        return Ok(Content::Memory(held));
+    }
+    let payloads = Arc::clone(&namespace.payloads);
+    let open = move || {
+        payloads.open(digest).map_err(|error| match error {
+            BlobError::Missing { digest } => AttemptFailure::MissingArtifact { digest },
+            BlobError::Corrupt { digest } => AttemptFailure::CorruptArtifact { digest },
+            BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
+                AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") }
+            }
+        })
+    };
+    blocking(open).await
+}
+
+/// Does what may block on a thread that may.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, AttemptFailure> + Send + 'static,
+) -> Result<T, AttemptFailure> {
+    let done = tokio::task::spawn_blocking(act).await;
+    done.unwrap_or_else(|error| Err(AttemptFailure::Panicked { message: panic_message(error) }))
 }
 
 /// Everything that leaves, and what of it must not be written down.

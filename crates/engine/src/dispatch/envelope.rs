@@ -1,7 +1,7 @@
 //! What an artifact is sent in: its bytes alone, a form of two parts, or JSON. The same bytes for every attempt of a delivery.
 
-use std::path::PathBuf;
-
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use orbit_core::config::BodyMode;
@@ -9,10 +9,11 @@ use orbit_core::dispatch::metadata::{Enclosed, boundary, metadata};
 use orbit_core::dispatch::outcome::AttemptFailure;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_store::contract::dispatch::ClaimedDelivery;
+use orbit_store::payloads::Content;
 
 use crate::http::{Body, Part, Piece, multipart};
 
-/// A body and what it is. Exactly one of its pieces is the artifact's file.
+/// A body and what it is. Exactly one of its pieces is the artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Envelope {
     /// The pieces.
@@ -21,12 +22,12 @@ pub(super) struct Envelope {
     pub(super) media_type: HeaderValue,
 }
 
-/// The artifact at this path as the endpoint wants it.
+/// The artifact as the endpoint wants it.
 pub(super) fn enclose(
     mode: BodyMode,
     delivery: &ClaimedDelivery,
     request: &ExecutionRequest,
-    path: PathBuf,
+    content: Content,
 ) -> Result<Envelope, AttemptFailure> {
     let artifact = &delivery.artifact;
     let unsendable = |error: http::header::InvalidHeaderValue| AttemptFailure::Request {
@@ -40,13 +41,20 @@ pub(super) fn enclose(
         metadata(request, delivery.claim.id, &delivery.endpoint, enclosed)
     };
     let bytes = artifact.bytes;
+    let as_it_is = |content| match content {
+        Content::Memory(held) => Piece::Bytes(held),
+        Content::File(path) => Piece::File { path, bytes },
+    };
     Ok(match mode {
-        BodyMode::Raw => Envelope { body: Body::file(path, bytes), media_type: own },
+        BodyMode::Raw => Envelope { body: Body { pieces: vec![as_it_is(content)] }, media_type: own },
         BodyMode::Json => Envelope {
             body: Body {
                 pieces: vec![
                     text(format!("{{\"metadata\":{},\"artifact\":\"", metadata())),
-                    Piece::Base64 { path, bytes },
+                    match content {
+                        Content::Memory(held) => text(STANDARD.encode(held)),
+                        Content::File(path) => Piece::Base64 { path, bytes },
+                    },
                     text("\"}".to_owned()),
                 ],
             },
@@ -61,7 +69,7 @@ pub(super) fn enclose(
             };
             let parts = vec![
                 part("metadata", "application/json", false, text(metadata())),
-                part("artifact", &artifact.media_type, true, Piece::File { path, bytes }),
+                part("artifact", &artifact.media_type, true, as_it_is(content)),
             ];
             let (media_type, body) = multipart(&boundary(delivery.claim.id, artifact.digest), parts);
             Envelope { body, media_type: HeaderValue::try_from(media_type).map_err(unsendable)? }
@@ -80,7 +88,7 @@ mod tests {
 
     fn enclosed(mode: BodyMode, delivery: &ClaimedDelivery) -> Result<Envelope, AttemptFailure> {
         let request = serde_json::from_value(delivery.request.clone()).unwrap();
-        enclose(mode, delivery, &request, "/nowhere".into())
+        enclose(mode, delivery, &request, Content::File("/nowhere".into()))
     }
 
     fn written(envelope: &Envelope) -> String {
@@ -120,6 +128,22 @@ mod tests {
                  Content-Type: {media_type}\r\n\r\n<3 bytes>\r\n--{boundary}--\r\n"
             ),
         );
+    }
+
+    #[test]
+    fn what_is_held_in_memory_is_sent_as_a_file_is() {
+        let delivery = delivery();
+        let request = serde_json::from_value(delivery.request.clone()).unwrap();
+        let held = Content::Memory(Bytes::from_static(b"abc"));
+        for mode in [BodyMode::Raw, BodyMode::Json, BodyMode::Multipart] {
+            let envelope = enclose(mode, &delivery, &request, held.clone()).unwrap();
+            let of_file = enclosed(mode, &delivery).unwrap();
+            assert_eq!(envelope.media_type, of_file.media_type);
+            assert_eq!(envelope.body.bytes(), of_file.body.bytes());
+            let file = written(&of_file);
+            let expected = file.replace("<3 bytes in base64>", "YWJj").replace("<3 bytes>", "abc");
+            assert_eq!(written(&envelope), expected);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use orbit_core::config::BodyMode;
 use orbit_core::dispatch::signature::Key;
+use orbit_store::payloads::Content;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::tests::delivery;
@@ -46,7 +47,7 @@ async fn signed_and_sent(mode: BodyMode, bytes: u64) {
     let digest = DIGESTS.iter().find(|(length, _)| *length == bytes).unwrap().1;
     (owed.artifact.bytes, owed.artifact.digest) = (bytes, digest.parse().unwrap());
     let request = serde_json::from_value(owed.request.clone()).unwrap();
-    let envelope = enclose(mode, &owed, &request, file.path().into()).unwrap();
+    let envelope = enclose(mode, &owed, &request, Content::File(file.path().into())).unwrap();
     let text = envelope.body.pieces.iter().map(|piece| match piece {
         crate::http::Piece::Bytes(bytes) => bytes.len() as u64,
         crate::http::Piece::File { .. } | crate::http::Piece::Base64 { .. } => 0,

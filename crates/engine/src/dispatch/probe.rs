@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use orbit_core::config::{Endpoint, Snapshot};
 use orbit_core::dispatch::outcome::AttemptFailure;
@@ -148,14 +149,16 @@ fn as_delivery(
 
 /// The payload among the artifacts, so that what is sent is whole, of one digest, and can be looked at afterwards.
 async fn keep(namespace: &Namespace, payload: Payload<'_>) -> Result<Artifact, ProbeError> {
-    let blobs = Arc::clone(&namespace.blobs);
+    let payloads = Arc::clone(&namespace.payloads);
     let file = payload.file.map(Path::to_owned);
     let usual = if file.is_some() { FILE_MEDIA_TYPE } else { SMALL_MEDIA_TYPE };
     let put = tokio::task::spawn_blocking(move || match file {
-        Some(file) => blobs.put_file(&file),
-        None => blobs.put_bytes(SMALL),
+        Some(file) => payloads.keep_file(&file),
+        None => payloads.keep_bytes(Bytes::from_static(SMALL)),
     });
-    let Blob { digest, bytes } = put.await.map_err(|error| ProbeError::Panicked(panic_message(error)))??;
+    let kept = put.await.map_err(|error| ProbeError::Panicked(panic_message(error)))??;
+    let Blob { digest, bytes } = kept.blob();
+    namespace.store.keep_payload(kept.into(), namespace.shared.clock.now()).await?;
     Ok(Artifact { digest, bytes, media_type: payload.media_type.unwrap_or(usual).to_owned() })
 }
 

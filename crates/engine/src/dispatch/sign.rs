@@ -46,6 +46,27 @@ struct Pass<'a> {
     cut: &'a CancellationToken,
 }
 
+/// As [`verify_and_sign`], of a body without files: the artifact is in it, and is this.
+pub(super) fn verify_and_sign_held(
+    body: &Body,
+    (artifact, held): (&Artifact, &[u8]),
+    signing: &Signing,
+    cut: &CancellationToken,
+) -> Result<Signed, AttemptFailure> {
+    let mut pass = Pass::of(signing, cut)?;
+    for piece in &body.pieces {
+        match piece {
+            Piece::Bytes(bytes) => pass.take(bytes),
+            Piece::File { .. } | Piece::Base64 { .. } => {
+                return Err(AttemptFailure::Local { message: "the body has a file".to_owned() });
+            }
+        }
+    }
+    // The body is the artifact: hashed once, it is known by one digest.
+    let digest = if body.pieces.len() == 1 { pass.body.clone().finish() } else { Digest::of(held) };
+    pass.signed(artifact, Some((digest, held.len() as u64)))
+}
+
 /// Reads every file of the body once. The artifact must be among them, whole. Blocks.
 pub(super) fn verify_and_sign(
     body: &Body,
@@ -53,15 +74,7 @@ pub(super) fn verify_and_sign(
     signing: &Signing,
     cut: &CancellationToken,
 ) -> Result<Signed, AttemptFailure> {
-    let prefix = signed_prefix(&signing.id, signing.timestamp_seconds);
-    let mut codes = Vec::with_capacity(signing.keys.len());
-    for key in &signing.keys {
-        let mut code = Hmac::<Sha256>::new_from_slice(key.bytes())
-            .map_err(|error| AttemptFailure::Local { message: error.to_string() })?;
-        code.update(prefix.as_bytes());
-        codes.push(code);
-    }
-    let mut pass = Pass { body: Hasher::default(), codes, cut };
+    let mut pass = Pass::of(signing, cut)?;
     let mut found = None;
     for piece in &body.pieces {
         match piece {
@@ -91,14 +104,31 @@ pub(super) fn verify_and_sign(
             }
         }
     }
-    if found != Some((artifact.digest, artifact.bytes)) {
-        return Err(AttemptFailure::CorruptArtifact { digest: artifact.digest });
-    }
-    let codes = pass.codes.into_iter().map(|code| code.finalize().into_bytes().into()).collect();
-    Ok(Signed { digest: pass.body.finish(), codes })
+    pass.signed(artifact, found)
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn of(signing: &Signing, cut: &'a CancellationToken) -> Result<Self, AttemptFailure> {
+        let prefix = signed_prefix(&signing.id, signing.timestamp_seconds);
+        let mut codes = Vec::with_capacity(signing.keys.len());
+        for key in &signing.keys {
+            let mut code = Hmac::<Sha256>::new_from_slice(key.bytes())
+                .map_err(|error| AttemptFailure::Local { message: error.to_string() })?;
+            code.update(prefix.as_bytes());
+            codes.push(code);
+        }
+        Ok(Self { body: Hasher::default(), codes, cut })
+    }
+
+    /// The end of the pass, if what was found in the body is the artifact.
+    fn signed(self, artifact: &Artifact, found: Option<(Digest, u64)>) -> Result<Signed, AttemptFailure> {
+        if found != Some((artifact.digest, artifact.bytes)) {
+            return Err(AttemptFailure::CorruptArtifact { digest: artifact.digest });
+        }
+        let codes = self.codes.into_iter().map(|code| code.finalize().into_bytes().into()).collect();
+        Ok(Signed { digest: self.body.finish(), codes })
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         self.body.update(bytes);
         for code in &mut self.codes {
@@ -220,7 +250,13 @@ mod tests {
         let (file, artifact) = stored(content);
         let signing = signing(1_614_265_330, &[OLD]);
         for (body, sent) in bodies(file.path(), content) {
-            let signed = verify_and_sign(&body, &artifact, &signing, &CancellationToken::new()).unwrap();
+            let go = CancellationToken::new();
+            let signed = verify_and_sign(&body, &artifact, &signing, &go).unwrap();
+            let held = Body { pieces: vec![Piece::Bytes(sent.clone().into())] };
+            let whole = Artifact { digest: Digest::of(&sent), bytes: sent.len() as u64, ..artifact.clone() };
+            assert_eq!(verify_and_sign_held(&held, (&whole, &sent), &signing, &go), Ok(signed.clone()));
+            let corrupt = verify_and_sign_held(&held, (&artifact, b"abc"), &signing, &go);
+            assert!(matches!(corrupt, Err(AttemptFailure::CorruptArtifact { .. })), "{corrupt:?}");
             let oracle = standardwebhooks::Webhook::new(OLD).unwrap();
             let expected = oracle.sign(&signing.id, 1_614_265_330, &sent).unwrap();
             assert_eq!(header_value(&signed.codes), expected);

@@ -213,10 +213,12 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             detail: json!({}),
             evidence: None,
             artifact: Some(artifact.clone()),
+            content: None,
             deliveries,
             batch: None,
             work: None,
             claim_next: false,
+            request: None,
         };
         assert!(matches!(
             store.commit_step(claimed.claim, commit, now).await,

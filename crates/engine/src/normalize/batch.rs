@@ -244,9 +244,8 @@ async fn finish(
     let kept = attempt::keep(namespace, &work, (document, input), cancel).await;
     remove(Some(work)).await;
     match kept {
-        Ok(blob) => {
-            let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type };
-            let made = Made { artifact, then, deliveries, work: None, reused: None };
+        Ok(kept) => {
+            let made = Made::of(kept, media_type, (then, deliveries));
             Finished { retry, result: Ok(made), ..Finished::failed(Failure::ResultMissing) }
         }
         Err(failure) => Finished { retry, ..Finished::failed(failure) },

@@ -13,8 +13,8 @@ use orbit_core::limits::BATCH_RESULT_BYTES_MAX;
 use orbit_core::normalize::{ManifestItem, OddLines, Results, read_results};
 use orbit_core::run::Step;
 use orbit_core::tiers::{Failure, OverLimit, Usage};
-use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::Artifact;
+use orbit_store::payloads::Payloads;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -80,9 +80,9 @@ struct Prepared {
 /// Runs the program over the items.
 pub(super) async fn run(namespace: &Namespace, job: Job, cancel: &CancellationToken) -> Answer {
     let base = namespace.shared.layout.work(&namespace.name);
-    let (blobs, job) = (Arc::clone(&namespace.blobs), Arc::new(job));
+    let (payloads, job) = (Arc::clone(&namespace.payloads), Arc::new(job));
     let preparing = Arc::clone(&job);
-    let prepared = match blocking(move || prepare(&base, &preparing, &blobs)).await {
+    let prepared = match blocking(move || prepare(&base, &preparing, &payloads)).await {
         Ok(prepared) => prepared,
         Err(failure) => return Answer::failed(failure),
     };
@@ -137,7 +137,7 @@ impl Answer {
 }
 
 /// Inputs are copies, never links: a program may write into what it is given.
-fn prepare(base: &Path, job: &Job, blobs: &FolderBlobs) -> Result<Prepared, Failure> {
+fn prepare(base: &Path, job: &Job, payloads: &Payloads) -> Result<Prepared, Failure> {
     let extension = &job.document.output.extension;
     let folder = Work::create(base, job.id, Step::Normalize, job.attempt, extension);
     let folder = Arc::new(folder.map_err(|error| storage(&error))?);
@@ -145,7 +145,7 @@ fn prepare(base: &Path, job: &Job, blobs: &FolderBlobs) -> Result<Prepared, Fail
     let mut items = Vec::with_capacity(job.items.len());
     for (number, given) in (1..).zip(&job.items) {
         let work = folder.item(number, extension).map_err(|error| storage(&error))?;
-        let copied = blobs.copy_to(given.input.digest, &work.input());
+        let copied = payloads.copy_to(given.input.digest, &work.input());
         items.push(copied.map(|_| Arc::new(work)).map_err(|error| output::of_blob(&error)));
         let Some(Ok(work)) = items.last() else { continue };
         let line = ManifestItem {

@@ -104,12 +104,14 @@ pub enum RetryError {
         step: Step,
     },
     /// The output of the step before is no longer kept.
-    #[error("the output of `{}` ({digest}) is not kept any more", before.name())]
+    #[error("the output of `{}` ({digest}) is not kept any more{}", before.name(), by_rule(*dropped_at))]
     OutputGone {
         /// Whose output it was.
         before: Step,
         /// SHA-256 of its bytes.
         digest: Digest,
+        /// When it was dropped; none if it vanished otherwise.
+        dropped_at: Option<Timestamp>,
     },
     /// The gate is closed.
     #[error("nothing is started: {0}")]
@@ -237,8 +239,9 @@ async fn start(
     let mut run = old.clone();
     for _ in 0..RETRIES_FOLLOWED_MAX {
         if let Some(input) = run.steps.iter().find_map(|one| output(one, before)) {
-            if !namespace.blobs.contains(input.digest) {
-                return Err(RetryError::OutputGone { before, digest: input.digest });
+            if !namespace.payloads.contains(input.digest).await? {
+                let dropped_at = namespace.payloads.dropped_at(input.digest).await?;
+                return Err(RetryError::OutputGone { before, digest: input.digest, dropped_at });
             }
             return Ok(Some(Start { step, input }));
         }
@@ -248,6 +251,10 @@ async fn start(
         run = older.ok_or_else(no_output)?;
     }
     Err(no_output())
+}
+
+fn by_rule(dropped_at: Option<Timestamp>) -> String {
+    dropped_at.map_or_else(String::new, |at| format!(": it was dropped at {at}, by `retention.artifacts`"))
 }
 
 fn output(step: &StepView, wanted: Step) -> Option<Artifact> {

@@ -147,17 +147,22 @@ impl Admission<'_> {
             self.leave_out(profile, &why).await;
         }
         let now = self.namespace.shared.clock.now();
-        let runs = match &self.preset {
+        let runs = self.runs(&open, &initiation, now);
+        // A claim that was lost belongs to somebody who does all this again, or to nobody because the cycle was cancelled.
+        self.namespace.store.admit(self.cycle.claim, runs, now).await?;
+        Ok(())
+    }
+
+    /// The runs of these profiles for this initiation.
+    fn runs(&self, open: &[&Profile], initiation: &Initiation, now: Timestamp) -> Vec<NewRun> {
+        match &self.preset {
             Some(Preset { requests, retry }) => requests
                 .iter()
                 .filter(|request| open.iter().any(|profile| profile.profile_id == request.profile.id))
                 .map(|request| new_run(request, retry.clone(), now))
                 .collect(),
-            None => open.into_iter().map(|profile| self.synthesized(profile, &initiation, now)).collect(),
-        };
-        // A claim that was lost belongs to somebody who does all this again, or to nobody because the cycle was cancelled.
-        self.namespace.store.admit(self.cycle.claim, runs, now).await?;
-        Ok(())
+            None => open.iter().map(|profile| self.synthesized(profile, initiation, now)).collect(),
+        }
     }
 
     /// The profiles that the cycle is to run, each once.
@@ -169,7 +174,7 @@ impl Admission<'_> {
         profiles_of(self.snapshot, self.run_profile)
     }
 
-    /// The cycle's initiation. None if it has none to go on with: then it is finished or no longer the caller's.
+    /// The cycle's initiation. None if it has none to go on with: then it has its runs already, is finished or no longer the caller's.
     async fn initiation(
         &self,
         open: &[&Profile],
@@ -186,10 +191,19 @@ impl Admission<'_> {
         if self.cancel.is_cancelled() {
             return Err(AdmissionError::Cut);
         }
-        let now = self.namespace.shared.clock.now();
-        match self.namespace.store.take_initiation(self.cycle.claim, choice, now).await? {
+        let (now, claim) = (self.namespace.shared.clock.now(), self.cycle.claim);
+        let store = &self.namespace.store;
+        let taken = match choice.candidates.first() {
+            // Most likely nobody takes the best one meanwhile: then its runs cost no transaction of their own.
+            Some(first) if closed.is_empty() => {
+                let runs = self.runs(open, first, now);
+                store.take_and_admit(claim, choice, runs, now).await?
+            }
+            Some(_) | None => store.take_initiation(claim, choice, now).await?,
+        };
+        match taken {
             Taken::Initiation(initiation) => Ok(Some(initiation)),
-            Taken::Exhausted | Taken::Lost => Ok(None),
+            Taken::Admitted | Taken::Exhausted | Taken::Lost => Ok(None),
         }
     }
 

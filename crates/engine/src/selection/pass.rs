@@ -9,6 +9,7 @@ use orbit_core::id::initiation_id;
 use orbit_core::selection::{Chosen, Pass, release_words, scope_text, taken_since};
 use orbit_store::contract::selection::{Choice, Initiation, TakeRule};
 use serde_json::{Value, json};
+use tokio::sync::SemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -41,6 +42,7 @@ pub(super) async fn read(namespace: &Namespace, reading: &Reading<'_>) -> Result
         .get(&selection.source)
         .ok_or_else(|| AdmissionError::NoSource { name: selection.source.clone() })?;
     let failed = |error| AdmissionError::from_source(&selection.source, error);
+    let _turn = outside(namespace, source, reading.cancel).await?;
     // The listing is removed when it is dropped, after the reading.
     let (input, described, _listing) = input(namespace, source, reading).await.map_err(failed)?;
     let rule = rule(reading.run_profile, namespace.shared.clock.now());
@@ -82,6 +84,21 @@ pub(super) fn rule(run_profile: &RunProfile, now: Timestamp) -> TakeRule {
 pub(super) fn initiation(id: Uuid, chosen: Chosen) -> Initiation {
     let (label, weight, metadata) = chosen.candidate.into_parts();
     Initiation { id, label, weight, metadata, hash: chosen.hash }
+}
+
+/// What is read from outside of the process is read by a few at once.
+async fn outside<'a>(
+    namespace: &'a Namespace,
+    source: &Source,
+    cancel: &CancellationToken,
+) -> Result<Option<SemaphorePermit<'a>>, AdmissionError> {
+    match source {
+        Source::Inline(_) => Ok(None),
+        Source::File(_) | Source::Exec(_) | Source::Http(_) => tokio::select! {
+            permit = namespace.readings.acquire() => permit.map(Some).map_err(|_| AdmissionError::Cut),
+            () = cancel.cancelled() => Err(AdmissionError::Cut),
+        },
+    }
 }
 
 async fn input(

@@ -17,7 +17,7 @@ use crate::persist::{passes, persist};
 use crate::service::{Service, Turn, TurnError, panic_message};
 
 /// Cycles that are selected at once.
-const SELECTING_MAX: usize = 4;
+const SELECTING_MAX: usize = 64;
 /// How long a cycle whose selection met a failing store stays claimed, so that its source is not read again and again meanwhile.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,17 +45,23 @@ impl Service for Selector {
         if namespace.ask(Door::Admit, &[]).is_err() {
             return Ok(Turn::default());
         }
-        let Ok(permit) = Arc::clone(&self.selecting).try_acquire_owned() else { return Ok(Turn::default()) };
-        let Some(cycle) = namespace.store.claim_cycle(namespace.shared.clock.now()).await? else {
+        // Nobody else takes permits, and a cycle that ends wakes this one.
+        let free = u32::try_from(self.selecting.available_permits()).unwrap_or(u32::MAX);
+        if free == 0 {
             return Ok(Turn::default());
-        };
-        let worker = Arc::clone(namespace);
-        namespace.tasks.spawn(async move {
-            select(&worker, cycle).await;
-            drop(permit);
-            worker.wake();
-        });
-        Ok(Turn { done: 1, next: None })
+        }
+        let claimed = namespace.store.claim_cycles(free, namespace.shared.clock.now()).await?;
+        let done = claimed.len();
+        for cycle in claimed {
+            let permit = Arc::clone(&self.selecting).try_acquire_owned().ok();
+            let worker = Arc::clone(namespace);
+            namespace.tasks.spawn(async move {
+                select(&worker, cycle).await;
+                drop(permit);
+                worker.wake();
+            });
+        }
+        Ok(Turn { done, next: None })
     }
 
     async fn failed(&self, error: &TurnError) {

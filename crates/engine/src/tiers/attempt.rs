@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use orbit_core::config::{Processor as Document, Snapshot, StepRetry};
 use orbit_core::digest::Digest;
@@ -10,20 +11,20 @@ use orbit_core::id;
 use orbit_core::run::Then;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_core::tiers::{Failure, Usage};
-use orbit_store::blobs::{Blob, FolderBlobs};
 use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
+use orbit_store::payloads::{Kept, Payloads};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::exec::Exec;
-use super::output;
-use super::processor::{Attempted, Job, Processor};
+use super::processor::{Assignment, Attempted};
 use super::remote::Remote;
 use super::remote_request::CONTEXT_MEDIA_TYPE;
 use super::reuse;
 use super::work::Work;
+use super::{embedded, output};
 use crate::namespace::Namespace;
 use crate::service::panic_message;
 use crate::supervisor;
@@ -51,10 +52,12 @@ pub(crate) struct Finished {
     pub batch_failed: bool,
 }
 
-/// A durable output and what follows from it.
+/// An output that is kept, and what follows from it.
 pub(crate) struct Made {
     /// The output.
     pub artifact: Artifact,
+    /// Its bytes, if they are kept by the commit of the step.
+    pub content: Option<Bytes>,
     /// The next step, or dispatch.
     pub then: Then,
     /// What is owed after the last step.
@@ -77,6 +80,15 @@ pub(crate) struct Plan {
     pub deliveries: Vec<NewDelivery>,
     /// The reference asset.
     pub reference: Option<Digest>,
+}
+
+impl Made {
+    /// The output of work that was done now.
+    pub(crate) fn of(kept: Kept, media_type: String, (then, deliveries): (Then, Vec<NewDelivery>)) -> Self {
+        let Kept { digest, bytes, content } = kept;
+        let artifact = Artifact { digest, bytes, media_type };
+        Self { artifact, content, then, deliveries, work: None, reused: None }
+    }
 }
 
 impl Finished {
@@ -115,12 +127,10 @@ pub(super) async fn make(
 
 pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
     let refused = |message: String| Failure::RequestRefused { message };
-    let request: ExecutionRequest =
-        serde_json::from_value(claimed.request.clone()).map_err(|error| refused(error.to_string()))?;
     let snapshot = namespace.snapshot(claimed.snapshot).await;
     let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
-    request.check(&snapshot).map_err(|error| refused(error.to_string()))?;
+    let request = namespace.requests.checked(claimed, &snapshot).map_err(refused)?;
     if let Some(quarantine) = &claimed.quarantine {
         let (processor, crashes) = (quarantine.processor.clone(), quarantine.crashes);
         return Err(Failure::Quarantined { processor, crashes });
@@ -135,7 +145,7 @@ pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result
         let owed = deliveries(&request, &snapshot)?;
         (Then::Dispatch { deliveries: u32::try_from(owed.len()).unwrap_or(u32::MAX) }, owed)
     };
-    Ok(Plan { request: Arc::new(request), document, then, deliveries, reference })
+    Ok(Plan { request, document, then, deliveries, reference })
 }
 
 /// What the run owes once it has its artifact. Made before the last step runs: an address that cannot be rendered costs no work then.
@@ -168,29 +178,32 @@ async fn perform(
     if let Some(done) = asked.as_ref().and_then(|asked| asked.done_before.clone()) {
         return Ok((Ok(reuse::made(plan, done)), Attempted::of(Ok(()))));
     }
-    let Plan { request, document, then, deliveries, reference } = plan;
-    let wall = time_left(namespace, claimed.deadline_at).min(document.wall().to_duration());
+    let wall = time_left(namespace, claimed.deadline_at).min(plan.document.wall().to_duration());
     if wall.is_zero() {
         return Err(Failure::TimedOut { wall_ms: 0 });
     }
-    let is_embedded = namespace.shared.embedded.contains_key(document.name());
+    if let Some(processor) = namespace.shared.embedded.get(plan.document.name()) {
+        return embedded::perform(namespace, claimed, plan, (&**processor, wall), cancel).await;
+    }
+    let Plan { request, document, then, deliveries, reference } = plan;
     let filling = Filling {
         base: namespace.shared.layout.work(&namespace.name),
         context: request.context_line(),
         input: claimed.input.as_ref().map(|input| input.digest),
         reference,
-        needs_input: is_embedded || document.takes_input(),
+        needs_input: document.takes_input(),
     };
-    let (blobs, of) = (Arc::clone(&namespace.blobs), (request.run.run_id, claimed.step, claimed.attempt));
+    let (payloads, of) =
+        (Arc::clone(&namespace.payloads), (request.run.run_id, claimed.step, claimed.attempt));
     let extension = document.extension().to_owned();
     let work = blocking(move || {
         let work =
             Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
-        filling.fill(&work, &blobs).map(|()| Arc::new(work))
+        filling.fill(&work, &payloads).map(|()| Arc::new(work))
     })
     .await?;
     let idempotency_key = id::step_key(request.run.run_id, claimed.step);
-    let job = Job {
+    let job = Assignment {
         request,
         step: claimed.step,
         attempt: claimed.attempt,
@@ -213,9 +226,9 @@ async fn perform(
         Ok(())
     };
     blocking(drop_it).await?;
-    let made = kept.map(|blob| {
-        let artifact = Artifact { digest: blob.digest, bytes: blob.bytes, media_type };
-        Made { artifact, then, deliveries, work: asked.map(|asked| asked.key), reused: None }
+    let made = kept.map(|kept| Made {
+        work: asked.map(|asked| asked.key),
+        ..Made::of(kept, media_type, (then, deliveries))
     });
     Ok((made, attempted))
 }
@@ -226,13 +239,22 @@ pub(crate) async fn keep(
     work: &Arc<Work>,
     (document, input): (Document, Option<Digest>),
     cancel: &CancellationToken,
-) -> Result<Blob, Failure> {
-    let document = Arc::new(document);
+) -> Result<Kept, Failure> {
+    let (work, payloads) = (Arc::clone(work), Arc::clone(&namespace.payloads));
+    let offer = move || output::keep(&work, &document, input, &payloads);
+    offered(namespace, Arc::new(offer), cancel).await
+}
+
+/// Offers an output until the disk takes it.
+pub(super) async fn offered(
+    namespace: &Namespace,
+    offer: Arc<impl Fn() -> Result<Kept, Failure> + Send + Sync + 'static>,
+    cancel: &CancellationToken,
+) -> Result<Kept, Failure> {
     let mut tries = 1;
     loop {
-        let (work, document) = (Arc::clone(work), Arc::clone(&document));
-        let blobs = Arc::clone(&namespace.blobs);
-        match blocking(move || output::keep(&work, &document, input, &blobs)).await {
+        let offer = Arc::clone(&offer);
+        match blocking(move || offer()).await {
             Err(Failure::Storage { message }) if tries < KEEP_TRIES_MAX => {
                 if tries == 1 {
                     tracing::warn!(namespace = %namespace.name, "an output waits to be kept: {message}");
@@ -259,15 +281,15 @@ struct Filling {
 
 impl Filling {
     /// Copies, never links: a program may write into what it is given.
-    fn fill(&self, work: &Work, blobs: &FolderBlobs) -> Result<(), Failure> {
+    fn fill(&self, work: &Work, payloads: &Payloads) -> Result<(), Failure> {
         let line = format!("{}\n", self.context);
         std::fs::write(work.context(), &line).map_err(|error| storage(&error))?;
         if let Some(reference) = self.reference {
-            blobs.copy_to(reference, &work.reference()).map_err(|error| output::of_blob(&error))?;
+            payloads.copy_to(reference, &work.reference()).map_err(|error| output::of_blob(&error))?;
         }
         match self.input {
             Some(input) if self.needs_input => {
-                blobs.copy_to(input, &work.input()).map(drop).map_err(|error| output::of_blob(&error))
+                payloads.copy_to(input, &work.input()).map(drop).map_err(|error| output::of_blob(&error))
             }
             None if self.needs_input => std::fs::write(work.input(), &line).map_err(|error| storage(&error)),
             Some(_) | None => Ok(()),
@@ -275,41 +297,13 @@ impl Filling {
     }
 }
 
-/// Processors of this process are held to time and cancellation here, as programs are by their supervisor.
-async fn ask_embedded(processor: &dyn Processor, job: &Job, cancel: &CancellationToken) -> Attempted {
-    let given_up = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(supervisor::CANCEL_GRACE_MAX).await;
-    };
-    let wall_ms = u64::try_from(job.wall.as_millis()).unwrap_or(u64::MAX);
-    tokio::select! {
-        biased;
-        attempted = processor.process(job, cancel) => attempted,
-        () = given_up => Attempted::of(Err(Failure::Cancelled)),
-        () = tokio::time::sleep(job.wall) => Attempted::of(Err(Failure::TimedOut { wall_ms })),
-    }
-}
-
-/// One attempt by the processor of this document, in the job's work folder. The output is not looked at. The input has this media type; the context
-/// line if it has none.
+/// One attempt by the program or the service of this document, in the folder of the assignment. The output is not looked at. The input has this media
+/// type; the context line if it has none.
 pub(super) async fn ask(
     namespace: &Namespace,
     document: &Document,
     media_type: Option<&str>,
-    (job, cancel): (&Job, &CancellationToken),
-) -> Attempted {
-    match namespace.shared.embedded.get(document.name()) {
-        Some(processor) => ask_embedded(&**processor, job, cancel).await,
-        None => process(namespace, document, media_type, (job, cancel)).await,
-    }
-}
-
-/// Asks the program or the service that the document names.
-async fn process(
-    namespace: &Namespace,
-    document: &Document,
-    media_type: Option<&str>,
-    (job, cancel): (&Job, &CancellationToken),
+    (job, cancel): (&Assignment, &CancellationToken),
 ) -> Attempted {
     let shared = &namespace.shared;
     match document.clone() {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use orbit_core::config::{ByteSize, ExecProcessor, InputMode, Millis, NamespaceName, OutputTarget};
 use orbit_core::run::Step;
 use orbit_core::synthesis::ExecutionRequest;
@@ -12,7 +11,7 @@ use orbit_core::tiers::{Failure, OverLimit};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::processor::{Attempted, Job, Processor};
+use super::processor::{Assignment, Attempted};
 use crate::program::{Environment, SecretMissing, resolve};
 use crate::secrets::Secrets;
 use crate::supervisor::{Launcher, Program};
@@ -33,9 +32,9 @@ pub(super) struct Exec {
     pub secrets: Arc<dyn Secrets>,
 }
 
-#[async_trait]
-impl Processor for Exec {
-    async fn process(&self, job: &Job, cancel: &CancellationToken) -> Attempted {
+impl Exec {
+    /// Makes one attempt.
+    pub(super) async fn process(&self, job: &Assignment, cancel: &CancellationToken) -> Attempted {
         let (argv, environment) =
             match self.arguments(job).and_then(|argv| Ok((argv, self.environment(job)?))) {
                 Ok(both) => both,
@@ -68,7 +67,7 @@ impl Processor for Exec {
 }
 
 impl Exec {
-    fn arguments(&self, job: &Job) -> Result<Vec<String>, Failure> {
+    fn arguments(&self, job: &Assignment) -> Result<Vec<String>, Failure> {
         let work = &job.work;
         let told = |name: PathName| match name {
             PathName::Input => work.told(&work.input()),
@@ -81,7 +80,7 @@ impl Exec {
         Ok(argv)
     }
 
-    fn environment(&self, job: &Job) -> Result<Environment, Failure> {
+    fn environment(&self, job: &Assignment) -> Result<Environment, Failure> {
         let whose = (&self.namespace, &*self.secrets);
         let mut environment = Environment::of(&self.document.env, job.work.folder(), whose)
             .map_err(|SecretMissing(variable)| Failure::SecretMissing { variable })?;
@@ -159,7 +158,7 @@ pub(super) fn values(
 }
 
 /// A program whose output the kernel has cut ends in a way of its own choosing; the length of the output tells why.
-fn or_output_too_large(failure: Failure, job: &Job, limit: ByteSize) -> Failure {
+fn or_output_too_large(failure: Failure, job: &Assignment, limit: ByteSize) -> Failure {
     let by_itself = matches!(failure, Failure::Exit { .. } | Failure::Signal { .. });
     let length = std::fs::symlink_metadata(job.work.output()).map_or(0, |metadata| metadata.len());
     if by_itself && length > limit.0 {

@@ -1,31 +1,64 @@
-//! From what lies in the work folder to a durable payload, or the reason why not. Blocking.
+//! From what lies in the work folder, or in memory, to a payload, or the reason why not. Blocking.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 
+use bytes::Bytes;
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::config::Processor;
 use orbit_core::digest::{Digest, Hasher};
 use orbit_core::tiers::{Failure, check_differs, check_prefix, check_size, prefix_bytes};
-use orbit_store::blobs::{Blob, BlobError, FolderBlobs};
+use orbit_store::blobs::{Blob, BlobError};
+use orbit_store::payloads::{Kept, Payloads};
 
 use super::work::Work;
 
 /// Bytes of an output that are held in memory at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// The output as a durable payload, if it is what the document requires. The process tree that made it must be gone.
+/// The output as a payload, if it is what the document requires. The process tree that made it must be gone.
 pub(super) fn keep(
     work: &Work,
     document: &Processor,
     input: Option<Digest>,
-    blobs: &FolderBlobs,
-) -> Result<Blob, Failure> {
+    payloads: &Payloads,
+) -> Result<Kept, Failure> {
     look(work, document)?;
-    let blob = blobs.put_file(work.output()).map_err(|error| of_blob(&error))?;
+    let kept = payloads.keep_file(work.output()).map_err(|error| of_blob(&error))?;
+    check_differs(document.validate(), kept.digest, input)?;
+    Ok(kept)
+}
+
+/// An output in memory as a payload. Blocks unless it is small.
+pub(super) fn keep_bytes(
+    content: Bytes,
+    document: &Processor,
+    input: Option<Digest>,
+    payloads: &Payloads,
+) -> Result<Kept, Failure> {
+    look_at_bytes(&content, document)?;
+    let kept = payloads.keep_bytes(content).map_err(|error| of_blob(&error))?;
+    check_differs(document.validate(), kept.digest, input)?;
+    Ok(kept)
+}
+
+/// As [`examine`], of an output in memory.
+pub(super) fn examine_bytes(
+    content: &[u8],
+    document: &Processor,
+    input: Option<Digest>,
+) -> Result<Blob, Failure> {
+    look_at_bytes(content, document)?;
+    let blob = Blob { digest: Digest::of(content), bytes: content.len() as u64 };
     check_differs(document.validate(), blob.digest, input)?;
     Ok(blob)
+}
+
+fn look_at_bytes(content: &[u8], document: &Processor) -> Result<(), Failure> {
+    check_size(document.validate(), document.output_max(), content.len() as u64)?;
+    let head = &content[..content.len().min(prefix_bytes(document.validate()).len())];
+    check_prefix(document.validate(), head)
 }
 
 /// The output's digest and length, if it is what the document requires; it stays where it lies. The process tree that made it must be gone.
@@ -77,6 +110,8 @@ pub(crate) fn of_blob(error: &BlobError) -> Failure {
     match error {
         BlobError::Missing { digest } => Failure::InputMissing { digest: *digest },
         BlobError::Corrupt { digest } => Failure::InputCorrupt { digest: *digest },
-        BlobError::Full { .. } | BlobError::Io { .. } => Failure::Storage { message: error.to_string() },
+        BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
+            Failure::Storage { message: error.to_string() }
+        }
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use http::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use orbit_core::config::{Completion, HttpProcessor, NamespaceName};
 use orbit_core::dispatch::follow;
@@ -17,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::processor::{Attempted, Job, Processor};
+use super::processor::{Assignment, Attempted};
 use super::remote_request::{Outgoing, prepare};
 use crate::clock::Clock;
 use crate::http::{self as client, Account, Answer, Body, Client, Exchange, Keep, Request, facts};
@@ -42,7 +41,7 @@ pub(super) struct Remote {
 /// An attempt under way.
 struct Talk<'a> {
     remote: &'a Remote,
-    job: &'a Job,
+    job: &'a Assignment,
     cancel: &'a CancellationToken,
     deadline: Instant,
     /// What every request carries.
@@ -56,9 +55,9 @@ struct Talk<'a> {
     polls: u32,
 }
 
-#[async_trait]
-impl Processor for Remote {
-    async fn process(&self, job: &Job, cancel: &CancellationToken) -> Attempted {
+impl Remote {
+    /// Makes one attempt.
+    pub(super) async fn process(&self, job: &Assignment, cancel: &CancellationToken) -> Attempted {
         let Outgoing { url, headers, first, body, confidential } = match prepare(self, job).await {
             Ok(outgoing) => outgoing,
             Err(failure) => return Attempted::of(Err(failure)),

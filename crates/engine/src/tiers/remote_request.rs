@@ -12,7 +12,7 @@ use orbit_core::id::traceparent;
 use orbit_core::limits::HEADER_VALUE_BYTES_MAX;
 use orbit_core::tiers::{Failure, RemoteFailure};
 
-use super::processor::Job;
+use super::processor::Assignment;
 use super::remote::Remote;
 use crate::http::{self as client, Body, Credentials, Part, Piece, multipart};
 
@@ -38,7 +38,7 @@ pub(super) struct Outgoing {
 }
 
 /// Makes it, with the secrets as they are now.
-pub(super) async fn prepare(remote: &Remote, job: &Job) -> Result<Outgoing, Failure> {
+pub(super) async fn prepare(remote: &Remote, job: &Assignment) -> Result<Outgoing, Failure> {
     let document = &remote.document;
     let values = job.request.template_values();
     let url = address(&document.url, &values).map_err(|error| unsendable(&error))?;
@@ -64,7 +64,7 @@ pub(super) async fn prepare(remote: &Remote, job: &Job) -> Result<Outgoing, Fail
 }
 
 /// The media type of the body, and the body.
-async fn body(remote: &Remote, job: &Job) -> Result<(String, Body), Failure> {
+async fn body(remote: &Remote, job: &Assignment) -> Result<(String, Body), Failure> {
     let input = file(job.work.input()).await?;
     match remote.document.context {
         ContextMode::None | ContextMode::Header => {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::processor::{Attempted, Job, Processor as _};
+use super::processor::{Assignment, Attempted};
 use super::remote::Remote;
 use super::work::Work;
 use crate::clock::Clock;
@@ -92,7 +92,7 @@ fn document(more: &Value) -> Value {
     document
 }
 
-fn job(folder: &std::path::Path, wall: Duration, reference: bool) -> Job {
+fn job(folder: &std::path::Path, wall: Duration, reference: bool) -> Assignment {
     let settings = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
     let mut step = json!({"step": "tier3", "processor": {"name": "remote", "settings": settings}});
     if reference {
@@ -110,7 +110,7 @@ fn job(folder: &std::path::Path, wall: Duration, reference: bool) -> Job {
     let work = Work::create(folder, Uuid::from_u128(1), Step::Tier3, 2, "bin").unwrap();
     std::fs::write(work.input(), INPUT).unwrap();
     std::fs::write(work.reference(), b"reference").unwrap();
-    Job {
+    Assignment {
         request: Arc::new(serde_json::from_value(request).unwrap()),
         step: Step::Tier3,
         attempt: 2,
@@ -136,7 +136,7 @@ async fn tried(
     more: &Value,
     names: &[&[&str]],
     (received, serve): (Received, Handler),
-    job: &Job,
+    job: &Assignment,
     cancel: &CancellationToken,
 ) -> Tried {
     let net = Net::with_names(names, &[], serve);

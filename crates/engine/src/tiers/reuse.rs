@@ -4,17 +4,23 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use orbit_core::config::{ExecProcessor, InputMode, Processor as Document};
 use orbit_core::digest::Digest;
 use orbit_core::template;
 use orbit_core::tiers::{Failure, Work};
+use orbit_store::StoreError;
 use orbit_store::contract::normalize::DoneBefore;
+use orbit_store::contract::payload::NewPayload;
 use orbit_store::contract::tiers::ClaimedStep;
 use serde_json::json;
 
 use super::attempt::{self, Made, Plan};
 use super::exec;
 use crate::namespace::Namespace;
+
+/// Younger work is certainly kept: half of the shortest retention.
+const SURELY_KEPT: SignedDuration = SignedDuration::from_hours(12);
 
 /// What is known of the work of a step.
 pub(super) struct Asked {
@@ -41,17 +47,36 @@ pub(super) async fn ask(
     let found = namespace.store.done_before(key).await;
     let found = found.map_err(|error| Failure::Storage { message: error.to_string() })?;
     let Some(found) = found else { return Ok(Some(Asked { key, done_before: None })) };
-    let (blobs, digest) = (Arc::clone(&namespace.blobs), found.artifact.digest);
+    let (payloads, digest) = (Arc::clone(&namespace.payloads), found.artifact.digest);
+    // What may be dropped as too old at any moment is made anew, unless it counts as young first.
+    let age = namespace.shared.clock.now().duration_since(found.made_at);
+    if age >= SURELY_KEPT && !keep_alive(namespace, &found).await? {
+        return Ok(Some(Asked { key, done_before: None }));
+    }
     // A payload that is gone or damaged is made anew.
-    let is_whole = attempt::blocking(move || Ok(blobs.verify(digest).is_ok())).await?;
+    let is_whole = attempt::blocking(move || Ok(payloads.verify(digest).is_ok())).await?;
     Ok(Some(Asked { key, done_before: is_whole.then_some(found) }))
+}
+
+/// The output counts as made now. False if it is gone, or if who drops payloads, or keeps them from being dropped, is at work.
+async fn keep_alive(namespace: &Namespace, found: &DoneBefore) -> Result<bool, Failure> {
+    let storage = |error: StoreError| Failure::Storage { message: error.to_string() };
+    let Ok(_dropping) = namespace.dropping.try_lock() else { return Ok(false) };
+    let (digest, bytes) = (found.artifact.digest, found.artifact.bytes);
+    if !namespace.payloads.contains(digest).await.map_err(storage)? {
+        return Ok(false);
+    }
+    let payload = NewPayload { digest, bytes, content: None };
+    let now = namespace.shared.clock.now();
+    namespace.store.keep_payload(payload, now).await.map_err(storage)?;
+    Ok(true)
 }
 
 /// The same output again.
 pub(super) fn made(plan: Plan, done: DoneBefore) -> Made {
     let reused = json!({ "run_id": done.run_id, "step": done.step, "made_at": done.made_at });
     let Plan { then, deliveries, .. } = plan;
-    Made { artifact: done.artifact, then, deliveries, work: None, reused: Some(reused) }
+    Made { artifact: done.artifact, content: None, then, deliveries, work: None, reused: Some(reused) }
 }
 
 fn key(claimed: &ClaimedStep, plan: &Plan, document: &ExecProcessor) -> Result<Digest, Failure> {

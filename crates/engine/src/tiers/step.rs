@@ -22,12 +22,14 @@ use crate::service::panic_message;
 /// Does the claimed step, for which this permit of its processor is held, and those that follow it. Every end is committed, but that of a
 /// cancelled run, whose row says so already.
 pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Permit) {
-    let act = namespace.running.begin(first.claim.id);
+    let run_id = first.claim.id;
+    let act = namespace.running.begin(run_id);
     let mut next = Some((first, processor));
     while let Some((claimed, processor)) = next {
         next = one(namespace, &act, claimed, processor).await;
     }
     drop(act);
+    namespace.requests.forget(run_id);
     // The run may wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
     namespace.nudges.normalize.notify_one();
     namespace.nudges.dispatch.notify_one();
@@ -89,7 +91,9 @@ pub(crate) async fn end(
             .and_then(|made| normalize::place(namespace, &claimed, made.then, now)),
         work: finished.result.as_ref().ok().and_then(|made| made.work),
         claim_next: processor.is_some(),
+        request: Some(Arc::clone(&claimed.request)),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
+        content: finished.result.as_ref().ok().and_then(|made| made.content.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
     match commit(namespace, act, claimed.claim, commit_of).await {

@@ -6,19 +6,21 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use orbit_core::config::Processor as Document;
-use orbit_core::digest::Hasher;
+use orbit_core::digest::{Digest, Hasher};
 use orbit_core::id::step_key;
 use orbit_core::synthesis::{AssetReference, TrialRequest};
 use orbit_core::template;
 use orbit_core::tiers::{Failure, Usage};
-use orbit_store::blobs::{Blob, BlobError, FolderBlobs};
+use orbit_store::blobs::{Blob, BlobError};
+use orbit_store::payloads::Payloads;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{ask, blocking, storage};
-use super::output;
-use super::processor::Job;
+use super::processor::{Assignment, Job, Processed, Processor};
 use super::work::Work;
+use super::{embedded, output};
 use crate::namespace::Namespace;
 
 /// Bytes of an input that are held in memory at once.
@@ -71,32 +73,42 @@ async fn perform(namespace: &Namespace, wanted: Try, cancel: &CancellationToken)
         let message = "a processor that takes a manifest works in batches, and is not tried alone".to_owned();
         return Err(Failure::RequestRefused { message });
     }
+    let reference = request.step(step).and_then(|one| one.reference.as_ref());
+    let reference = reference.and_then(|name| request.assets.get(name)).cloned();
+    let base = namespace.shared.layout.work(&namespace.name);
+    if let Some(processor) = namespace.shared.embedded.get(document.name()) {
+        let job = Job {
+            input: Bytes::from(format!("{}\n", request.context_line())),
+            reference: reference.map(|asset| asset_file(namespace, &asset)),
+            request: Arc::new(request),
+            step,
+            attempt: 1,
+            idempotency_key: step_key(run_id, step),
+            wall: document.wall().to_duration(),
+        };
+        let beside = keep.then(|| base.join(job.idempotency_key.to_string()));
+        return of_embedded((&**processor, document), job, (input, beside), cancel).await;
+    }
     let filling = Filling {
         context: format!("{}\n", request.context_line()),
-        reference: request
-            .step(step)
-            .and_then(|one| one.reference.as_ref())
-            .and_then(|name| request.assets.get(name))
-            .cloned(),
+        reference,
         // As a step's: one that wants no input is given none.
         input: match input {
-            _ if !document.takes_input() && !namespace.shared.embedded.contains_key(document.name()) => {
-                Given::Nothing
-            }
+            _ if !document.takes_input() => Given::Nothing,
             Some(path) => Given::File(path),
             None => Given::Context,
         },
         folder: namespace.folder(),
     };
-    let (base, extension) = (namespace.shared.layout.work(&namespace.name), document.extension().to_owned());
-    let (place, blobs) = (base.clone(), Arc::clone(&namespace.blobs));
+    let extension = document.extension().to_owned();
+    let (place, payloads) = (base.clone(), Arc::clone(&namespace.payloads));
     let (work, input) = blocking(move || {
         let work = Work::create(&place, run_id, step, 1, &extension).map_err(|error| storage(&error))?;
-        let input = filling.fill(&work, &blobs)?;
+        let input = filling.fill(&work, &payloads)?;
         Ok((Arc::new(work), input))
     })
     .await?;
-    let job = Job {
+    let job = Assignment {
         request: Arc::new(request),
         step,
         attempt: 1,
@@ -122,6 +134,48 @@ async fn perform(namespace: &Namespace, wanted: Try, cancel: &CancellationToken)
     Ok(Tried { result, usage: attempted.usage, words: attempted.words, input, kept })
 }
 
+/// The attempt by a processor of this process. The input is the context line until the file is read; the output is kept in this folder.
+async fn of_embedded(
+    (processor, document): (&dyn Processor, Document),
+    mut job: Job,
+    (input, beside): (Option<PathBuf>, Option<PathBuf>),
+    cancel: &CancellationToken,
+) -> Result<Tried, Failure> {
+    let mut given = None;
+    if let Some(path) = input {
+        let unreadable =
+            |error, path: &Path| Failure::Storage { message: format!("`{}`: {error}", path.display()) };
+        job.input = blocking(move || fs::read(&path).map_err(|error| unreadable(error, &path))).await?.into();
+        given = Some(Blob { digest: Digest::of(&job.input), bytes: job.input.len() as u64 });
+    }
+    let Processed { result, words, .. } = embedded::ask(processor, &job, cancel).await;
+    let digest = given.map(|blob| blob.digest);
+    let (result, kept) = blocking(move || {
+        let content = match result {
+            Ok(content) => content,
+            Err(failure) => return Ok((Err(failure), None)),
+        };
+        let result = output::examine_bytes(&content, &document, digest);
+        let kept = match (&result, beside) {
+            (Ok(_), Some(folder)) => Some(place_for(&folder).map(|kept| (fs::write(&kept, &content), kept))?),
+            (Ok(_) | Err(_), _) => None,
+        };
+        let kept = kept.map(|(written, kept)| written.map(|()| kept).map_err(|error| storage(&error)));
+        Ok((result, kept.transpose()?))
+    })
+    .await?;
+    Ok(Tried { result, usage: None, words, input: given, kept })
+}
+
+/// Where the asset lies; in the namespace's folder if it was never activated.
+fn asset_file(namespace: &Namespace, asset: &AssetReference) -> PathBuf {
+    if namespace.blobs.contains(asset.digest) {
+        namespace.blobs.path(asset.digest)
+    } else {
+        namespace.folder().join(&asset.path)
+    }
+}
+
 fn takes_manifest(document: &Document) -> bool {
     match document {
         Document::Exec(exec) => {
@@ -133,10 +187,15 @@ fn takes_manifest(document: &Document) -> bool {
 
 /// In a folder of its own, since that of the attempt goes. It is removed with the leftovers if nobody fetches it.
 fn keep_beside(work: &Work, folder: &Path) -> Result<PathBuf, Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| storage(&error))?;
-    let kept = folder.join("kept");
+    let kept = place_for(folder)?;
     fs::rename(work.output(), &kept).map_err(|error| storage(&error))?;
     Ok(kept)
+}
+
+/// Where an output is kept in this folder, which is made.
+fn place_for(folder: &Path) -> Result<PathBuf, Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| storage(&error))?;
+    Ok(folder.join("kept"))
 }
 
 /// What the processor is given.
@@ -159,10 +218,10 @@ struct Filling {
 }
 
 impl Filling {
-    fn fill(&self, work: &Work, blobs: &FolderBlobs) -> Result<Option<Blob>, Failure> {
+    fn fill(&self, work: &Work, payloads: &Payloads) -> Result<Option<Blob>, Failure> {
         fs::write(work.context(), &self.context).map_err(|error| storage(&error))?;
         if let Some(asset) = &self.reference {
-            match blobs.copy_to(asset.digest, &work.reference()) {
+            match payloads.copy_to(asset.digest, &work.reference()) {
                 Ok(_) => {}
                 Err(BlobError::Missing { .. }) => {
                     copy(&self.folder.join(&asset.path), &work.reference())

@@ -1,10 +1,12 @@
 //! The command line: what can be said, and nothing of what it does.
 
 mod ids;
+mod log;
 mod processors;
 mod runs;
 
 pub use ids::IdArg;
+pub use log::{CheckpointArgs, ExportArgs, Log, ProveArgs, TailArgs, VerifyArgs};
 pub use processors::{Processors, TestArgs};
 pub use runs::{RetryArgs, Runs, StepName};
 
@@ -103,6 +105,24 @@ pub enum Verb {
     /// The records of a namespace
     #[command(subcommand)]
     Log(Log),
+    /// Copy everything the home needs to go on elsewhere, while it works
+    Backup {
+        /// The folder to make; every backup has its own
+        dir: PathBuf,
+        /// Take `.env` too: the copy must be kept as safe as the home
+        #[arg(long)]
+        with_secrets: bool,
+    },
+    /// Make a home of a backup: halted, so that nothing is sent before somebody looked
+    Restore {
+        /// The folder that `orbit backup` made
+        dir: PathBuf,
+        /// Only check the backup, and write nothing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Drop evidence and artifacts that are older than `retention` says; may be interrupted at any time
+    Gc(GcArgs),
     /// Print the JSON Schema of a document
     Schema {
         /// node, namespace, source, processor, endpoint, profile or run-profile; all of them if nothing is said
@@ -138,6 +158,17 @@ pub struct RunArgs {
     /// Names this firing: the same key never runs twice
     #[arg(long)]
     pub key: Option<String>,
+}
+
+/// `orbit gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// The namespace; needed if the home has several
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Only count what would be dropped
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// A page of a list.
@@ -288,32 +319,6 @@ pub enum Schedule {
         /// How many a run profile
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
         count: u32,
-    },
-}
-
-/// `orbit log`.
-#[derive(Debug, Subcommand)]
-pub enum Log {
-    /// Print records, oldest first
-    Tail {
-        /// The namespace, or `system` for what belongs to the node; needed if the home has several
-        #[arg(short, long)]
-        namespace: Option<String>,
-        /// Begin after this position
-        #[arg(long, value_name = "POSITION")]
-        after: Option<u64>,
-        /// Only those about this run
-        #[arg(long, value_name = "ID")]
-        run: Option<IdArg>,
-        /// Only those about this cycle
-        #[arg(long, value_name = "ID")]
-        cycle: Option<IdArg>,
-        /// Records at most
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        /// Go on until interrupted
-        #[arg(long)]
-        follow: bool,
     },
 }
 

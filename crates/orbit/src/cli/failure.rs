@@ -73,7 +73,16 @@ impl From<OpenError> for Failure {
                     listed.join("\n")
                 ))
             }
-            OpenError::Environment(message) => Self::usage(message),
+            OpenError::Environment(error) => {
+                let failure = Self::usage(error.to_string());
+                error.hint().map_or(failure.clone(), |hint| failure.hint(hint))
+            }
+            OpenError::Signing(_) => Self::usage(error.to_string()).hint(
+                "after a change of `ORBIT_LOG_SEED`, put the seed of before into `ORBIT_LOG_SEED_PREVIOUS` and start again: the log is then handed over",
+            ),
+            OpenError::SeedGone => Self::usage(error.to_string()).hint(
+                "put back the line from your copy of `.env`; if it is gone, restore a backup: its log goes on under a new name",
+            ),
             OpenError::Lock(error) => error.into(),
             OpenError::Store(error) => error.into(),
             OpenError::Io { .. } => {
@@ -98,6 +107,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::Full { .. } => "free some space; what was acknowledged is safe",
+            StoreError::NoRoom { .. } => "free some space and start again; nothing has changed",
             StoreError::Io { .. } | StoreError::Closed { .. } => {
                 "`data/` in the home must be readable and writable by this user; see `orbit doctor`"
             }

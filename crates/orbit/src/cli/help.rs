@@ -8,11 +8,12 @@ use clap::{Command, CommandFactory};
 use super::args::Cli;
 
 /// Every command, in groups, in the order in which somebody meets them.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Set up", &["init", "check", "doctor", "schema", "completions"]),
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
     ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),
+    ("Keep", &["backup", "restore", "gc"]),
     ("Stop", &["halt", "resume"]),
 ];
 const EXAMPLES: [(&str, &str); 5] = [

@@ -2,11 +2,14 @@
 
 pub mod args;
 pub mod artifact;
+pub mod backup;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;
+pub mod gc;
 pub mod help;
 pub mod ids;
+pub mod log;
 pub mod output;
 pub mod processors;
 pub mod read;
@@ -121,7 +124,17 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
-        Verb::Log(verb) => read::log(&layout()?, verb, cli.json).await,
+        Verb::Log(args::Log::Verify(args)) if args.proof.is_some() => log::verify(args, cli.json),
+        Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,
+        Verb::Gc(args) => gc::gc(&layout()?, args, &out, cli.json).await,
+        Verb::Backup { dir, with_secrets } => {
+            backup::make(&layout()?, dir, *with_secrets, (&out, cli.json)).await
+        }
+        Verb::Restore { dir, check: true } => backup::check(dir, &out, cli.json).await,
+        Verb::Restore { dir, check: false } => {
+            let home = cli.home.clone().or_else(environment::home).unwrap_or_else(|| PathBuf::from("."));
+            backup::restore(dir, &home, &out, cli.json).await
+        }
         Verb::Halt { namespace, reason } => {
             read::halt(&layout()?, namespace.clone(), reason.clone(), cli.json).await
         }

@@ -47,7 +47,7 @@ pub fn say(text: &str) {
 }
 
 /// JSON escapes only part of what can move a terminal's cursor or reorder its text; outside of strings none of it occurs.
-fn inert(json: &str) -> String {
+pub fn inert(json: &str) -> String {
     if !json.chars().any(|char| char != '\n' && is_hidden(char)) {
         return json.to_owned();
     }

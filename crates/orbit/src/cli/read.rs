@@ -11,7 +11,7 @@ use orbit_engine::node::Duty;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, Log, PageArgs, Runs};
+use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, PageArgs, Runs};
 use super::failure::Failure;
 use super::ids::{self, missing};
 use super::output;
@@ -103,30 +103,6 @@ pub async fn deliveries(
             Ok(exit::SUCCEEDED)
         }
         Deliveries::Redrive { .. } => redrive::redrive(layout, verb, out, json).await,
-    }
-}
-
-/// `orbit log`.
-pub async fn log(layout: &Layout, verb: &Log, json: bool) -> Result<u8, Failure> {
-    let Log::Tail { namespace, after, run, cycle, limit, follow } = verb;
-    let run_id = ids::whole_if_given(layout, namespace, Thing::Run, run.as_ref()).await?;
-    let cycle_id = ids::whole_if_given(layout, namespace, Thing::Cycle, cycle.as_ref()).await?;
-    let mut session = Session::open(layout, Duty::None).await?;
-    let mut after = *after;
-    loop {
-        let command =
-            Command::Records { namespace: namespace.clone(), after, run_id, cycle_id, limit: *limit };
-        let answer = session.ask(command).await?;
-        for record in items(&answer) {
-            after = record["position"].as_u64().or(after);
-            if json { json_line(record)? } else { print(&format!("{}\n", render::record_line(record)))? }
-        }
-        if !follow {
-            return Ok(exit::SUCCEEDED);
-        }
-        if items(&answer).is_empty() {
-            session.rest(ASK_EVERY).await;
-        }
     }
 }
 
@@ -326,7 +302,8 @@ async fn records_of(
     Ok(records)
 }
 
-fn items(answer: &Value) -> &[Value] {
+/// The items of a list.
+pub fn items(answer: &Value) -> &[Value] {
     answer["items"].as_array().map_or(&[], Vec::as_slice)
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
+use crate::backup::{MANIFEST, PARTIAL};
 use crate::control::{Answer, Command, Connection, LockError, SocketError, execute, listen};
 use crate::engine::{Engine, OpenError};
 
@@ -152,6 +153,15 @@ impl From<Unanswered> for Failure {
 
 /// Refuses a folder that is not a home.
 pub fn is_home(home: &Path) -> Result<(), Failure> {
+    let shown = home.display();
+    if home.join(MANIFEST).exists() {
+        return Err(Failure::usage(format!("`{shown}` is a backup and is not worked in"))
+            .hint(format!("`orbit --home NEW restore {shown}` makes a home of it")));
+    }
+    if home.join(PARTIAL).exists() {
+        return Err(Failure::usage(format!("`{shown}` holds a restore that was never finished"))
+            .hint("remove what is in it and restore again"));
+    }
     let is_home = home.join("orbit.yaml").exists() || home.join("namespaces").is_dir();
     if is_home { Ok(()) } else { Err(Failure::no_home(home)) }
 }

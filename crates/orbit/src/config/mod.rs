@@ -19,7 +19,7 @@ mod tests;
 use std::path::Path;
 
 use orbit_core::config::check::Document;
-use orbit_core::config::{Asset, NamespaceConfig, NamespaceName, NodeConfig, Snapshot};
+use orbit_core::config::{Asset, KnownDigest, NamespaceConfig, NamespaceName, NodeConfig, Snapshot};
 use orbit_core::limits::PROBLEMS_MAX;
 
 use crate::environment::{Environment, EnvironmentError};
@@ -83,10 +83,14 @@ pub fn load(home: &Path) -> Loaded {
 
 /// What is wrong with `.env` and the flags, so that one command names every problem.
 fn environment(home: &Path) -> Vec<Diagnostic> {
-    let wrong = |error: EnvironmentError| Diagnostic::of_file(".env", Severity::Error, error.to_string());
+    let wrong = |error: EnvironmentError| {
+        let problem = Diagnostic::of_file(".env", Severity::Error, error.to_string());
+        error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
+    };
     match Environment::load(home) {
         Ok((environment, mut warnings)) => {
             warnings.extend(environment.paused().err().map(wrong));
+            warnings.extend(environment.seeds().err().map(wrong));
             warnings
         }
         Err(error) => vec![wrong(error)],
@@ -105,6 +109,7 @@ fn snapshot(namespace: NamespaceName, written: Vec<Written>, assets: &[LoadedAss
         profiles: [].into(),
         run_profiles: [].into(),
         assets: assets.iter().map(pinned).collect(),
+        known: KnownDigest::default(),
     };
     for written in written {
         match written.document {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::LogQuestion;
+
 /// A question or an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -85,6 +87,13 @@ pub enum Command {
         /// Records at most.
         limit: u32,
     },
+    /// What verifies a log.
+    Log {
+        /// See [`NamespaceChoice`]; `system` is the node's own.
+        namespace: NamespaceChoice,
+        /// The question.
+        question: LogQuestion,
+    },
     /// Ends a run.
     CancelRun {
         /// See [`NamespaceChoice`].
@@ -130,6 +139,24 @@ pub enum Command {
         namespace: NamespaceChoice,
         /// The order.
         order: Order,
+    },
+    /// Begins a backup; answers as [`Self::BackupStage`].
+    Backup {
+        /// The folder to make: an absolute path.
+        folder: PathBuf,
+        /// Whether `.env` is taken too.
+        with_secrets: bool,
+    },
+    /// How the backup that was begun last stands.
+    BackupStage,
+    /// One step of dropping what is too old.
+    Collect {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// `next` of the answer before; 0 to begin.
+        from: u16,
+        /// Only count.
+        dry_run: bool,
     },
     /// Stops everything.
     Halt {
@@ -281,12 +308,16 @@ impl Command {
             | Self::Document { .. }
             | Self::Artifact { .. }
             | Self::Find { .. }
+            | Self::Log { .. }
+            | Self::BackupStage
+            | Self::Collect { .. }
             | Self::Records { .. } => true,
             Self::Operate { order, .. } => match order {
                 Order::Retry { .. } => true,
                 Order::TestProcessor { .. } | Order::ReleaseProcessor { .. } => false,
             },
             Self::CancelRun { .. }
+            | Self::Backup { .. }
             | Self::Redrive { .. }
             | Self::TestEndpoint(_)
             | Self::Halt { .. }

@@ -1,8 +1,14 @@
 //! Answers from the configuration that counts: profiles, run profiles, and where an artifact lies.
 
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use orbit_core::config::{DocName, DocState, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_engine::namespace::Namespace;
+use orbit_store::blobs::BlobError;
+use orbit_store::payloads::Content;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -65,10 +71,15 @@ fn written<T: Serialize>(document: &T) -> Result<Value, Refusal> {
         .map_err(|error| Refusal::failure(format!("the answer cannot be written: {error}")))
 }
 
-/// Where the bytes lie; null if they are not kept.
-pub fn artifact(namespace: &Namespace, digest: Digest) -> Value {
-    if !namespace.blobs.contains(digest) {
-        return Value::Null;
+/// Where the bytes lie, or if they are small the bytes themselves in base64; null if they are not kept.
+pub async fn artifact(namespace: &Namespace, digest: Digest) -> Result<Value, Refusal> {
+    let payloads = Arc::clone(&namespace.payloads);
+    let opened = tokio::task::spawn_blocking(move || payloads.open(digest)).await;
+    let opened = opened.map_err(|error| Refusal::failure(format!("the artifact cannot be read: {error}")))?;
+    match opened {
+        Ok(Content::File(path)) => Ok(json!({ "digest": digest, "path": path })),
+        Ok(Content::Memory(bytes)) => Ok(json!({ "digest": digest, "content": STANDARD.encode(bytes) })),
+        Err(BlobError::Missing { .. }) => Ok(Value::Null),
+        Err(error) => Err(Refusal::failure(error.to_string())),
     }
-    json!({ "digest": digest, "path": namespace.blobs.path(digest) })
 }

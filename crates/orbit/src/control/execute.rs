@@ -1,5 +1,6 @@
 //! Does what a command says, in the process that holds the home.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -7,6 +8,8 @@ use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
+use orbit_engine::node::Duty;
+use orbit_engine::retention;
 use orbit_engine::selection::dry_run;
 use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::record::RecordFilter;
@@ -20,6 +23,7 @@ use super::documents::{self, DocumentPage};
 use super::operate;
 use super::redrive::{self, Redriven};
 use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
+use crate::backup::Job;
 use crate::engine::Engine;
 use crate::exit;
 
@@ -52,12 +56,15 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             documents::show(engine, &*choose(engine, namespace.as_deref())?, kind, &reference)
         }
         Command::Artifact { namespace, digest } => {
-            Ok(documents::artifact(&*choose(engine, namespace.as_deref())?, digest))
+            documents::artifact(&*choose(engine, namespace.as_deref())?, digest).await
         }
         Command::Records { namespace, after, run_id, cycle_id, limit } => {
             let store = store_of(engine, namespace.as_deref())?;
             let records = store.records(RecordFilter { after, run_id, cycle_id }, limit).await?;
             value(&json!({ "items": records }))
+        }
+        Command::Log { namespace, question } => {
+            super::log::answer(&*store_of(engine, namespace.as_deref())?, question).await
         }
         Command::CancelRun { namespace, run_id, reason } => {
             operate::cancel(&*choose(engine, namespace.as_deref())?, run_id, &reason).await
@@ -78,9 +85,35 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
             value(&redrive::redrive(&namespace, &filter, from).await?)
         }
         Command::TestEndpoint(test) => super::endpoint::test(engine, &test).await,
+        Command::Backup { folder, with_secrets } => begin_backup(engine, folder, with_secrets),
+        Command::BackupStage => value(&engine.backups.get()),
+        Command::Collect { namespace, from, dry_run } => {
+            let namespace = choose(engine, namespace.as_deref())?;
+            value(&collect(&namespace, from, dry_run).await?)
+        }
         Command::Halt { namespace, reason } => halt(engine, namespace.as_deref(), &reason).await,
         Command::Resume { namespace } => resume(engine, namespace.as_deref()).await,
     }
+}
+
+/// It goes on whether anybody asks after it or not.
+fn begin_backup(engine: &Engine, folder: PathBuf, with_secrets: bool) -> Result<Value, Refusal> {
+    if !engine.backups.begin() {
+        return Err(Refusal {
+            hint: Some("wait until it is done; one is made at a time".to_owned()),
+            ..Refusal::failure("a backup is being made already")
+        });
+    }
+    let job = Job {
+        layout: engine.layout.clone(),
+        shared: Arc::clone(&engine.node.shared),
+        namespaces: engine.node.namespaces(),
+        system: Arc::clone(&engine.node.system),
+        folder,
+        with_secrets,
+    };
+    tokio::spawn(job.run(Arc::clone(&engine.backups)));
+    value(&engine.backups.get())
 }
 
 async fn halt(engine: &Engine, namespace: Option<&str>, reason: &str) -> Result<Value, Refusal> {
@@ -94,9 +127,19 @@ async fn halt(engine: &Engine, namespace: Option<&str>, reason: &str) -> Result<
 async fn resume(engine: &Engine, namespace: Option<&str>) -> Result<Value, Refusal> {
     let changed = match namespace {
         None => engine.node.resume().await?,
-        Some(name) => engine.node.resume_namespace(&*choose(engine, Some(name))?).await?,
+        Some(name) => engine.node.resume_namespace(&*workable(engine, name)?).await?,
     };
     Ok(json!({ "halted": false, "changed": changed }))
+}
+
+/// A namespace whose log can be signed: an operator's word does not open another.
+fn workable(engine: &Engine, name: &str) -> Result<Arc<Namespace>, Refusal> {
+    let namespace = choose(engine, Some(name))?;
+    if engine.duty == Duty::None || namespace.signer.is_some() {
+        return Ok(namespace);
+    }
+    let why = namespace.halted().map(|halt| halt.reason).unwrap_or_default();
+    Err(Refusal::usage(why, "set the seeds in `.env` right and start `orbit serve` again"))
 }
 
 async fn show(namespace: &Namespace, thing: Thing, id: Uuid) -> Result<Value, Refusal> {
@@ -253,4 +296,12 @@ fn document_list(
 ) -> Value {
     let page = DocumentPage { archived, cursor: page.cursor, limit: page.limit };
     documents::list(engine, namespace, kind, &page)
+}
+
+async fn collect(
+    namespace: &Namespace,
+    from: u16,
+    dry_run: bool,
+) -> Result<retention::Step, orbit_store::StoreError> {
+    if dry_run { retention::preview(namespace).await } else { retention::step(namespace, from).await }
 }

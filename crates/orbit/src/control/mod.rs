@@ -8,6 +8,7 @@ pub mod documents;
 pub mod endpoint;
 pub mod execute;
 pub mod lock;
+pub mod log;
 pub mod operate;
 pub mod redrive;
 pub mod socket;
@@ -17,6 +18,7 @@ pub use command::{
 };
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
+pub use log::{LogQuestion, ProofOf};
 pub use redrive::Redriven;
 pub use socket::{Connection, SocketError, listen};
 

@@ -8,9 +8,9 @@ use orbit_core::config::NamespaceName;
 use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::contract::quarantine::QuarantineStore;
-use orbit_store::sqlite::SqliteStore;
+use orbit_store::sqlite::{SCHEMA, SqliteStore};
 
-use super::{Finding, told};
+use super::{Finding, copies, told};
 use crate::config::LoadedNamespace;
 use crate::control::{Answer, Command, Connection, HomeLock, LockError, SocketError};
 use crate::status::concerns;
@@ -113,6 +113,7 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
         Finding::warning("home", message, hint)
     }];
     findings.extend(told::findings(&status));
+    findings.extend(status["namespaces"].as_array().into_iter().flatten().filter_map(schema));
     for namespace in status["namespaces"].as_array().into_iter().flatten() {
         let name = namespace["namespace"].as_str().unwrap_or_default();
         let quarantined = namespace["quarantined"].as_array().into_iter().flatten();
@@ -120,6 +121,12 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
             .extend(quarantined.map(|one| quarantine(name, one["processor"].as_str().unwrap_or_default())));
     }
     findings
+}
+
+/// Which schema a namespace's store has.
+fn schema(namespace: &serde_json::Value) -> Option<Finding> {
+    let (name, schema) = (namespace["namespace"].as_str()?, namespace["schema"].as_u64()?);
+    Some(Finding::ok("store", format!("the store of `{name}` is open, schema {schema}")))
 }
 
 fn quarantine(namespace: &str, processor: &str) -> Finding {
@@ -135,6 +142,10 @@ async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> 
     let names = entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok());
     let mut findings = Vec::new();
     for name in names.filter(|name| layout.database(name).exists()) {
+        if let Some(older) = copies::older(layout, &name) {
+            findings.push(older);
+            continue;
+        }
         let read = match SqliteStore::open(&layout.database(&name), &name) {
             Ok(store) => {
                 let quarantined = store.quarantined().await.unwrap_or_default();
@@ -148,7 +159,7 @@ async fn stores(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> 
             Err(error) => Err(error),
         };
         findings.push(match read {
-            Ok(None) => Finding::ok("store", format!("the store of `{name}` opens")),
+            Ok(None) => Finding::ok("store", format!("the store of `{name}` opens, schema {SCHEMA}")),
             Ok(Some(reason)) => Finding::warning(
                 "store",
                 format!("`{name}` is halted: {reason}"),

@@ -2,6 +2,7 @@
 //!
 //! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home.
 
+mod copies;
 mod home;
 mod machine;
 mod needs;
@@ -9,6 +10,7 @@ mod programs;
 mod told;
 
 use std::fmt::Write;
+use std::path::Path;
 
 use orbit_core::config::NamespaceName;
 use orbit_engine::clock::{Clock, SystemClock};
@@ -71,6 +73,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let mut findings = home::folders(layout);
     let loaded = load(layout.home());
     findings.extend(home::holder(layout, &loaded.namespaces).await);
+    findings.extend(copies::all(layout));
     findings.extend(configuration(&loaded.problems));
     let environment = match Environment::load(layout.home()) {
         Ok((environment, warnings)) => {
@@ -109,6 +112,17 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     findings.push(machine::clock(SystemClock.now(), machine::newest_write(layout, &names)));
     findings.extend(machine::kernel());
     findings
+}
+
+/// The variables that the documents of a home need and that are not set, by namespace and document.
+pub fn missing_secrets(home: &Path) -> Vec<String> {
+    let environment = Environment::load(home).map(|(environment, _)| environment).unwrap_or_default();
+    let loaded = load(home).namespaces;
+    let missing = loaded.iter().flat_map(|namespace| {
+        let is_set = |secret: &_| environment.secret(&namespace.name, secret).is_some();
+        needs::unset_secrets(&namespace.snapshot, is_set)
+    });
+    missing.filter(Finding::is_problem).map(|finding| finding.message).collect()
 }
 
 fn configuration(problems: &[crate::config::Diagnostic]) -> Vec<Finding> {

@@ -1,4 +1,4 @@
-//! Whether people are told: the last heartbeat, and notices that wait. Only the process that serves the home knows.
+//! Whether people are told: the last heartbeat, notices that wait, and checkpoints that do not reach the anchor. Only the process that serves the home knows.
 
 use serde_json::Value;
 
@@ -17,7 +17,9 @@ pub(super) fn findings(status: &Value) -> Vec<Finding> {
         )),
         (None, _) => {}
     }
+    found.extend(anchor("system", &status["log"]));
     for namespace in status["namespaces"].as_array().into_iter().flatten() {
+        found.extend(anchor(namespace["namespace"].as_str().unwrap_or_default(), &namespace["log"]));
         let waiting = namespace["notices_waiting"].as_u64().unwrap_or(0);
         if waiting > 0 {
             let name = namespace["namespace"].as_str().unwrap_or_default();
@@ -27,6 +29,19 @@ pub(super) fn findings(status: &Value) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Whether checkpoints reach the anchor, where there is one.
+fn anchor(namespace: &str, log: &Value) -> Option<Finding> {
+    let anchor = &log["anchor"];
+    let folder = anchor["folder"].as_str()?;
+    if let Some(conflict) = anchor["conflict"].as_str() {
+        let message = format!("of `{namespace}` in `{folder}`: {conflict}");
+        let hint = "the log was put back or changed, or somebody wrote to the anchor: compare them";
+        return Some(Finding::problem("anchor", message, hint));
+    }
+    let message = format!("of `{namespace}`, `{folder}` cannot be written: {}", anchor["failure"].as_str()?);
+    Some(Finding::warning("anchor", message, "look at permissions, disk and mount; it is tried again"))
 }
 
 #[cfg(test)]
@@ -44,6 +59,16 @@ mod tests {
         };
         check(json!({}), &[]);
         check(json!({ "heartbeat": null, "namespaces": [{ "notices_waiting": 0 }] }), &[]);
+        let anchor = |more: Value| json!({ "log": { "anchor": more } });
+        check(anchor(json!({ "folder": "/a", "number": 3 })), &[]);
+        check(
+            anchor(json!({ "folder": "/a", "failure": "no" })),
+            &[(Level::Warning, "of `system`, `/a` cannot be written: no")],
+        );
+        check(
+            anchor(json!({ "folder": "/a", "conflict": "other" })),
+            &[(Level::Problem, "of `system` in `/a`: other")],
+        );
         check(json!({ "heartbeat": { "heard": true } }), &[(Level::Ok, "the last one was heard")]);
         check(
             json!({

@@ -10,6 +10,7 @@ mod document;
 mod endpoint;
 mod fields;
 mod list;
+mod log;
 pub mod progress;
 mod record;
 mod schedule;

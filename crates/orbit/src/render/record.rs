@@ -59,7 +59,8 @@ pub fn record_line(record: &Value) -> String {
         time(record, "at").map_or_else(|| text(record, "at"), moment),
         text(record, "position"),
         pad(&text(record, "kind"), KIND_COLUMNS),
-        facts(&record["body"]),
+        time(record, "dropped_at")
+            .map_or_else(|| facts(&record["body"]), |at| format!("(dropped {})", moment(at))),
     );
     line.trim_end().to_owned()
 }

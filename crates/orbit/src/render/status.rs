@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::fields::{count, items, some_text, text, time};
 use super::text::short;
 use super::units::{bytes, counted};
-use super::{Terminal, Tone, block};
+use super::{Terminal, Tone, block, log};
 
 /// The node, then each namespace.
 pub fn status(status: &Value, out: &Terminal) -> String {
@@ -29,6 +29,7 @@ pub fn status(status: &Value, out: &Terminal) -> String {
         ("permits", permits(&status["permits"])),
         ("paused", if status["paused"] == true { "by ORBIT_PAUSED".to_owned() } else { String::new() }),
         ("heartbeat", heartbeat(&status["heartbeat"], out)),
+        ("anchor", log::anchor(&status["log"], out)),
     ]));
     let namespaces = items(status, "namespaces");
     if namespaces.is_empty() {
@@ -111,6 +112,8 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         // Of the node's alone nothing is to be told here.
         ("permits", if limited(namespace) { permits(&namespace["permits"]) } else { String::new() }),
         ("records", count(counts, "records").to_string()),
+        ("checkpoint", log::checkpoint(&namespace["log"], out)),
+        ("anchor", log::anchor(&namespace["log"], out)),
         ("disk", disk(namespace)),
     ]));
     for (endpoint, reason) in counts["endpoints_disabled"].as_object().into_iter().flatten() {
@@ -141,7 +144,7 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
     }
     for firing in items(namespace, "next_firings") {
         let due = time(firing, "due").map(|at| out.when(at)).unwrap_or_default();
-        // In the column of the block above, whose widest name is `deliveries`.
+        // In the column of the block above, whose widest names are `deliveries` and `checkpoint`.
         _ = writeln!(shown, "  next        {}  {due}", text(firing, "run_profile"));
     }
     shown

@@ -40,6 +40,11 @@ impl Home {
         home
     }
 
+    /// An empty folder.
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
     /// A home whose namespace has a source `words` of this many items, processors `one`, `two`, `three` that each add a line, a profile `plain` and a
     /// run profile `daily` that never fires within a test.
     pub fn lab(items: usize) -> Self {

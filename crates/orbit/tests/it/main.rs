@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests start the binary and its neighbours themselves")]
 
+mod backup;
 mod crash;
 mod cycle;
 mod delivery;
@@ -12,6 +13,7 @@ mod governance;
 mod home;
 mod hostile;
 mod isolation;
+mod log;
 mod normalize;
 mod notify;
 mod operate;

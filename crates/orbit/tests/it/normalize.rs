@@ -254,7 +254,8 @@ fn a_run_that_is_cancelled_drops_out_of_its_batch() {
 fn work_that_was_done_before_is_not_done_again() {
     let home = Home::lab(9);
     let one = |text: &str| home.processor("one", &format!("echo {text}"), "input: none\n");
-    home.processor("two", "echo 2 >> ../../../../../starts; cat; echo two", "reuse: true\n");
+    // What it makes is large enough to be a file.
+    home.processor("two", "echo 2 >> ../../../../../starts; cat; seq 20000", "reuse: true\n");
     let write_one = |text: &str| {
         one(text);
         let written = fs::read_to_string(home.path("namespaces/lab/processors/one.yaml")).unwrap();
@@ -290,7 +291,7 @@ fn work_that_was_done_before_is_not_done_again() {
     // Other settings are other work.
     home.processor(
         "two",
-        "echo 2 >> ../../../../../starts; cat; echo two",
+        "echo 2 >> ../../../../../starts; cat; seq 20000",
         "reuse: true\nenv: { V: \"2\" }\n",
     );
     run(3);

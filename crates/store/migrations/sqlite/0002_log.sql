@@ -47,9 +47,11 @@ CREATE TRIGGER log_signers_no_update BEFORE UPDATE ON log_signers
 BEGIN SELECT RAISE(ABORT, 'log_signers is append-only'); END;
 CREATE TRIGGER log_signers_no_delete BEFORE DELETE ON log_signers
 BEGIN SELECT RAISE(ABORT, 'log_signers is append-only'); END;
+-- Sizes too: with a new number and an old size, `INSERT OR REPLACE` would remove the row that has it.
 CREATE TRIGGER log_checkpoints_in_order BEFORE INSERT ON log_checkpoints
 WHEN NEW.number IS NOT (SELECT coalesce(max(number) + 1, 0) FROM log_checkpoints)
-BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only: numbers have no gaps'); END;
+    OR EXISTS (SELECT 1 FROM log_checkpoints WHERE size >= NEW.size)
+BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only: numbers have no gaps and sizes grow'); END;
 CREATE TRIGGER log_checkpoints_no_update BEFORE UPDATE ON log_checkpoints
 BEGIN SELECT RAISE(ABORT, 'log_checkpoints is append-only'); END;
 CREATE TRIGGER log_checkpoints_no_delete BEFORE DELETE ON log_checkpoints
@@ -84,3 +86,8 @@ INSERT INTO payloads (digest, bytes, kept_at)
 
 -- When a backup became this store; null once the log goes on under a new name.
 ALTER TABLE store ADD COLUMN restored_at INTEGER;
+
+-- What is dropped by age is found without reading what stays.
+CREATE INDEX log_bodies_evidence ON log_bodies (position) WHERE salt IS NOT NULL;
+CREATE INDEX runs_of_artifact ON runs (artifact_digest) WHERE artifact_digest IS NOT NULL;
+CREATE INDEX work_done_of ON work_done (digest);

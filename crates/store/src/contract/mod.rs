@@ -3,10 +3,13 @@
 pub mod config;
 pub mod dispatch;
 pub mod governance;
+pub mod log;
 pub mod normalize;
 pub mod notify;
+pub mod payload;
 pub mod quarantine;
 pub mod record;
+pub mod retention;
 pub mod schedule;
 pub mod selection;
 pub mod tiers;
@@ -28,7 +31,10 @@ pub trait Store:
     + governance::GovernanceStore
     + quarantine::QuarantineStore
     + notify::NotifyStore
+    + payload::PayloadStore
     + record::RecordStore
+    + log::LogStore
+    + retention::RetentionStore
     + view::StoreView
     + Send
     + Sync
@@ -43,6 +49,18 @@ pub enum StoreError {
     Full {
         /// The file.
         place: String,
+    },
+    /// The schema is to change, and there is no room for the copy that is made first. Nothing has changed.
+    #[error(
+        "the schema of `{place}` is to change, and there is no room to copy it first: {needed} bytes are needed, {free} are free"
+    )]
+    NoRoom {
+        /// The file.
+        place: String,
+        /// Bytes that must be free.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
     },
     /// The file cannot be read or written.
     #[error("the store `{place}` failed: {message}")]

@@ -27,6 +27,9 @@ pub struct StoredRecord {
     pub body_class: String,
     /// The body; null if it was dropped.
     pub body: Value,
+    /// When the body was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<Timestamp>,
 }
 
 /// Which records to read.

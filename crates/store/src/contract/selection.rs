@@ -70,6 +70,8 @@ pub struct Choice {
 pub enum Taken {
     /// The first candidate that was new belongs to the cycle.
     Initiation(Initiation),
+    /// The first candidate belongs to the cycle, its runs exist and the cycle is running.
+    Admitted,
     /// None was new: the cycle is finished with the outcome `skipped`.
     Exhausted,
     /// The claim is no longer the caller's.
@@ -111,8 +113,14 @@ pub struct Start {
 /// See the module.
 #[async_trait]
 pub trait SelectionStore {
-    /// The oldest cycle that waits for selection is the caller's, by a new token. A queued cycle waits until its run profile has no active one.
-    async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError>;
+    /// The oldest cycles that wait for selection, so many at most, are the caller's, each by a new token. A queued cycle waits until its run profile has
+    /// no active one.
+    async fn claim_cycles(&self, most: u32, now: Timestamp) -> Result<Vec<ClaimedCycle>, StoreError>;
+
+    /// The oldest one alone.
+    async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError> {
+        Ok(self.claim_cycles(1, now).await?.pop())
+    }
 
     /// Whether a hash is held in the scope of the rule. Blocking, for the thread that streams a source.
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError>;
@@ -123,6 +131,16 @@ pub trait SelectionStore {
         &self,
         claim: Claim,
         choice: Choice,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError>;
+
+    /// As [`Self::take_initiation`], and in the same transaction as [`Self::admit`] if it is the first candidate that the cycle is given now: the runs
+    /// are made for that one.
+    async fn take_and_admit(
+        &self,
+        claim: Claim,
+        choice: Choice,
+        runs: Vec<NewRun>,
         now: Timestamp,
     ) -> Result<Taken, StoreError>;
 

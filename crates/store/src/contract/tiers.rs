@@ -1,6 +1,9 @@
 //! Runs: their steps are claimed, done and committed.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::normalize::BatchPlace;
@@ -23,7 +26,7 @@ pub struct ClaimedStep {
     /// The snapshot the run is pinned to.
     pub snapshot: Digest,
     /// The execution request.
-    pub request: Value,
+    pub request: Arc<Value>,
     /// What the step needs permits of.
     pub lane: Lane,
     /// The step.
@@ -85,12 +88,16 @@ pub struct StepCommit {
     pub detail: Value,
     /// What the attempt wrote to standard error.
     pub evidence: Option<Evidence>,
-    /// The step's output, if it succeeded; its blob is durable.
+    /// The step's output, if it succeeded.
     pub artifact: Option<Artifact>,
+    /// Its bytes, if they are to be kept in the store and become durable with this commit. None if they are kept already, as a file or by an earlier step.
+    pub content: Option<Bytes>,
     /// What is owed, if this was the last step.
     pub deliveries: Vec<NewDelivery>,
     /// Claim the run's next step for the same caller. A step that waits for a batch is not.
     pub claim_next: bool,
+    /// The run's request, of a caller who has it and claims the next step: it is handed back instead of read again.
+    pub request: Option<Arc<Value>>,
     /// The next step waits for a batch at this place.
     pub batch: Option<BatchPlace>,
     /// The name of the work that the output was made by, so that it can be found again; none if it is not to be, or was.

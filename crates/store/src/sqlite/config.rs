@@ -51,6 +51,12 @@ fn activate(tx: &Tx<'_>, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
         "INSERT INTO snapshots (digest, document, activated_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?
     .execute(params![Text(digest), Json(snapshot), Micros(now)])?;
+    // What was dropped as an artifact may have come back as a file.
+    let again =
+        "UPDATE payloads SET dropped_at = NULL, kept_at = ?2 WHERE digest = ?1 AND dropped_at IS NOT NULL";
+    for asset in snapshot.assets.values() {
+        tx.prepare_cached(again)?.execute(params![Text(asset.digest), Micros(now)])?;
+    }
     tx.prepare_cached("UPDATE store SET active_snapshot = ?1")?.execute([Text(digest)])?;
     let subject = Subject { snapshot: Some(digest), ..Subject::default() };
     fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": base })))?;

@@ -10,6 +10,7 @@ use super::SqliteStore;
 use super::columns::{self, Micros};
 use super::fault::Attempt;
 use super::record::{fact, facts};
+use super::signing;
 use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::governance::{GovernanceStore, Halt};
@@ -54,8 +55,20 @@ fn halt(tx: &Tx<'_>, reason: &str, now: Timestamp) -> Attempt<bool> {
     Ok(true)
 }
 
+/// The halt that a restore put into force is recorded. The restore could not: the first new record is the one of the log's new name.
+pub(super) fn tell_restored(tx: &Tx<'_>, restored_at: Option<Timestamp>) -> Attempt<()> {
+    match in_force(tx)? {
+        Some(halt) if Some(halt.at) == restored_at => {
+            fact(tx, halt.at, Kind::Halted, Subject::default(), facts(json!({ "reason": halt.reason })))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn resume(tx: &Tx<'_>, now: Timestamp) -> Attempt<bool> {
     let Some(halt) = in_force(tx)? else { return Ok(false) };
+    // Lifted before the home was ever started.
+    tell_restored(tx, signing::restored_at(tx)?)?;
     tx.prepare_cached("UPDATE halts SET lifted_at = ?1 WHERE lifted_at IS NULL")?.execute([Micros(now)])?;
     let body = facts(json!({ "halted_at": halt.at, "reason": halt.reason }));
     fact(tx, now, Kind::Resumed, Subject::default(), body)?;

@@ -3,8 +3,10 @@
 //! Every method of the contract is one closure over a connection: those that change something go through `writer`, the others
 //! through `reader`. `transition` is the only place where a run changes. A file a stage follows, with the names of the contract.
 
+pub mod backup;
 mod columns;
 mod fault;
+pub mod inspect;
 mod migrate;
 mod reader;
 mod tail;
@@ -17,20 +19,25 @@ mod dispatch;
 mod endpoint;
 mod governance;
 mod lanes;
+mod log;
 mod normalize;
 mod notice;
 mod notify;
+mod payload;
 mod quarantine;
 mod record;
 mod redrive;
+mod retention;
 mod schedule;
 mod selection;
 mod settle;
+mod signing;
 #[cfg(test)]
 mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;
+pub mod verify;
 mod view;
 mod view_delivery;
 mod view_run;
@@ -48,17 +55,26 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{Store, StoreError};
 use fault::{Attempt, Fault};
+pub use migrate::{SCHEMA, schema_of};
 use reader::{Location, Readers};
 use tail::Tail;
 use tx::Tx;
 use writer::{Rules, Writer};
 
+pub use writer::Written;
+
 /// How long a connection waits for another process that holds the file, such as a shell that looks into it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements that a connection keeps prepared.
-const STATEMENTS_KEPT: usize = 128;
+const STATEMENTS_KEPT: usize = 512;
 /// The write-ahead log is cut down to this when it is reset.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+
+/// Pages in the write-ahead log after which it is copied into the file, which takes two fsyncs: half of what is kept of it. With SQLite's own
+/// thousand, a few commits of many payloads would be followed by one.
+const CHECKPOINT_PAGES: u32 = 8192;
+/// Kibibytes of pages that the writer holds; more of a transaction is written before it is committed. Negative is how SQLite counts in bytes.
+const WRITER_CACHE_KIB: i32 = -8192;
 
 /// The store of one namespace.
 pub struct SqliteStore {
@@ -73,6 +89,16 @@ impl Store for SqliteStore {}
 impl SqliteStore {
     /// Opens the file, or makes it: owner-only, in folders that are owner-only where they are made. Afterwards its schema is the newest.
     pub fn open(path: &Path, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        Self::open_with(path, namespace, Rules::default())
+    }
+
+    /// As [`Self::open`], with every transaction in a commit of its own: what grouping them is compared with.
+    #[doc(hidden)]
+    pub fn open_ungrouped(path: &Path, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        Self::open_with(path, namespace, Rules { batch_max: 1, ..Rules::default() })
+    }
+
+    fn open_with(path: &Path, namespace: &NamespaceName, rules: Rules) -> Result<Self, StoreError> {
         let place: Arc<str> = path.display().to_string().into();
         let failed =
             |error: io::Error| StoreError::Io { place: place.to_string(), message: error.to_string() };
@@ -82,7 +108,12 @@ impl SqliteStore {
             flags: OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
         let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
-        Self::start(connection, location, namespace, &place)
+        Self::start((connection, rules), location, namespace, (&place, Some(path)))
+    }
+
+    /// What was committed since it was opened.
+    pub fn written(&self) -> Written {
+        self.writer.written()
     }
 
     /// A store that is gone when it is dropped, for tests.
@@ -99,19 +130,22 @@ impl SqliteStore {
             name,
             flags: flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
-        Self::start(connection, location, namespace, &place)
+        Self::start((connection, Rules::default()), location, namespace, (&place, None))
     }
 
     fn start(
-        connection: Connection,
+        (connection, rules): (Connection, Rules),
         location: Location,
         namespace: &NamespaceName,
-        place: &Arc<str>,
+        (place, file): (&Arc<str>, Option<&Path>),
     ) -> Result<Self, StoreError> {
-        migrate::migrate(&connection, place)?;
+        match file {
+            Some(file) => migrate::migrate_file(&connection, place, file)?,
+            None => migrate::migrate(&connection, place)?,
+        }
         belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
-        let writer = Writer::start((connection, tail), place, Rules::default())
+        let writer = Writer::start((connection, tail), place, rules)
             .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
         Ok(Self { namespace: namespace.clone(), readers: Readers::new(location, place), writer })
     }
@@ -152,11 +186,21 @@ fn open_for_writing(name: &Path, flags: OpenFlags) -> Attempt<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(name, flags)?;
     prepare_connection(&connection)?;
+    configure_writer(&connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+/// How a connection that writes is durable, and when. What a store is compared with has to be the same.
+#[doc(hidden)]
+pub fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    // Before the first page is written: free pages can then go back to the disk in small steps. An older file keeps what it was made with.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    Ok(connection)
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "cache_size", WRITER_CACHE_KIB)
 }
 
 /// What every connection has in common.

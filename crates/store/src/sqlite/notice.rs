@@ -69,6 +69,13 @@ pub(super) fn claim(tx: &Tx<'_>, endpoint: &str, limit: u32, now: Timestamp) -> 
     admitted.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
 }
 
+/// Whether a notice to this endpoint is due.
+pub(super) fn is_due(tx: &Connection, endpoint: &str, now: Timestamp) -> Attempt<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM deliveries INDEXED BY deliveries_of_notices
+        WHERE state = 'waiting' AND endpoint = ?1 AND due_at <= ?2 AND notice_id IS NOT NULL)";
+    Ok(tx.prepare_cached(sql)?.query_row(params![endpoint, Micros(now)], |row| row.get(0))?)
+}
+
 /// Endpoints that a notice waits for and is due.
 pub(super) fn endpoints(tx: &Connection, now: Timestamp) -> Attempt<Vec<String>> {
     let sql = "SELECT DISTINCT endpoint FROM deliveries INDEXED BY deliveries_of_notices

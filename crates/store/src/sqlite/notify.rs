@@ -57,6 +57,11 @@ impl NotifyStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<ClaimedNotice>, StoreError> {
         let endpoint = endpoint.to_owned();
+        // Asked before every delivery of a run, which should not wait for a commit of nothing.
+        let name = endpoint.clone();
+        if !self.read(move |tx| notice::is_due(tx, &name, now)).await? {
+            return Ok(Vec::new());
+        }
         self.write(move |tx| notice::claim(tx, &endpoint, limit, now)).await
     }
 

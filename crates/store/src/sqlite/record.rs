@@ -72,8 +72,10 @@ impl RecordStore for SqliteStore {
 }
 
 fn select(tx: &Connection, filter: &RecordFilter, limit: u32) -> Attempt<Vec<StoredRecord>> {
-    let mut sql = "SELECT position, header, body FROM log_records LEFT JOIN log_bodies USING (position)
-        WHERE position > ?1"
+    let mut sql = "SELECT position, header, body, CASE WHEN body IS NULL THEN (
+            SELECT told.header FROM log_tombstones t JOIN log_records told ON told.position = t.told_at
+            WHERE t.position = log_records.position) END AS told
+        FROM log_records LEFT JOIN log_bodies USING (position) WHERE position > ?1"
         .to_owned();
     let after = filter.after.map_or(Ok(-1), i64::try_from).unwrap_or(i64::MAX);
     let mut parameters = vec![Parameter::from(after), Parameter::from(i64::from(limit))];
@@ -81,7 +83,7 @@ fn select(tx: &Connection, filter: &RecordFilter, limit: u32) -> Attempt<Vec<Sto
         if let Some(id) = id {
             parameters.push(Parameter::from(id.to_string()));
             // Naming the column without a doubt that it is not null lets the partial index serve.
-            sql = format!("{sql} AND {column} = ?{}", parameters.len());
+            sql = format!("{sql} AND log_records.{column} = ?{}", parameters.len());
         }
     }
     sql.push_str(" ORDER BY position LIMIT ?2");
@@ -110,6 +112,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRecord> {
         run_id: header.run_id,
         body_class: header.body_class,
         body: row.get::<_, Option<Json<Value>>>("body")?.map_or(Value::Null, |body| body.0),
+        dropped_at: row.get::<_, Option<Json<Header>>>("told")?.map(|told| told.0.at),
     })
 }
 

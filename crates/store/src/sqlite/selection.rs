@@ -21,10 +21,11 @@ use crate::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, Selec
 
 #[async_trait]
 impl SelectionStore for SqliteStore {
-    async fn claim_cycle(&self, now: Timestamp) -> Result<Option<ClaimedCycle>, StoreError> {
+    async fn claim_cycles(&self, most: u32, now: Timestamp) -> Result<Vec<ClaimedCycle>, StoreError> {
         // Nothing is timed: the instant belongs to the contract, for stores with leases.
         let _ = now;
-        self.write(|tx| claim(tx)).await
+        // One after the other: the first may be what a queued one of the same run profile waits for.
+        self.write(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
     }
 
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
@@ -38,6 +39,27 @@ impl SelectionStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         self.write(move |tx| take(tx, claim, &choice, now)).await
+    }
+
+    async fn take_and_admit(
+        &self,
+        claim: Claim,
+        choice: Choice,
+        runs: Vec<NewRun>,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        self.write(move |tx| {
+            let had_one = initiation_of(tx, claim.id)?.is_some();
+            let taken = take(tx, claim, &choice, now)?;
+            let is_first =
+                matches!(&taken, Taken::Initiation(taken) if choice.candidates.first() == Some(taken));
+            if had_one || !is_first {
+                return Ok(taken);
+            }
+            admit(tx, claim, &runs, now)?;
+            Ok(Taken::Admitted)
+        })
+        .await
     }
 
     async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError> {

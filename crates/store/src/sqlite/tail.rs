@@ -45,6 +45,11 @@ impl Tail {
         self.frontier.size()
     }
 
+    /// The root of the tree.
+    pub(super) fn root(&self) -> Digest {
+        self.frontier.root()
+    }
+
     /// The records have their positions and are in the log with the nodes that they complete, as part of the open transaction.
     pub(super) fn write(&mut self, connection: &Connection, records: &[Sealed]) -> Attempt<()> {
         let mut insert_record = connection
@@ -116,6 +121,11 @@ fn subtree(connection: &Connection, level: u8, index: u64) -> Attempt<Digest> {
         let left = subtree(connection, level - 1, index * 2)?;
         return Ok(node_hash(&left, &subtree(connection, level - 1, index * 2 + 1)?));
     }
+    node(connection, level, index)
+}
+
+/// The hash of a complete subtree of a level that is kept.
+pub(super) fn node(connection: &Connection, level: u8, index: u64) -> Attempt<Digest> {
     let sql = "SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2";
     let hash = connection
         .prepare_cached(sql)?

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::columns::Json;
 use super::dispatch::{DUE, NEXT_IN_ORDER, due};
+use super::tail::Tail;
 use super::tx::Tx;
 use super::{SqliteStore, endpoint, settle};
 use crate::contract::dispatch::DispatchStore as _;
@@ -95,7 +96,8 @@ async fn a_million_deliveries_of_one_endpoint_cost_the_others_nothing() {
     }
 
     let health = Health::Disabled { reason: "status 410".to_owned(), at: at(0) };
-    let give_up = |tx: &Connection| settle::give_up_disabled(&Tx::new(tx, 0), at(1)).unwrap();
+    let tail = Tail::load(&connection).unwrap();
+    let give_up = |tx: &Connection| settle::give_up_disabled(&Tx::new(tx, &tail, 0), at(1)).unwrap();
     connection.execute_batch("BEGIN").unwrap();
     set_health(&connection, "disabled", &health);
     for _ in 0..2 {

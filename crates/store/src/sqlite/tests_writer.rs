@@ -20,7 +20,15 @@ fn refuse_to_die(message: &str) {
     assert!(message.contains("could not commit"), "{message}");
 }
 
+/// Nothing is left to the clock: a batch is as large as what waits.
+const UNBOUNDED: Rules =
+    Rules { batch_max: 64, batch_bytes: u64::MAX, batch_time: Duration::MAX, fatal: refuse_to_die };
+
 fn bench(prepare: impl FnOnce(&Connection)) -> Bench {
+    bench_with(UNBOUNDED, prepare)
+}
+
+fn bench_with(rules: Rules, prepare: impl FnOnce(&Connection)) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = Connection::open(folder.path().join(PLACE)).unwrap();
     connection.pragma_update(None, "journal_mode", "wal").unwrap();
@@ -34,9 +42,6 @@ fn bench(prepare: impl FnOnce(&Connection)) -> Bench {
         false
     };
     connection.commit_hook(Some(hook)).unwrap();
-    // Nothing is left to the clock: a batch is as large as what waits.
-    let rules =
-        Rules { batch_max: 64, batch_bytes: u64::MAX, batch_time: Duration::MAX, fatal: refuse_to_die };
     let tail = Tail::load(&connection).unwrap();
     let writer = Writer::start((connection, tail), &Arc::from(PLACE), rules).unwrap();
     Bench { folder, commits, writer }
@@ -87,6 +92,13 @@ impl Bench {
     fn durable(&self) -> Vec<u32> {
         let connection = Connection::open(self.folder.path().join(PLACE)).unwrap();
         let mut statement = connection.prepare("SELECT n FROM t ORDER BY n").unwrap();
+        statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    /// The positions of the log, as another connection sees them.
+    fn positions(&self) -> Vec<u32> {
+        let connection = Connection::open(self.folder.path().join(PLACE)).unwrap();
+        let mut statement = connection.prepare("SELECT position FROM log_records ORDER BY position").unwrap();
         statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
@@ -160,6 +172,66 @@ async fn a_full_disk_loses_nothing_acknowledged() {
     bench.writer.write(move |tx| limit(tx, 4000)).await.unwrap();
     bench.writer.write(insert(90, 400_000)).await.unwrap();
     assert_eq!(bench.durable(), [1, 2, 3, 4, 90]);
+}
+
+fn record(bytes: usize) -> Sealed {
+    let header = r#"{"body_class":"fact","body_digest":"none"}"#.to_owned();
+    Sealed { header, body: "x".repeat(bytes), salt: None }
+}
+
+/// A transaction that writes a row, and a record of so many bytes.
+fn tells(n: u32, bytes: usize) -> impl FnMut(&Tx<'_>) -> Attempt<u32> + Send + 'static {
+    let mut row = insert(n, 1);
+    move |tx| {
+        tx.append(record(bytes))?;
+        row(tx)
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_once_the_log_is_written_refuses_only_who_does_not_fit() {
+    let bench = bench(|connection| {
+        let there: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        connection.pragma_update(None, "max_page_count", there + 60).unwrap();
+    });
+    // Each row fits, and so does the log of any of them alone but the third; not the log of all.
+    let answers = bench
+        .together(vec![
+            Box::new(tells(1, 100_000)),
+            Box::new(tells(2, 10)),
+            Box::new(tells(3, 400_000)),
+            Box::new(tells(4, 100_000)),
+            Box::new(tells(5, 10)),
+        ])
+        .await;
+    let ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(ok, [true, true, false, true, true], "{answers:?}");
+    assert!(matches!(&answers[2], Err(StoreError::Full { place }) if place == PLACE), "{:?}", answers[2]);
+    assert_eq!(bench.durable(), [1, 2, 4, 5]);
+    assert_eq!(bench.positions(), [0, 1, 2, 3], "positions have no gaps");
+    bench.writer.write(tells(6, 10)).await.unwrap();
+    assert_eq!(bench.positions().len(), 5);
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_by_bytes() {
+    let rules = Rules { batch_bytes: 1_000, ..UNBOUNDED };
+    let bench = bench_with(rules, |_| ());
+    let work = |n: u32| -> Work<u32> { Box::new(tells(n, 400)) };
+    let answers = bench.together((0..8).map(work).collect()).await;
+    assert!(answers.iter().all(Result::is_ok));
+    // Each is a little over 400 bytes: two are not yet too many, so that a third is taken in. The first batch holds also what held the writer.
+    assert_eq!((bench.durable().len(), bench.commits()), (8, 3));
+    assert_eq!(bench.writer.written(), Written { commits: 3, transactions: 9, records: 8 });
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_by_time() {
+    // No time at all: what is under way is finished, and nothing more is taken in. What held the writer is a commit too.
+    let bench = bench_with(Rules { batch_time: Duration::ZERO, ..UNBOUNDED }, |_| ());
+    let answers = bench.together((0..5).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!((bench.durable().len(), bench.commits()), (5, 6));
 }
 
 /// What SQLite does by itself after some failures: the physical transaction is gone.

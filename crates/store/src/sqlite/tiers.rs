@@ -1,5 +1,7 @@
 //! Steps are claimed, committed, interrupted by a crash, ended by a deadline or by hand.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::{Kind, Subject};
@@ -16,7 +18,7 @@ use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::Tx;
-use super::{SqliteStore, cycle, lanes, quarantine, token};
+use super::{SqliteStore, cycle, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
@@ -54,6 +56,11 @@ impl RunStore for SqliteStore {
     }
 
     async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError> {
+        // Asked much more often than there is something to do, which a reader can tell.
+        let due = self.read(first_deadline).await?;
+        if due.is_none_or(|due| due > now) {
+            return Ok(0);
+        }
         self.write(move |tx| expire(tx, now)).await
     }
 
@@ -107,13 +114,15 @@ pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params)
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What the record of a start tells besides the attempt.
+/// What is known of a start besides the attempt.
 #[derive(Default)]
 pub(super) struct Told<'a> {
     /// What holds runs; the very first attempt of a run tells what held it.
     pub(super) waits: Option<&'a Waits>,
     /// Further facts.
     pub(super) more: Facts,
+    /// The run's request, if it is known.
+    pub(super) request: Option<Arc<Value>>,
 }
 
 /// The run's next attempt is the caller's.
@@ -126,12 +135,13 @@ pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) 
             coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
         FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = ?1";
     let quarantine = quarantine::of_step(tx, run.id, step)?;
+    let known = told.request;
     let (claimed, admitted, is_first_step) = tx.prepare_cached(sql)?.query_row([Text(run.id)], |row| {
         let claimed = ClaimedStep {
             claim: Claim { id: run.id, token: run.token },
             cycle_id: run.cycle_id,
             snapshot: run.snapshot,
-            request: columns::json(row, "request")?,
+            request: known.map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
             lane: lanes::read(row)?,
             step,
             attempt,
@@ -173,6 +183,7 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     let of = attempt_facts(run.id, progress.step, progress.started);
     if let Some(artifact) = &commit.artifact {
         keep_artifact(tx, run.id, progress.step, artifact)?;
+        payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now)?;
     }
     let mut body = facts(commit.detail.clone());
     body.extend(of.clone());
@@ -214,7 +225,8 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
     let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
     let claims = commit.claim_next && can_start && commit.batch.is_none();
-    let next = if claims { Some(Box::new(start(tx, &mut run, Told::default(), now)?)) } else { None };
+    let told = Told { request: commit.request.clone(), ..Told::default() };
+    let next = if claims { Some(Box::new(start(tx, &mut run, told, now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 
@@ -237,6 +249,12 @@ fn agrees(commit: &StepCommit) -> Attempt<()> {
     if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
         let name = commit.event.name();
         return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
+    }
+    let weighs = commit.artifact.as_ref().zip(commit.content.as_ref());
+    if weighs.is_some_and(|(artifact, content)| content.len() as u64 != artifact.bytes)
+        || (commit.artifact.is_none() && commit.content.is_some())
+    {
+        return Err(Fault::contradiction("the bytes of an artifact are not those of its length"));
     }
     if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
         return Err(Fault::contradiction(format!(
@@ -273,10 +291,12 @@ fn expire(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
 
 /// A ready run starts as soon as a worker is free, so that only its deadline is something to wait for.
 fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
-    let deadline = "SELECT min(deadline_at) AS least FROM runs INDEXED BY runs_by_deadline WHERE state IN ('ready', 'waiting')";
-    let deadline =
-        tx.prepare_cached(deadline)?.query_row((), |row| columns::instant_or_null(row, "least"))?;
-    Ok(earlier(lanes::first_due(tx, Timestamp::MIN)?, deadline))
+    Ok(earlier(lanes::first_due(tx, Timestamp::MIN)?, first_deadline(tx)?))
+}
+
+fn first_deadline(tx: &Connection) -> Attempt<Option<Timestamp>> {
+    let sql = "SELECT min(deadline_at) AS least FROM runs INDEXED BY runs_by_deadline WHERE state IN ('ready', 'waiting')";
+    Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::instant_or_null(row, "least"))?)
 }
 
 fn recover(tx: &Tx<'_>, detail: &Value, now: Timestamp) -> Attempt<Recovered> {

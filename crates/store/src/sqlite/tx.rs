@@ -7,6 +7,7 @@ use orbit_core::record::Sealed;
 use rusqlite::Connection;
 
 use super::fault::{Attempt, Fault};
+use super::tail::Tail;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -14,15 +15,21 @@ const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// See the module. Its records have no position yet: all of a physical transaction get theirs together, right before it is committed.
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
+    tail: &'a Tail,
     first_position: u64,
     records: RefCell<Vec<Sealed>>,
     bytes: Cell<u64>,
 }
 
 impl<'a> Tx<'a> {
-    /// A transaction whose first record will have this position.
-    pub(super) fn new(connection: &'a Connection, first_position: u64) -> Self {
-        Self { connection, first_position, records: RefCell::default(), bytes: Cell::new(0) }
+    /// A transaction whose first record will have this position, in a physical one before which the log ended so.
+    pub(super) fn new(connection: &'a Connection, tail: &'a Tail, first_position: u64) -> Self {
+        Self { connection, tail, first_position, records: RefCell::default(), bytes: Cell::new(0) }
+    }
+
+    /// What it goes through, for as long as the physical transaction.
+    pub(super) const fn connection(&self) -> &'a Connection {
+        self.connection
     }
 
     /// The record is part of the transaction.
@@ -41,6 +48,11 @@ impl<'a> Tx<'a> {
     /// So many bytes are written besides records.
     pub(super) fn weighs(&self, bytes: usize) {
         self.bytes.set(self.bytes.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    }
+
+    /// The end of the log before the physical transaction: what is durable already, and all that the tables of the log hold by now.
+    pub(super) const fn tail(&self) -> &Tail {
+        self.tail
     }
 
     /// The position that the next record will have, if the transaction is committed.

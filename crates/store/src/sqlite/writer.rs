@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,11 +53,52 @@ fn abort(message: &str) {
     std::process::abort();
 }
 
+/// What a writer has committed since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Physical commits that changed something, each of them one fsync.
+    pub commits: u64,
+    /// Transactions of the domain in them.
+    pub transactions: u64,
+    /// Records in them.
+    pub records: u64,
+}
+
+impl Written {
+    /// What was committed between this and a later look.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Self {
+        Self {
+            commits: later.commits - self.commits,
+            transactions: later.transactions - self.transactions,
+            records: later.records - self.records,
+        }
+    }
+}
+
+/// [`Written`], counted.
+#[derive(Default)]
+struct Counts {
+    commits: AtomicU64,
+    transactions: AtomicU64,
+    records: AtomicU64,
+}
+
+impl Counts {
+    fn add(&self, changed: bool, transactions: usize, records: usize) {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        self.commits.fetch_add(u64::from(changed), Ordering::Relaxed);
+        self.transactions.fetch_add(number(transactions), Ordering::Relaxed);
+        self.records.fetch_add(number(records), Ordering::Relaxed);
+    }
+}
+
 /// A handle on the thread; when it is dropped, what waits is done and the database is closed.
 pub(super) struct Writer {
     sender: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     place: Arc<str>,
+    counts: Arc<Counts>,
 }
 
 impl Writer {
@@ -67,10 +109,21 @@ impl Writer {
         rules: Rules,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        let loop_ = Loop { connection, tail, receiver, place: Arc::clone(place), rules };
+        let counts = Arc::<Counts>::default();
+        let loop_ =
+            Loop { connection, tail, receiver, place: Arc::clone(place), rules, counts: Arc::clone(&counts) };
         let thread =
             std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || loop_.run())?;
-        Ok(Self { sender: Some(sender), thread: Some(thread), place: Arc::clone(place) })
+        Ok(Self { sender: Some(sender), thread: Some(thread), place: Arc::clone(place), counts })
+    }
+
+    /// What was committed so far.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            commits: self.counts.commits.load(Ordering::Relaxed),
+            transactions: self.counts.transactions.load(Ordering::Relaxed),
+            records: self.counts.records.load(Ordering::Relaxed),
+        }
     }
 
     /// Does it in a transaction of its own; the answer comes when it is durable. It may be called twice: after a batch that was lost as a whole.
@@ -142,6 +195,7 @@ struct Loop {
     receiver: mpsc::Receiver<Box<dyn Job>>,
     place: Arc<str>,
     rules: Rules,
+    counts: Arc<Counts>,
 }
 
 /// What a physical transaction holds so far.
@@ -150,6 +204,8 @@ struct Batch {
     done: Vec<Box<dyn Job>>,
     records: Vec<Sealed>,
     bytes: u64,
+    /// Rows that the connection had changed before.
+    changes_before: u64,
 }
 
 /// How a transaction of the domain ended within a physical one.
@@ -197,12 +253,12 @@ impl Loop {
             return Ended::Answered;
         }
         let begun = Instant::now();
-        let mut batch = Batch::default();
+        let mut batch = Batch { changes_before: self.connection.total_changes(), ..Batch::default() };
         let mut taken = 1;
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             let position = self.tail.size() + u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-            match run_in_savepoint(&self.connection, position, &mut *job) {
+            match run_in_savepoint(Tx::new(&self.connection, &self.tail, position), &mut *job) {
                 Ran::Done(records, bytes) => {
                     batch.done.push(job);
                     batch.records.extend(records);
@@ -231,6 +287,8 @@ impl Loop {
         match self.connection.execute_batch("COMMIT") {
             Ok(()) => {
                 self.tail = tail;
+                let changed = self.connection.total_changes() != batch.changes_before;
+                self.counts.add(changed, batch.done.len(), batch.records.len());
                 for job in batch.done {
                     job.confirm();
                 }
@@ -263,11 +321,11 @@ impl Loop {
     }
 }
 
-fn run_in_savepoint(connection: &Connection, position: u64, job: &mut dyn Job) -> Ran {
+fn run_in_savepoint(tx: Tx<'_>, job: &mut dyn Job) -> Ran {
+    let connection: &Connection = tx.connection();
     if let Err(error) = connection.execute_batch("SAVEPOINT job") {
         return if rolled_back(connection) { Ran::AllLost(error.into()) } else { Ran::Refused(error.into()) };
     }
-    let tx = Tx::new(connection, position);
     let result = catch_unwind(AssertUnwindSafe(|| job.run(&tx))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

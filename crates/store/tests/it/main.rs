@@ -6,3 +6,7 @@ mod conformance;
 mod fold;
 #[cfg(test)]
 mod sqlite;
+#[cfg(test)]
+mod stored;
+#[cfg(test)]
+mod verify;

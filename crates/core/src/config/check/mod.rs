@@ -6,12 +6,14 @@
 mod deep;
 mod endpoint;
 mod http;
+mod log;
 mod names;
 mod normalize;
 mod notify;
 mod processor;
 mod profile;
 mod references;
+mod retention;
 mod run_profile;
 mod source;
 mod text;
@@ -110,7 +112,11 @@ pub fn check(documents: &[Document], unread: &Unread) -> Vec<Problem> {
     for (index, document) in documents.iter().enumerate() {
         let mut report = Report { document: DocumentRef(index), found: &mut found };
         match document {
-            Document::Namespace(config) => notify::check(config, documents, &mut report),
+            Document::Namespace(config) => {
+                notify::check(config, documents, &mut report);
+                log::check(&config.log, &mut report);
+                retention::check(config, &mut report);
+            }
             Document::Source(source) => source::check(source, &mut report),
             Document::Processor(processor) => processor::check(processor, &mut report),
             Document::Endpoint(endpoint) => endpoint::check(endpoint, &mut report),
@@ -138,6 +144,7 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
     if let Some(heartbeat) = &node.heartbeat {
         notify::check_heartbeat(heartbeat, &mut report);
     }
+    log::check(&node.log, &mut report);
     found
 }
 

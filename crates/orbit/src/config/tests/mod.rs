@@ -182,9 +182,8 @@ fn what_later_versions_do() {
         &later("processors/x.yaml:4:13", "callback", "one of `sync`, `poll`"),
     );
     check(
-        &[("namespaces/n/namespace.yaml", "retention: { evidence: 90d }\ncaps: { runs_per_day: 3 }\n")],
-        &(later("namespace.yaml:1:1", "retention", "leave it out")
-            + &later("namespace.yaml:2:9", "runs_per_day", "leave it out")),
+        &[("namespaces/n/namespace.yaml", "caps: { runs_per_day: 3 }\n")],
+        &later("namespace.yaml:1:9", "runs_per_day", "leave it out"),
     );
     let text = RUN_PROFILE.replace("source: s", "source: s, choose: { processor: p }");
     check(

@@ -77,3 +77,13 @@ fn a_sign_of_life() {
         "orbit.yaml:1:1: unknown key `notify`\n  hint: it belongs to a namespace: write it into its `namespace.yaml`\n",
     );
 }
+
+#[test]
+fn what_is_kept_for_how_long() {
+    let file = |text| [("namespaces/n/namespace.yaml", text)];
+    check(&file("retention: { evidence: 90d, artifacts: 1d }\n"), "");
+    check(
+        &file("retention: { evidence: 23h, artifacts: 1m }\n"),
+        "…/namespace.yaml:1:24: expected at least 1d\n…/namespace.yaml:1:40: expected at least 1d\n",
+    );
+}

@@ -52,7 +52,7 @@ impl FalseClock {
 }
 
 /// Debian puts it into the folder of the machine's architecture.
-fn library() -> PathBuf {
+pub(super) fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found =
         folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).filter(|path| path.is_file());

@@ -8,5 +8,6 @@ mod endpoints;
 mod leaks;
 mod payloads;
 mod processors;
+mod retention;
 mod sources;
 mod texts;

@@ -41,6 +41,8 @@ fn receiver(home: &Home, act: fn(&Path)) -> Receiver {
 #[test]
 fn a_damaged_or_missing_payload_is_named_and_fails_its_own_run_alone() {
     let home = Home::lab(5);
+    // Every payload is large enough to be a file.
+    home.processor("one", "cat; seq 20000; echo one", "");
     let retry = "retry: { attempts: 3, backoff: { initial: 10ms } }\n";
     home.processor("damages", &format!("{OF_ITS_INPUT}; chmod 600 $p; echo damaged >$p; exit 1"), retry);
     home.processor("removes", &format!("{OF_ITS_INPUT}; rm -f $p; exit 1"), retry);

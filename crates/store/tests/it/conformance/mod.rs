@@ -8,11 +8,14 @@ pub(crate) mod fairness;
 pub(crate) mod normalize;
 pub(crate) mod notices;
 pub(crate) mod ordered;
+pub(crate) mod payloads;
 pub(crate) mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod redrive;
+pub(crate) mod retention;
 pub(crate) mod schedule;
 pub(crate) mod selection;
+pub(crate) mod signing;
 pub(crate) mod tiers;
 pub(crate) mod view;
 pub(crate) mod world;
@@ -41,7 +44,8 @@ macro_rules! conformance {
                 only_runs_without_an_artifact_count, cycles_are_cancelled_with_their_runs,
             }
             selection::{
-                the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, the_first_new_candidate_is_taken,
+                the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, several_cycles_are_claimed_at_once,
+                a_cycle_gets_its_first_candidate_and_its_runs_at_once, the_first_new_candidate_is_taken,
                 scopes_and_windows, an_outcome_in_release_on_frees_the_candidate, a_crash_between_taking_and_admitting,
                 a_failed_selection_ends_the_cycle, a_rejected_run_fails_at_once, a_preset_needs_no_initiation,
                 a_retry_begins_where_it_is_told_and_cites_the_old_run,
@@ -58,6 +62,14 @@ macro_rules! conformance {
             normalize::{
                 a_batch_starts_when_it_is_full_or_has_waited, a_batch_holds_one_group, after_a_batch_a_step_is_alone,
                 who_waits_for_a_batch_can_be_ended, work_is_found_by_its_key,
+            }
+            payloads::{
+                a_payload_is_committed_with_its_step, a_payload_that_is_made_again_counts_from_then,
+                bytes_of_another_length_are_refused,
+            }
+            retention::{
+                old_evidence_leaves_and_says_so, evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so,
+                a_payload_that_is_needed_stays, free_pages_go_back,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
@@ -89,6 +101,11 @@ macro_rules! conformance {
             quarantine::{
                 crashes_in_a_row_quarantine_a_processor, a_step_that_is_done_takes_crashes_back,
                 a_crash_counts_once_and_only_what_was_under_way,
+            }
+            signing::{
+                a_log_is_signed_from_where_a_record_says_so, checkpoints_are_numbered_and_cover_what_is_durable,
+                every_record_below_a_checkpoint_is_proven, a_key_is_replaced_by_a_statement_of_both,
+                pages_hold_what_is_hashed,
             }
             view::{
                 pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,

@@ -2,6 +2,7 @@
 
 use orbit_core::digest::Digest;
 use orbit_core::run::{AfterFailure, Step};
+use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Start, TakeRule, Taken};
 use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ async fn take(
             Some(initiation.label)
         }
         Taken::Exhausted => None,
+        Taken::Admitted => panic!("no runs were given"),
         Taken::Lost => panic!("lost"),
     }
 }
@@ -139,6 +141,50 @@ pub(crate) async fn an_outcome_in_release_on_frees_the_candidate(world: &World<'
     assert!(cancelled.is_some());
     fail(62).await;
     assert!(world.store.is_taken(&rule(), Digest::of(b"kept")).unwrap());
+}
+
+pub(crate) async fn several_cycles_are_claimed_at_once(world: &World<'_>) {
+    for number in 1..=3 {
+        world.fire(number, at(0)).await;
+    }
+    let queued = |number| NewCycle { queued: true, ..cycle(number) };
+    assert!(world.store.fire(queued(4), at(0)).await.unwrap());
+    let claimed = world.store.claim_cycles(2, at(1)).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|one| one.claim.id).collect();
+    assert_eq!(ids, [cycle_id(1), cycle_id(2)]);
+    assert_ne!(claimed[0].claim.token, claimed[1].claim.token);
+    // The queued one waits for what was claimed in the same call too.
+    let rest = world.store.claim_cycles(9, at(1)).await.unwrap();
+    assert_eq!(rest.iter().map(|one| one.claim.id).collect::<Vec<_>>(), [cycle_id(3)]);
+    assert!(world.store.claim_cycles(9, at(1)).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world: &World<'_>) {
+    let take = async |number: u32, labels: &[&str]| {
+        world.fire(number, at(0)).await;
+        let cycle = world.claim_cycle(at(1)).await;
+        let runs = vec![run(&cycle, 0, at(1))];
+        let choice = choice(&cycle, labels, rule());
+        let taken = world.store.take_and_admit(cycle.claim, choice, runs, at(1)).await.unwrap();
+        (taken, world.store.cycle(cycle.claim.id).await.unwrap().unwrap(), cycle)
+    };
+    let (taken, view, cycle) = take(1, &["a", "b"]).await;
+    assert_eq!(
+        (taken, view.state.as_str(), view.initiation.as_deref()),
+        (Taken::Admitted, "running", Some("a"))
+    );
+    assert!(world.store.run(run(&cycle, 0, at(1)).run_id).await.unwrap().is_some());
+    // The runs were made for another candidate than the one that is left.
+    let (taken, view, cycle) = take(2, &["a", "b"]).await;
+    assert!(matches!(&taken, Taken::Initiation(initiation) if initiation.label == "b"), "{taken:?}");
+    assert_eq!(view.state, "selecting");
+    assert!(world.store.run(run(&cycle, 0, at(1)).run_id).await.unwrap().is_none());
+    // Asked again, it is given what it has; its runs are still the caller's to make.
+    let choice = choice(&cycle, &["c"], rule());
+    let again = world.store.take_and_admit(cycle.claim, choice, Vec::new(), at(2)).await.unwrap();
+    assert_eq!(again, taken);
+    let (taken, view, _) = take(3, &["a"]).await;
+    assert_eq!((taken, view.outcome.as_deref()), (Taken::Exhausted, Some("skipped")));
 }
 
 pub(crate) async fn a_crash_between_taking_and_admitting(world: &World<'_>) {

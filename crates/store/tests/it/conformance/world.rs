@@ -134,8 +134,10 @@ pub(crate) fn commit(event: RunEvent) -> StepCommit {
         detail: json!({ "usage": { "cpu_ms": 7 } }),
         evidence: None,
         artifact: None,
+        content: None,
         deliveries: Vec::new(),
         claim_next: false,
+        request: None,
         batch: None,
         work: None,
     }

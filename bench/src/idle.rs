@@ -1,0 +1,60 @@
+//! One run alone, from its trigger to finished, against the sum of its fsyncs: the physical commits of a run, times what a bare commit of as many
+//! bytes takes. The bare commits are made between the runs, so that both see the same disk.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::Effort;
+use crate::fsyncs::Fsyncs;
+use crate::payload::LARGE_BYTES;
+use crate::report::{Better, Measured, Report, bar, median, milliseconds};
+use crate::world::{Commits, World};
+
+/// Runs before those that count: statements are prepared, connections open.
+const WARM_UP: usize = 5;
+/// The ratio that is aimed at.
+const TARGET: f64 = 1.5;
+
+pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report) -> anyhow::Result<()> {
+    let world = World::start(folder, (1, LARGE_BYTES), Commits::Grouped).await?;
+    for _ in 0..WARM_UP {
+        world.succeeded(world.fire().await?).await?;
+    }
+    let bytes_before = world.bytes()?;
+    let before = world.written();
+    for _ in 0..WARM_UP {
+        world.succeeded(world.fire().await?).await?;
+    }
+    let bytes = (world.bytes()? - bytes_before) / before.until(world.written()).commits.max(1);
+    let fsyncs = Fsyncs::start(folder)?;
+    let bar = bar("idle", effort.idle);
+    let (mut runs, mut bare, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+    let started = world.written();
+    for _ in 0..effort.idle {
+        let before = world.written();
+        let began = Instant::now();
+        world.succeeded(world.fire().await?).await?;
+        runs.push(milliseconds(began.elapsed()));
+        let commits = before.until(world.written()).commits;
+        let mut sum = 0.0;
+        for _ in 0..commits {
+            let one = milliseconds(fsyncs.commit(bytes)?);
+            bare.push(one);
+            sum += one;
+        }
+        sums.push(sum);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let all = started.until(world.written());
+    world.stop().await;
+    report.say(&format!(
+        "one idle run: {} commits with {} transactions and {} records; a bare commit of {bytes} bytes takes {:.3} ms",
+        all.commits / effort.idle as u64,
+        all.transactions / effort.idle as u64,
+        all.records / effort.idle as u64,
+        median(&bare),
+    ));
+    report.add("idle_run", Measured::against(median(&runs), "ms", median(&sums), (TARGET, Better::Lower)));
+    Ok(())
+}

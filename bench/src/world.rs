@@ -1,0 +1,270 @@
+//! A real engine over a real store on the measured disk: one namespace, processors of this process, one endpoint.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use orbit_core::config::{DocName, NamespaceName, RunProfile, SecretRef, Snapshot};
+use orbit_core::digest::Digest;
+use orbit_core::id::{Trigger, cycle_id};
+use orbit_engine::clock::{Clock as _, SystemClock};
+use orbit_engine::gate::{Cell, SystemDisk};
+use orbit_engine::http::Client;
+use orbit_engine::layout::Layout;
+use orbit_engine::namespace::Namespace;
+use orbit_engine::node::{Duty, Node, Shared};
+use orbit_engine::permits::NodePermits;
+use orbit_engine::secrets::Secrets;
+use orbit_engine::supervisor::Launcher;
+use orbit_engine::tiers::Processor;
+use orbit_store::blobs::FolderBlobs;
+use orbit_store::contract::schedule::NewCycle;
+use orbit_store::sqlite::{SqliteStore, Written};
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::payload::{Filling, SMALL_BYTES, fill};
+use crate::receiver::Receiver;
+
+/// The only namespace.
+const NAMESPACE: &str = "bench";
+/// Attempts at the endpoint at once, and steps of the processor: more than there are runs in flight.
+const WIDE: u32 = 4096;
+/// How often it is looked whether something has ended.
+const LOOK: Duration = Duration::from_micros(200);
+/// How often it is looked although nothing was told.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A measurement that takes longer has gone wrong.
+const PATIENCE: Duration = Duration::from_hours(1);
+
+/// How the store commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commits {
+    /// As it does.
+    Grouped,
+    /// Every transaction of the domain by itself.
+    Single,
+}
+
+/// See the module.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    node: Node,
+    namespace: Arc<Namespace>,
+    store: Arc<SqliteStore>,
+    receiver: Receiver,
+    free: Arc<Semaphore>,
+    run_profiles: Vec<RunProfile>,
+    snapshot: Digest,
+    fired: AtomicU64,
+}
+
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, _: &NamespaceName, _: &SecretRef) -> Option<String> {
+        None
+    }
+}
+
+impl World {
+    /// A node at work, for so many runs in flight, whose outputs after tier 1 have so many bytes.
+    pub(crate) async fn start(
+        below: &Path,
+        (in_flight, large): (usize, usize),
+        commits: Commits,
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir_in(below)?;
+        let name = NamespaceName::parse(NAMESPACE)?;
+        let layout = Layout::new(folder.path());
+        std::fs::create_dir_all(layout.namespace(&name))?;
+        let store = Arc::new(match commits {
+            Commits::Grouped => SqliteStore::open(&layout.database(&name), &name)?,
+            Commits::Single => SqliteStore::open_ungrouped(&layout.database(&name), &name)?,
+        });
+        let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
+        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name))?);
+        let free = Arc::new(Semaphore::new(in_flight));
+        let receiver = Receiver::start(Arc::clone(&free)).await?;
+        let processor: Arc<dyn Processor> = Arc::new(Filling { large });
+        let shared = Shared {
+            node: "bench".to_owned(),
+            layout,
+            clock: Arc::new(SystemClock),
+            disk: Arc::new(SystemDisk),
+            launcher: Launcher { program: PathBuf::from("/nonexistent"), args: Vec::new() },
+            client: Client::system(),
+            secrets: Arc::new(NoSecrets),
+            paused: Cell::default(),
+            halted: Cell::default(),
+            reopened_at: Cell::default(),
+            stopping: CancellationToken::new(),
+            runs: NodePermits::new(WIDE, Arc::new(SystemClock)),
+            embedded: BTreeMap::from([(DocName::parse("fill")?, processor)]),
+        };
+        let node = Node::open(shared, Arc::new(system)).await?;
+        let namespace =
+            Namespace::open(name, Arc::clone(&node.shared), Arc::<SqliteStore>::clone(&store), blobs).await?;
+        let snapshot = snapshot(in_flight, &receiver.url)?;
+        let run_profiles = snapshot.run_profiles.values().cloned().collect();
+        let digest = snapshot.digest();
+        namespace.activate(snapshot).await?;
+        let namespace = node.add(namespace, Duty::RunOnly).await?;
+        let fired = AtomicU64::new(0);
+        Ok(Self { folder, node, namespace, store, receiver, free, run_profiles, snapshot: digest, fired })
+    }
+
+    /// Does so many runs, with never more in flight than there is room for; in flight is a run from its trigger to its delivery.
+    pub(crate) async fn run(&self, runs: u64) -> anyhow::Result<()> {
+        let expected = self.receiver.received.load(Ordering::SeqCst) + runs;
+        for _ in 0..runs {
+            Arc::clone(&self.free).acquire_owned().await?.forget();
+            self.fire().await?;
+        }
+        let received = async {
+            while self.receiver.received.load(Ordering::SeqCst) < expected {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.all_finished().await
+        };
+        tokio::time::timeout(PATIENCE, received).await.context("the runs do not end")?
+    }
+
+    /// Fires one cycle of a run profile that has none in flight, and answers its id.
+    pub(crate) async fn fire(&self) -> anyhow::Result<Uuid> {
+        let number = self.fired.fetch_add(1, Ordering::Relaxed);
+        let count = u64::try_from(self.run_profiles.len())?;
+        let run_profile = &self.run_profiles[usize::try_from(number % count)?];
+        let now = SystemClock.now();
+        let trigger = Trigger::Manual { key: number.to_string() };
+        let cycle = NewCycle {
+            cycle_id: cycle_id(
+                &self.namespace.name,
+                run_profile.run_profile_id,
+                &trigger,
+                jiff::Timestamp::UNIX_EPOCH,
+            ),
+            run_profile_id: run_profile.run_profile_id,
+            run_profile: run_profile.label.to_string(),
+            trigger: trigger.to_string(),
+            nominal: now,
+            snapshot: self.snapshot,
+            queued: false,
+            preset: Value::Null,
+            detail: json!({ "reason": "by hand" }),
+        };
+        let id = cycle.cycle_id;
+        if !self.namespace.store.fire(cycle, now).await? {
+            bail!("cycle {id} was fired before");
+        }
+        self.namespace.nudges.selection.notify_one();
+        Ok(id)
+    }
+
+    /// Waits until a cycle has succeeded.
+    pub(crate) async fn succeeded(&self, cycle: Uuid) -> anyhow::Result<()> {
+        loop {
+            let found = self.namespace.store.cycle(cycle).await?.context("the cycle is gone")?;
+            match found.outcome.as_deref() {
+                Some("succeeded") => return Ok(()),
+                Some(outcome) => bail!("cycle {cycle} is {outcome}: {:?}", found.reason),
+                // Told at the end of every run; in this duty nobody else listens.
+                None => {
+                    let told = self.namespace.nudges.schedule.notified();
+                    _ = tokio::time::timeout(LOOK_AGAIN, told).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing is under way, and looks whether everything succeeded.
+    async fn all_finished(&self) -> anyhow::Result<()> {
+        loop {
+            let counts = self.namespace.store.counts().await?;
+            if counts.cycles.keys().all(|state| state == "finished") {
+                let fired = self.fired.load(Ordering::Relaxed);
+                let received = self.receiver.received.load(Ordering::SeqCst);
+                if fired != received {
+                    bail!("{fired} cycles were fired and {received} deliveries came");
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What the store has written since it was opened.
+    pub(crate) fn written(&self) -> Written {
+        self.store.written()
+    }
+
+    /// The length of its database.
+    pub(crate) fn bytes(&self) -> anyhow::Result<u64> {
+        let connection = rusqlite::Connection::open_with_flags(
+            self.database(),
+            rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+        )?;
+        let of = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+        Ok(u64::from(of("page_count")?) * u64::from(of("page_size")?))
+    }
+
+    /// Where its database is.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.node.shared.layout.database(&self.namespace.name)
+    }
+
+    /// Where the payloads are that are files.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.node.shared.layout.blobs(&self.namespace.name)
+    }
+
+    /// Ends it; the folder stays for as long as the answer does.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
+        self.node.stop(Duration::from_secs(5), CancellationToken::new()).await;
+        self.folder
+    }
+}
+
+/// As many run profiles as there are runs in flight, each with candidates of its own, so that none waits for another's choice.
+fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
+    let text = |n: usize| orbit_core::digest::hex(&fill(&Digest::of(&n.to_le_bytes()), SMALL_BYTES / 2));
+    let items: Vec<_> = (0..4)
+        .map(|n| json!({ "label": format!("candidate {n}"), "metadata": { "text": text(n) } }))
+        .collect();
+    let mut run_profiles = Map::new();
+    for number in 0..in_flight {
+        let label = format!("slot-{number}");
+        let policy = json!({
+            "selection": {
+                "source": "candidates", "choose": "in_order",
+                "dedupe": { "scope": "run_profile", "window": "1ms" },
+            },
+            "profiles": ["plain"],
+        });
+        let id = Uuid::from_u128(u128::try_from(number)? + 1);
+        run_profiles.insert(
+            label.clone(),
+            json!({ "run_profile_id": id, "label": label, "execution_policy": policy }),
+        );
+    }
+    let tier = json!({ "processor": "fill" });
+    Ok(serde_json::from_value(json!({
+        "namespace": NAMESPACE, "config": { "disk_floor": "0 B" },
+        "sources": { "candidates": { "kind": "inline", "name": "candidates", "items": items } },
+        "processors": { "fill": { "kind": "exec", "name": "fill", "argv": ["fill"], "concurrency": WIDE } },
+        "endpoints": { "sink": {
+            "name": "sink", "url": url, "concurrency": WIDE, "addresses": { "allow": ["127.0.0.0/8"] },
+        } },
+        "profiles": { "plain": {
+            "profile_id": Uuid::from_u128(7), "label": "plain",
+            "execution_rules": { "tiers": [tier, tier, tier], "normalize": tier },
+            "distribution_map": [{ "endpoint": "sink" }],
+        } },
+        "run_profiles": run_profiles, "assets": {},
+    }))?)
+}

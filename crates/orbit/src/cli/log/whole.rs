@@ -1,0 +1,233 @@
+//! `orbit log verify`: reads the stores themselves, whoever serves them meanwhile, and trusts nobody's word about them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use orbit_core::config::NamespaceName;
+use orbit_engine::layout::Layout;
+use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
+use serde_json::{Value, json};
+
+use super::verify::verifier;
+use crate::cli::failure::Failure;
+use crate::cli::output::{either, say};
+use crate::cli::session::is_home;
+use crate::exit;
+use crate::render::Terminal;
+use crate::render::text::clean_lines;
+use crate::render::units::{bytes, counted};
+
+/// How often a line is printed where no bar can be shown.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// A checkpoint is a few hundred bytes; a file that is larger than this is none.
+const CHECKPOINT_BYTES_MAX: u64 = 64 * 1024;
+/// Faults that are shown; the JSON has more.
+const FAULTS_SHOWN: usize = 50;
+
+/// What is verified.
+pub(super) struct Whole<'a> {
+    /// Only this namespace.
+    pub namespace: Option<&'a str>,
+    /// A checkpoint that was kept elsewhere, or a folder of them.
+    pub against: Option<&'a Path>,
+    /// The key that signs the log, or a file with it.
+    pub key: Option<&'a str>,
+}
+
+/// See the module.
+pub(super) async fn whole(
+    layout: &Layout,
+    what: &Whole<'_>,
+    out: &Terminal,
+    as_json: bool,
+) -> Result<u8, Failure> {
+    is_home(layout.home())?;
+    let names = namespaces(layout, what.namespace)?;
+    let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
+    let key = what.key.map(verifier).transpose()?;
+    let mut answers = Vec::new();
+    let mut faults = 0;
+    for name in names {
+        let request = (layout.database(&name), layout.blobs(&name), against_of(&name, &against), key.clone());
+        let mut shown = Shown::new(name.as_str(), out.progress);
+        let verified = tokio::task::spawn_blocking(move || {
+            let (database, blobs, against, key) = request;
+            let request = Request { database: &database, blobs: &blobs, against, key };
+            let report = verify(&request, &mut |progress| shown.tell(progress));
+            shown.finish();
+            report
+        });
+        let report = verified.await.map_err(|error| Failure::failed(error.to_string()))??;
+        faults += report.faults.count;
+        answers.push(answer(&name, &report));
+    }
+    either(&json!({ "items": answers, "next": null }), as_json, text)?;
+    Ok(if faults == 0 { exit::SUCCEEDED } else { exit::FAILED })
+}
+
+/// Every namespace that has a store, the node's own included, or the one that is named.
+fn namespaces(layout: &Layout, named: Option<&str>) -> Result<Vec<NamespaceName>, Failure> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_str().and_then(|name| NamespaceName::parse(name).ok());
+        found.extend(name.filter(|name| layout.database(name).is_file()));
+    }
+    match named {
+        None if found.is_empty() => {
+            Err(Failure::failed("this home has no log yet").hint("`orbit run` or `orbit serve` begins one"))
+        }
+        None => Ok(found.into_iter().collect()),
+        Some(named) => found
+            .into_iter()
+            .find(|name| name.as_str() == named)
+            .map(|name| vec![name])
+            .ok_or_else(|| Failure::usage(format!("namespace `{named}` has no log in this home"))),
+    }
+}
+
+/// The checkpoints in a file, or in a folder with all those below it: where each comes from, and its text.
+fn checkpoints(path: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::usage(format!("cannot read the checkpoint `{}`: {error}", path.display()))
+    };
+    let mut files = vec![path.to_owned()];
+    let mut found = Vec::new();
+    while let Some(file) = files.pop() {
+        let metadata = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
+        if metadata.is_dir() {
+            for entry in std::fs::read_dir(&file).map_err(|error| unreadable(&file, &error))? {
+                files.push(entry.map_err(|error| unreadable(&file, &error))?.path());
+            }
+        } else if metadata.len() > CHECKPOINT_BYTES_MAX {
+            return Err(unreadable(&file, &"it is too large to be one"));
+        } else {
+            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+            found.push((file, text));
+        }
+    }
+    if found.is_empty() {
+        return Err(Failure::usage(format!("there is no checkpoint in `{}`", path.display())));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Those of a namespace's log; of a file that is no checkpoint of any log the verification tells.
+fn against_of(name: &NamespaceName, all: &[(PathBuf, String)]) -> Vec<(String, String)> {
+    let foreign = |text: &str| {
+        let origin = text.lines().next().and_then(|origin| origin.strip_prefix("orbit/"));
+        let namespace = origin.and_then(|rest| rest.split('/').next());
+        namespace.is_some_and(|namespace| namespace != name.as_str())
+    };
+    let own = all.iter().filter(|(_, text)| !foreign(text));
+    own.map(|(path, text)| (path.display().to_string(), text.clone())).collect()
+}
+
+fn answer(name: &NamespaceName, report: &Report) -> Value {
+    let unchecked = if report.outside > 0 {
+        Vec::new()
+    } else {
+        vec![
+            "whether records were removed from the end, or the whole log was written anew by somebody with its key",
+        ]
+    };
+    json!({ "namespace": name, "verified": report.faults.count == 0, "report": report, "unchecked": unchecked })
+}
+
+fn text(answer: &Value) -> String {
+    let mut text = String::new();
+    for one in answer["items"].as_array().into_iter().flatten() {
+        let report = &one["report"];
+        let number = |name: &str| usize::try_from(report[name].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+        let name = one["namespace"].as_str().unwrap_or_default();
+        let faults = report["faults"]["count"].as_u64().unwrap_or(0);
+        let verdict = match faults {
+            0 => "as it was written".to_owned(),
+            count => counted(usize::try_from(count).unwrap_or(usize::MAX), "fault"),
+        };
+        _ = writeln!(
+            text,
+            "{name}: {verdict}: {}, {}, {}, {} ({})",
+            counted(number("size"), "record"),
+            counted(number("checkpoints"), "checkpoint"),
+            counted(number("runs"), "run"),
+            counted(number("payloads"), "payload"),
+            bytes(report["bytes"].as_u64().unwrap_or(0)),
+        );
+        if let Some(root) = report["root"].as_str() {
+            _ = writeln!(text, "  root {root}");
+        }
+        let kept = report["faults"]["kept"].as_array();
+        for fault in kept.into_iter().flatten().take(FAULTS_SHOWN) {
+            let part = |name: &str| fault[name].as_str().unwrap_or_default();
+            _ = writeln!(text, "  {}, {}: {}", part("table"), part("row"), part("difference"));
+        }
+        if let Some(more @ 1..) = usize::try_from(faults).ok().map(|all| all.saturating_sub(FAULTS_SHOWN)) {
+            _ = writeln!(text, "  and {more} more; --json shows the first {}", 1000);
+        }
+        for unchecked in one["unchecked"].as_array().into_iter().flatten() {
+            _ = writeln!(text, "  not checked: {}", unchecked.as_str().unwrap_or_default());
+            _ = writeln!(text, "    hint: `--against` a checkpoint that was kept elsewhere");
+        }
+    }
+    clean_lines(&text) + "\n"
+}
+
+/// What is shown meanwhile.
+struct Shown {
+    namespace: String,
+    bar: ProgressBar,
+    terminal: bool,
+    begun: Instant,
+    told: Instant,
+    stage: &'static str,
+}
+
+impl Shown {
+    fn new(namespace: &str, terminal: bool) -> Self {
+        let bar = ProgressBar::new(0);
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        bar.set_draw_target(target);
+        let template = "  {prefix} {bar:30} {human_pos}/{human_len} {msg}, {eta} left";
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        let now = Instant::now();
+        Self { namespace: namespace.to_owned(), bar, terminal, begun: now, told: now, stage: "records" }
+    }
+
+    fn tell(&mut self, progress: Progress) {
+        if self.stage != progress.stage {
+            self.stage = progress.stage;
+            self.bar.reset();
+        }
+        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
+        let rate = per_second(progress.bytes, seconds);
+        self.bar.set_length(progress.total);
+        self.bar.set_prefix(self.namespace.clone());
+        self.bar.set_message(format!("{}, {} a second", progress.stage, bytes(rate)));
+        self.bar.set_position(progress.done);
+        if !self.terminal && self.told.elapsed() >= LINE_EVERY {
+            self.told = Instant::now();
+            let Progress { stage, done, total, .. } = progress;
+            say(&format!("{}: {done} of {total} {stage}, {} a second", self.namespace, bytes(rate)));
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate that is shown with one decimal"
+)]
+fn per_second(count: u64, seconds: f64) -> u64 {
+    (count as f64 / seconds) as u64
+}

@@ -1,0 +1,75 @@
+//! A hundred days later: what is too old leaves, the log stays whole, and who asks for what is gone is told.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::clock;
+use crate::home::{Answer, Home};
+
+/// As the command would answer so many days from now.
+fn later(home: &Home, days: u32, args: &[&str]) -> Answer {
+    let mut command = home.command(args);
+    command.env("LD_PRELOAD", clock::library()).env("FAKETIME", format!("+{days}d"));
+    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    Answer::of(command.output().unwrap())
+}
+
+fn dropped(answer: &Answer) -> Value {
+    assert_eq!(answer.code, 0, "{answer:?}");
+    serde_json::from_str::<Value>(&answer.stdout).unwrap()["dropped"].clone()
+}
+
+fn files(folder: &Path) -> usize {
+    let below = |path: &Path| if path.is_dir() { files(path) } else { 1 };
+    fs::read_dir(folder).unwrap().map(|entry| below(&entry.unwrap().path())).sum()
+}
+
+#[test]
+fn what_is_too_old_leaves_and_the_log_stays_whole() {
+    let home = Home::lab(5);
+    // One payload is a file, and there is evidence.
+    home.processor("two", "cat; seq 20000; echo said >&2", "");
+    assert_eq!(home.run(&["run"]).code, 0);
+    let run = home.json(&["runs", "list"], 0)["items"][0]["run_id"].as_str().unwrap().to_owned();
+    let shown = home.json(&["runs", "show", &run], 0);
+    let digest = shown["steps"][1]["digest"].as_str().unwrap();
+    let blobs = home.path("data/lab/blobs");
+    fs::create_dir_all(blobs.join("ab")).unwrap();
+    fs::write(blobs.join("ab").join("cd".repeat(31)), "a crash left this").unwrap();
+    assert!(files(&blobs) >= 2);
+    let records = home.records();
+    let young = later(&home, 29, &["gc", "--dry-run", "--json"]);
+    assert_eq!(young.code, 5, "{young:?}");
+    let would = dropped(&later(&home, 100, &["gc", "--dry-run", "--json"]));
+    assert_eq!(home.records(), records, "nothing was changed");
+    let did = dropped(&later(&home, 100, &["gc", "--json"]));
+    assert_eq!((&did["evidence"], &did["artifacts"]), (&would["evidence"], &would["artifacts"]));
+    assert_eq!(did["files"], json!({ "count": 1, "bytes": 17 }));
+    assert!(did["evidence"]["count"].as_u64() >= Some(1), "{did}");
+    assert_eq!(later(&home, 100, &["gc"]).code, 5, "nothing is left");
+    assert_eq!(files(&blobs), 0);
+    let after = home.records();
+    assert_eq!(after.len(), records.len() + 2);
+    for (old, new) in records.iter().zip(&after) {
+        let gone = new["body_class"] == "evidence";
+        assert_eq!((new["body"].is_null(), new["dropped_at"].is_string()), (gone, gone), "{new}");
+        assert!(gone || old == new, "{new}");
+    }
+    let told = home.run(&["log", "tail", "-n", "lab"]).stdout;
+    assert!(told.contains("(dropped "), "{told}");
+    let verified = home.run(&["log", "verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let got = home.run(&["artifacts", "get", digest]);
+    assert!(
+        got.code == 1 && got.stderr.contains("was dropped at") && got.stderr.contains("retention.artifacts"),
+        "{got:?}"
+    );
+    let again = home.run(&["runs", "retry", &run, "--from", "tier3"]);
+    assert!(
+        again.code != 0 && again.stderr.contains(digest) && again.stderr.contains("retention.artifacts"),
+        "{again:?}"
+    );
+    assert_eq!(home.run(&["run"]).code, 0, "new work goes on");
+}

@@ -1,0 +1,242 @@
+//! Verification: everything that the log promises, checked by reading alone.
+//!
+//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another hashes,
+//! folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
+//! key can write a whole new log: that is only seen when a checkpoint is given that was kept elsewhere.
+
+mod checkpoints;
+mod pages;
+mod payloads;
+mod runs;
+mod schema;
+mod tree;
+
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use orbit_core::digest::Digest;
+use orbit_core::record::audit::{Fault, Faults, Sequence, dropped_positions, examine};
+use orbit_core::record::key::Verifier;
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+
+use super::columns::Length;
+use super::fault::Attempt;
+use super::{prepare_connection, record};
+use crate::StoreError;
+use crate::blobs::FolderBlobs;
+use pages::{Page, Pages};
+
+/// Pages that wait for the checking thread.
+const PAGES_WAITING_MAX: usize = 4;
+
+/// What is verified.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The database.
+    pub database: &'a Path,
+    /// The folder of its payloads.
+    pub blobs: &'a Path,
+    /// Checkpoints that were kept elsewhere, each with where it comes from.
+    pub against: Vec<(String, String)>,
+    /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
+    pub key: Option<Verifier>,
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is looked at: `records` or `payloads`.
+    pub stage: &'static str,
+    /// How many were checked.
+    pub done: u64,
+    /// How many there were when it began.
+    pub total: u64,
+    /// Bytes that were hashed so far, of all stages.
+    pub bytes: u64,
+}
+
+/// What came of it. It is as it should be if there are no faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Records.
+    pub size: u64,
+    /// The root of the tree over them.
+    pub root: Option<Digest>,
+    /// The newest checkpoint's number and size.
+    pub checkpoint: Option<(u64, u64)>,
+    /// Checkpoints whose root and signature were checked.
+    pub checkpoints: u64,
+    /// Outside checkpoints that were compared.
+    pub outside: u64,
+    /// Bodies that were dropped and have their tombstone.
+    pub dropped: u64,
+    /// Runs that were folded.
+    pub runs: u64,
+    /// Payloads whose bytes were read.
+    pub payloads: u64,
+    /// Bytes that were hashed.
+    pub bytes: u64,
+    /// What is wrong.
+    pub faults: Faults,
+}
+
+/// Verifies a store. An error is one that kept it from reading on; what is wrong with the store is in the report.
+pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
+    let place = request.database.display().to_string();
+    let verified = (|| {
+        let connection = open(request.database)?;
+        let mut check = Check::begin(request, &connection)?;
+        if schema::compare(&connection, &mut check.report.faults)? {
+            check.records(request.database, progress)?;
+            check.payloads(request.blobs, progress)?;
+        }
+        Ok(check.report)
+    })();
+    verified.map_err(|fault: super::fault::Fault| fault.at(&place))
+}
+
+fn open(database: &Path) -> Attempt<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    prepare_connection(&connection)?;
+    Ok(connection)
+}
+
+/// A verification under way.
+struct Check<'a> {
+    connection: &'a Connection,
+    sequence: Sequence,
+    checkpoints: checkpoints::Checkpoints,
+    runs: runs::Runs,
+    report: Report,
+}
+
+impl<'a> Check<'a> {
+    fn begin(request: &Request<'_>, connection: &'a Connection) -> Attempt<Self> {
+        let mut report = Report::default();
+        let checkpoints = checkpoints::Checkpoints::begin(request, connection, &mut report)?;
+        Ok(Self {
+            connection,
+            sequence: Sequence::default(),
+            checkpoints,
+            runs: runs::Runs::default(),
+            report,
+        })
+    }
+
+    /// Every record that is there when it comes to the end.
+    fn records(&mut self, database: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
+        let total = record::count(self.connection)?;
+        pages::strays(self.connection, &mut self.report.faults)?;
+        let reader = open(database)?;
+        let (sender, receiver) = sync_channel(PAGES_WAITING_MAX);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                let mut pages = Pages::new(&reader);
+                while let Some(page) = pages.next()? {
+                    if sender.send(page).is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            for page in receiver {
+                self.page(&page)?;
+                progress(self.progress("records", self.sequence.size(), total));
+            }
+            reading.join().unwrap_or_else(|_| {
+                Err(super::fault::Fault::contradiction("the thread that reads the log panicked"))
+            })
+        })?;
+        self.end_of_log()
+    }
+
+    /// What was appended after the reading thread came to its end, and what only the end can tell: in one transaction, so that rows and records are
+    /// of one moment.
+    fn end_of_log(&mut self) -> Attempt<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut rest = Pages::after(&transaction, self.sequence.size());
+        while let Some(page) = rest.next_within(&transaction)? {
+            self.page(&page)?;
+        }
+        self.checkpoints.end(&self.sequence, &mut self.report);
+        tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
+        self.runs.end(&transaction, &mut self.report)?;
+        let sql = "SELECT count(*) FROM log_tombstones";
+        let tombstones = transaction.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
+        if tombstones != self.report.dropped {
+            let difference = format!("{tombstones} rows, and the records tell of {}", self.report.dropped);
+            self.report.faults.add(Fault::of("log_tombstones", "all rows", difference));
+        }
+        self.report.size = self.sequence.size();
+        self.report.root = (!self.sequence.is_broken()).then(|| self.sequence.root());
+        transaction.finish()?;
+        Ok(())
+    }
+
+    fn page(&mut self, page: &Page) -> Attempt<()> {
+        for row in page.rows() {
+            let mut examined = examine(&row);
+            self.report.bytes += pages::bytes(&row);
+            self.report.faults.extend(examined.faults.drain(..));
+            let mut completed = Vec::new();
+            let gap = self.sequence.take(row.position, examined.leaf, |level, index, hash| {
+                completed.push((level, index, *hash));
+            });
+            self.report.faults.extend(gap);
+            tree::compare(self.connection, &completed, &mut self.report.faults)?;
+            self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
+            let Some(header) = examined.header else { continue };
+            self.runs.take(self.connection, (&row, &header), &mut self.report)?;
+            match (header.kind, row.body) {
+                ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
+                ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
+                    self.checkpoints.begins((&row, header.kind, body), &mut self.report);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A record that lists dropped bodies, and the tombstones that must be there for it.
+    fn tombstones(&mut self, position: u64, body: &str) -> Attempt<()> {
+        let ranges = match dropped_positions(body) {
+            Ok(ranges) => ranges,
+            Err(error) => {
+                let difference = format!("it lists dropped bodies and cannot be read: {error}");
+                self.report.faults.add(Fault::at("log_bodies", position, difference));
+                return Ok(());
+            }
+        };
+        let sql = "SELECT count(*) FROM log_tombstones WHERE position BETWEEN ?1 AND ?2 AND told_at = ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for (first, last) in ranges {
+            let told = last.saturating_sub(first) + 1;
+            let range = (Length(first), Length(last), Length(position));
+            let found = statement.query_row(range, |row| row.get::<_, Length>(0))?.0;
+            self.report.dropped += told;
+            if found != told {
+                let difference = format!(
+                    "{found} tombstones from position {first} to {last}, and the record tells of {told}"
+                );
+                self.report.faults.add(Fault::at("log_tombstones", position, difference));
+            }
+        }
+        Ok(())
+    }
+
+    fn payloads(&mut self, blobs: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
+        let hashed = self.report.bytes;
+        let blobs = FolderBlobs::reading(blobs);
+        payloads::check(self.connection, &blobs, &mut self.report, &mut |report: &Report, total| {
+            let bytes = report.bytes.max(hashed);
+            progress(Progress { stage: "payloads", done: report.payloads, total, bytes });
+        })
+    }
+
+    fn progress(&self, stage: &'static str, done: u64, total: u64) -> Progress {
+        Progress { stage, done, total: total.max(done), bytes: self.report.bytes }
+    }
+}
