@@ -12,15 +12,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::config::Snapshot;
 use orbit_core::digest::Digest;
-use orbit_core::record::Record;
-use orbit_core::record::key::Signer;
+use orbit_core::record::{Begin, Record, Signer};
 use orbit_core::run::RunState;
 use orbit_store::contract::config::ConfigStore;
 use orbit_store::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, WaitingEndpoint,
 };
 use orbit_store::contract::governance::{GovernanceStore, Halt};
-use orbit_store::contract::log::{self, Begin, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
+use orbit_store::contract::log::{self, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
 use orbit_store::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use orbit_store::contract::notify::{ClaimedNotice, DueNotice, NotifyCommit, NotifyStore, OwedNotice};
 use orbit_store::contract::payload::{NewPayload, PayloadStore, StoredPayload};

@@ -37,7 +37,7 @@ pub const MAY_BE_MORE: [(&str, &str); 9] = [
     ("service_failed", "a part of the engine was told that the store failed"),
 ];
 
-/// Records of which there may be fewer, one for each attempt whose answer was lost: that counts as one of the attempts of its endpoint.
+/// Records of which there may be fewer, one for each attempt that got no answer: that counts as one of the attempts of its endpoint.
 pub const MAY_BE_FEWER: [&str; 2] = ["receipt_captured failed 503", "receipt_body"];
 
 /// The story of a world, and everything that is wrong in it.
@@ -57,7 +57,7 @@ pub fn judge(world: &World) -> (Story, Vec<String>) {
         let records = store.records(filter, 10 * MANY).await.unwrap();
         wrong.extend(rows_are_the_fold(&*store, &records).await);
         wrong.extend(one_receipt_an_attempt(&*store, &records).await);
-        wrong.extend(artifacts_are_there(world, store, &records));
+        wrong.extend(artifacts_are_there(world, Arc::clone(&store) as _, &records));
         wrong.extend(everything_arrived(world, &*store).await);
         story(&records)
     });
@@ -69,11 +69,9 @@ pub fn differences(golden: &Story, found: &Story) -> Vec<String> {
     let keys: BTreeSet<_> = golden.keys().chain(found.keys()).collect();
     let of = |story: &Story, key: &String| story.get(key).copied().unwrap_or_default();
     let may_be_more = |key: &str| MAY_BE_MORE.iter().any(|(one, _)| key.starts_with(one));
-    let lost: usize = found
-        .iter()
-        .filter(|(key, _)| key.starts_with("receipt_captured unknown"))
-        .map(|(_, count)| count)
-        .sum();
+    let unanswered = ["receipt_captured unknown", "receipt_captured failed local"];
+    let lost = found.iter().filter(|(key, _)| unanswered.iter().any(|one| key.starts_with(one)));
+    let lost: usize = lost.map(|(_, count)| count).sum();
     let may_be_fewer =
         |key: &str, by: usize| by <= lost && MAY_BE_FEWER.iter().any(|one| key.starts_with(one));
     // What is told together or apart hangs on when it happened. How much was told is compared elsewhere.
@@ -108,6 +106,10 @@ pub fn story(records: &[StoredRecord]) -> Story {
         words.extend(ids.into_iter().flatten().map(|id| id.to_string()));
         for field in ["endpoint", "delivery_id", "step", "outcome", "reason", "digest", "bytes", "initiation"]
         {
+            // Why an endpoint is given up is what it answered last, which may be the loss of an answer.
+            if field == "reason" && record.kind == "delivery_settled" {
+                continue;
+            }
             // A notice is named after the record that began it, which has another position in another history.
             let of_notice = field == "delivery_id" || field == "digest" || field == "bytes";
             if !body[field].is_null() && !(of_notice && record.run_id.is_none()) {
