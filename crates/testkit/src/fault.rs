@@ -113,6 +113,7 @@ impl Plan {
     }
 
     /// The same plan, with a file for what is acknowledged.
+    #[must_use]
     pub fn noting(self, acknowledged: PathBuf) -> Self {
         Self { acknowledged: Some(acknowledged), ..self }
     }
@@ -133,9 +134,10 @@ impl Plan {
     pub fn answered(&self, name: &'static str, answer: &impl fmt::Debug) {
         if self.fault.is_none() && NOTHING.contains(&format!("{answer:?}").as_str()) {
             let mut state = self.lock();
-            let last =
-                state.calls.iter_mut().rev().find(|(point, mode)| point.name == name && *mode == Mode::Write);
-            last.into_iter().for_each(|(_, mode)| *mode = Mode::Idle);
+            let is_last = |(point, mode): &&mut (Point, Mode)| point.name == name && *mode == Mode::Write;
+            if let Some((_, mode)) = state.calls.iter_mut().rev().find(is_last) {
+                *mode = Mode::Idle;
+            }
         }
     }
 

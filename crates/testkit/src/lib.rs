@@ -3,7 +3,12 @@
 //! A development member: none of the four crates depends on it. `fault` says which call fails and how, `faulty` is the store that obeys,
 //! `world` holds what outlives a process, `incarnation` is one process over it, `script` the cycle, `verdict` what must be true at the end.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's tools fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test's tools fail the test"
+)]
 
 pub mod fault;
 pub mod faulty;

@@ -112,7 +112,8 @@ pub fn story(records: &[StoredRecord]) -> Story {
             }
             // A notice is named after the record that began it, which has another position in another history.
             let of_notice = field == "delivery_id" || field == "digest" || field == "bytes";
-            if !body[field].is_null() && !(of_notice && record.run_id.is_none()) {
+            let is_left_out = of_notice && record.run_id.is_none();
+            if !body[field].is_null() && !is_left_out {
                 words.push(format!("{field}={}", body[field]));
             }
         }
