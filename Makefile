@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-large crash-matrix test-programs test-samples bench check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-large test-programs test-samples bench check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -23,9 +23,6 @@ test-rust: ## The crates and the real binary
 
 test-large: ## An artifact of more than 4 GiB in every form; a minute or two
 	cargo test --workspace --locked --lib more_than_32_bits -- --ignored
-
-crash-matrix: ## Every store call of a full cycle fails, and ends the process, before and after it; minutes
-	cargo test --workspace --locked --test matrix
 
 test-programs: ## The programs beside the engine: of the samples, their receiver, the log's second opinion
 	scripts/install.sh demo

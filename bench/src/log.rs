@@ -111,7 +111,7 @@ fn compare(
     let (mut speeds, mut bare) = (Vec::new(), Vec::new());
     let mut last = Verified::default();
     for _ in 0..effort.repeats {
-        let request = Request { database, blobs, against: Vec::new(), key: None };
+        let request = Request { database, blobs: Some(blobs), against: Vec::new(), key: None };
         let began = Instant::now();
         last = verify(&request, &mut |_| ())?;
         anyhow::ensure!(last.faults.count == 0, "{:?}", last.faults.kept);

@@ -51,6 +51,9 @@ struct Arguments {
     /// Where the databases are made: the disk that is measured.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+    /// Runs in flight of the runs scenario; several are separated by commas.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    in_flight: Vec<u16>,
     /// Runs of the memory scenario.
     #[arg(long)]
     runs: Option<u64>,
@@ -93,8 +96,13 @@ impl Effort {
                 records: 1_000_000,
             }
         };
-        let (memory, records) = (arguments.runs, arguments.records);
-        Self { memory: memory.unwrap_or(effort.memory), records: records.unwrap_or(effort.records), ..effort }
+        let asked: Vec<usize> = arguments.in_flight.iter().map(|&number| number.into()).collect();
+        Self {
+            in_flight: if asked.is_empty() { effort.in_flight } else { asked },
+            memory: arguments.runs.unwrap_or(effort.memory),
+            records: arguments.records.unwrap_or(effort.records),
+            ..effort
+        }
     }
 }
 

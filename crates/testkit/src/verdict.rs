@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orbit_core::digest::Digest;
-use orbit_core::record::tree::{Frontier, NODE_LEVELS, leaf_hash};
+use orbit_core::record::tree::{Frontier, is_kept, leaf_hash};
 use orbit_core::run::{RunEvent, RunState};
 use orbit_store::Store;
 use orbit_store::blobs::FolderBlobs;
@@ -148,7 +148,7 @@ fn log_is_whole(database: &Path) -> Vec<String> {
             wrong.push(format!("the record at {position} is out of place"));
         }
         frontier.push(leaf_hash(header.as_bytes()), |level, index, hash| {
-            if level > 0 && level.is_multiple_of(NODE_LEVELS) {
+            if is_kept(level) {
                 expected.insert((i64::from(level), i64::try_from(index).unwrap()), hash.0);
             }
         });

@@ -5,6 +5,11 @@ use crate::digest::{Digest, Hasher};
 /// Stored are the hashes of complete subtrees whose level is a positive multiple of this; whatever lies between is made of them.
 pub const NODE_LEVELS: u8 = 4;
 
+/// Whether the hashes of subtrees of this level are stored.
+pub const fn is_kept(level: u8) -> bool {
+    level > 0 && level.is_multiple_of(NODE_LEVELS)
+}
+
 /// The hash of a leaf.
 pub fn leaf_hash(leaf: &[u8]) -> Digest {
     let mut hasher = Hasher::default();

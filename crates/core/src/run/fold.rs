@@ -1,9 +1,11 @@
 //! The fold of one run: from the bodies of its records alone to where it stands.
 //!
-//! What rebuilds rows goes through here. Only facts are read. Whoever verifies a log of many runs at once reads less of each record
-//! ([`crate::record::audit`]); both go through [`RunState::next`], so that they cannot disagree on what a log says.
+//! Whoever rebuilds rows and whoever verifies a log goes through here. Only facts are read, and of each only what changes a run.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use serde::{Deserialize, Deserializer};
 
 use super::{IllegalEvent, RunEvent, RunState, Step};
 
@@ -17,11 +19,8 @@ pub struct Folded {
 /// A record that cannot follow what came before it: a defect, or a log that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
-    /// The admission names a step to begin with that there is not.
-    #[error("`start.step` of `run_admitted` is `{0}`, which is no step")]
-    Start(String),
-    /// The event in the body is none.
-    #[error("`event` of `{kind}` cannot be read: {message}")]
+    /// The body is not that of such a record.
+    #[error("the body of `{kind}` cannot be read: {message}")]
     Unreadable {
         /// The record's kind.
         kind: String,
@@ -51,30 +50,52 @@ pub enum FoldError {
     },
 }
 
+/// What is read of the body of `run_admitted`.
+#[derive(Deserialize)]
+struct Admitted {
+    start: Option<Start>,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    step: Step,
+}
+
+/// What is read of the body of every other record.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Told<'a> {
+    /// What happened to the run; none if the record tells of something else.
+    pub event: Option<RunEvent>,
+    /// Where it stood afterwards, in a word.
+    #[serde(borrow)]
+    state: Option<Cow<'a, str>>,
+}
+
+impl<'a> Told<'a> {
+    /// Reads the body of a record of this kind.
+    pub fn read<D: Deserializer<'a>>(kind: &str, body: D) -> Result<Self, FoldError> {
+        Self::deserialize(body).map_err(unreadable(kind))
+    }
+}
+
 impl Folded {
     /// The run as the body of its `run_admitted` has it: at tier 1, or where the admission says.
-    pub fn admit(body: &Value) -> Result<Self, FoldError> {
-        let start = &body["start"];
-        if start.is_null() {
-            return Ok(Self { state: RunState::admitted() });
-        }
-        let step = start["step"].as_str().and_then(Step::parse);
-        let step = step.ok_or_else(|| FoldError::Start(start["step"].to_string()))?;
-        Ok(Self { state: RunState::admitted_at(step) })
+    pub fn admit<'de, D: Deserializer<'de>>(body: D) -> Result<Self, FoldError> {
+        let Admitted { start } = Admitted::deserialize(body).map_err(unreadable("run_admitted"))?;
+        let state = start.map_or(RunState::admitted(), |start| RunState::admitted_at(start.step));
+        Ok(Self { state })
     }
 
     /// The next record of the run; what happened to it, or none if the record tells of something else. After an error nothing has changed.
-    pub fn apply(&mut self, kind: &str, body: &Value) -> Result<Option<RunEvent>, FoldError> {
-        let Some(event) = body.get("event") else { return Ok(None) };
-        let event: RunEvent = serde_json::from_value(event.clone())
-            .map_err(|error| FoldError::Unreadable { kind: kind.to_owned(), message: error.to_string() })?;
+    pub fn apply(&mut self, kind: &str, told: Told<'_>) -> Result<Option<RunEvent>, FoldError> {
+        let Told { event, state } = told;
+        let Some(event) = event else { return Ok(None) };
         if event.name() != kind {
             return Err(FoldError::OtherKind { kind: kind.to_owned(), event: event.name() });
         }
         let next = self.state.next(&event)?;
-        let told = body["state"].as_str();
-        if let Some(told) = told.filter(|told| *told != next.name()) {
-            let (kind, told) = (kind.to_owned(), told.to_owned());
+        if let Some(told) = state.filter(|told| *told != next.name()) {
+            let (kind, told) = (kind.to_owned(), told.into_owned());
             return Err(FoldError::OtherState { kind, told, folded: next.name() });
         }
         self.state = next;
@@ -82,12 +103,20 @@ impl Folded {
     }
 }
 
+fn unreadable<E: Display>(kind: &str) -> impl Fn(E) -> FoldError {
+    move |error| FoldError::Unreadable { kind: kind.to_owned(), message: error.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::run::Then;
+
+    fn apply(run: &mut Folded, kind: &str, body: &Value) -> Result<Option<RunEvent>, FoldError> {
+        run.apply(kind, Told::read(kind, body)?)
+    }
 
     fn told(event: &RunEvent, state: &str) -> (&'static str, Value) {
         (event.name(), json!({ "event": event, "state": state, "attempt": 1 }))
@@ -95,23 +124,23 @@ mod tests {
 
     #[test]
     fn records_fold_to_the_state_of_the_run() {
-        let mut run = Folded::admit(&json!({ "request": {} })).unwrap();
+        let mut run = Folded::admit(json!({ "request": {} })).unwrap();
         let start = RunEvent::StepStarted { step: Step::Tier1, attempt: 1 };
         let done = RunEvent::StepSucceeded { step: Step::Tier1, then: Then::Dispatch { deliveries: 1 } };
         for (event, state) in [(start, "working"), (done, "dispatching")] {
             let (kind, body) = told(&event, state);
-            assert_eq!(run.apply(kind, &body).unwrap(), Some(event));
+            assert_eq!(apply(&mut run, kind, &body).unwrap(), Some(event));
         }
-        assert_eq!(run.apply("receipt_captured", &json!({ "signal": "up" })).unwrap(), None);
+        assert_eq!(apply(&mut run, "receipt_captured", &json!({ "signal": "up" })).unwrap(), None);
         assert_eq!(run.state, RunState::Dispatching { open: 1, accepted: 0, lost: 0 });
     }
 
     #[test]
     fn a_run_begins_where_its_admission_says() {
-        let folded = Folded::admit(&json!({ "start": { "step": "tier3" } })).unwrap();
+        let folded = Folded::admit(json!({ "start": { "step": "tier3" } })).unwrap();
         assert_eq!(folded.state, RunState::admitted_at(Step::Tier3));
-        let unknown = Folded::admit(&json!({ "start": { "step": "tier9" } })).unwrap_err();
-        assert_eq!(unknown, FoldError::Start("\"tier9\"".to_owned()));
+        let unknown = Folded::admit(json!({ "start": { "step": "tier9" } })).unwrap_err().to_string();
+        assert!(unknown.contains("unknown variant `tier9`"), "{unknown}");
     }
 
     #[test]
@@ -127,12 +156,12 @@ mod tests {
             ),
             (
                 ("step_started", json!({ "event": { "event": "step_started" } })),
-                "`event` of `step_started` cannot be read: missing field `step`",
+                "the body of `step_started` cannot be read: missing field `step`",
             ),
         ];
         for ((kind, body), expected) in cases {
-            let mut run = Folded::admit(&json!({})).unwrap();
-            assert_eq!(run.apply(kind, &body).unwrap_err().to_string(), expected);
+            let mut run = Folded::admit(json!({})).unwrap();
+            assert_eq!(apply(&mut run, kind, &body).unwrap_err().to_string(), expected);
             assert_eq!(run.state, RunState::admitted());
         }
     }

@@ -1,18 +1,18 @@
-//! What a copy of a database holds, found out without writing to it: its log recomputed, the payloads that it names, what it still owes.
+//! What a copy of a database holds, found out without writing to it: its log verified, the payloads that it names, what it still owes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use orbit_core::config::NamespaceName;
 use orbit_core::digest::Digest;
-use orbit_core::record::tree::{Frontier, NODE_LEVELS, leaf_hash};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::columns::{Length, Text};
 use super::fault::{Attempt, Fault};
 use super::migrate;
+use super::verify::{Request, verify};
 use crate::StoreError;
 
 /// Deliveries that are named; there may be more.
@@ -73,7 +73,8 @@ pub fn inspect(database: &Path) -> Result<Contents, StoreError> {
         Connection::open_with_flags(database, flags).map_err(|error| Fault::from(error).at(&place))?;
     is_sound(&connection).map_err(|fault| fault.at(&place))?;
     let schema = migrate::known_version(&connection, &place)?;
-    contents(&connection, schema).map_err(|fault| fault.at(&place))
+    let log = log(database)?;
+    contents(&connection, schema, log).map_err(|fault| fault.at(&place))
 }
 
 fn is_sound(connection: &Connection) -> Attempt<()> {
@@ -81,22 +82,14 @@ fn is_sound(connection: &Connection) -> Attempt<()> {
     if found == "ok" { Ok(()) } else { Err(Fault::contradiction(format!("integrity_check: {found}"))) }
 }
 
-fn contents(connection: &Connection, schema: u32) -> Attempt<Contents> {
+fn contents(connection: &Connection, schema: u32, (log_size, log_root): (u64, Digest)) -> Attempt<Contents> {
     let namespace: String = connection.query_row("SELECT namespace FROM store", (), |row| row.get(0))?;
     let namespace =
         NamespaceName::parse(&namespace).map_err(|error| Fault::contradiction(error.to_string()))?;
-    let tree = log(connection)?;
     let mut statement = connection.prepare(FILES)?;
     let file = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Text<Digest>>(0)?.0, row.get::<_, Length>(1)?.0));
     let files = statement.query_map((), file)?.collect::<Result<_, _>>()?;
-    Ok(Contents {
-        namespace,
-        schema,
-        log_size: tree.size(),
-        log_root: tree.root(),
-        files,
-        owed: owed(connection)?,
-    })
+    Ok(Contents { namespace, schema, log_size, log_root, files, owed: owed(connection)? })
 }
 
 fn owed(connection: &Connection) -> Attempt<Owed> {
@@ -116,43 +109,17 @@ fn owed(connection: &Connection) -> Attempt<Owed> {
     Ok(Owed { count, deliveries })
 }
 
-/// The tree over every header, compared with the leaves and nodes that are stored.
-fn log(connection: &Connection) -> Attempt<Frontier> {
-    let mut tree = Frontier::new();
-    let mut nodes = connection.prepare("SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2")?;
-    let mut records =
-        connection.prepare("SELECT position, header, leaf FROM log_records ORDER BY position")?;
-    let mut rows = records.query(())?;
-    let mut kept = 0;
-    while let Some(row) = rows.next()? {
-        let position = row.get::<_, Length>(0)?.0;
-        if position != tree.size() {
-            return Err(Fault::contradiction(format!("the log has no position {}", tree.size())));
+/// Everything that a verification of the log checks is as it should be; its size and root.
+fn log(database: &Path) -> Result<(u64, Digest), StoreError> {
+    let place = database.display().to_string();
+    let request = Request { database, blobs: None, against: Vec::new(), key: None };
+    let report = verify(&request, &mut |_| ())?;
+    match (report.faults.kept.first(), report.root) {
+        (None, Some(root)) => Ok((report.size, root)),
+        (Some(fault), _) => {
+            let message = format!("{}, {}: {}", fault.table, fault.row, fault.difference);
+            Err(Fault::contradiction(message).at(&place))
         }
-        let leaf = leaf_hash(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?);
-        if row.get::<_, Option<[u8; 32]>>(2)?.is_some_and(|stored| stored != leaf.0) {
-            return Err(Fault::contradiction(format!(
-                "the header at position {position} of the log is another"
-            )));
-        }
-        let mut completed = Vec::new();
-        tree.push(leaf, |level, index, hash| {
-            if level > 0 && level.is_multiple_of(NODE_LEVELS) {
-                completed.push((level, index, *hash));
-            }
-        });
-        for (level, index, hash) in completed {
-            let stored: [u8; 32] = nodes.query_row(params![level, Length(index)], |row| row.get(0))?;
-            if stored != hash.0 {
-                let message = format!("the node {index} of level {level} of the log is another");
-                return Err(Fault::contradiction(message));
-            }
-            kept += 1;
-        }
+        (None, None) => Err(Fault::contradiction("its log has no root").at(&place)),
     }
-    let stored = connection.query_row("SELECT count(*) FROM log_nodes", (), |row| row.get::<_, Length>(0))?.0;
-    if stored != kept {
-        return Err(Fault::contradiction(format!("its log has {stored} nodes instead of {kept}")));
-    }
-    Ok(tree)
 }

@@ -3,16 +3,16 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
-use orbit_core::record::proof::{self, Nodes, ProofError};
-use orbit_core::record::tree::leaf_hash;
+use orbit_core::record::proof::{self, ProofError};
 use orbit_core::record::{Begin, Signer};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::columns::Length;
 use super::fault::{Attempt, Fault};
-use super::{record, signing, tail};
+use super::tree::Tree;
+use super::{record, signing};
 use crate::StoreError;
 use crate::contract::log::{
     Entry, Inclusion, LogSigner, LogState, LogStore, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, Page, StoredCheckpoint,
@@ -77,26 +77,6 @@ impl LogStore for SqliteStore {
             Ok(last.map(|last| last.0))
         })
         .await
-    }
-}
-
-/// The tree as it is stored.
-struct Tree<'a>(&'a Connection);
-
-impl Nodes for Tree<'_> {
-    type Error = Fault;
-
-    fn leaf(&self, position: u64) -> Attempt<Digest> {
-        let sql = "SELECT header FROM log_records WHERE position = ?1";
-        let header: Option<String> =
-            self.0.prepare_cached(sql)?.query_row([Length(position)], |row| row.get(0)).optional()?;
-        header
-            .map(|header| leaf_hash(header.as_bytes()))
-            .ok_or_else(|| Fault::contradiction(format!("the record at position {position} is gone")))
-    }
-
-    fn kept(&self, level: u8, index: u64) -> Attempt<Digest> {
-        tail::node(self.0, level, index)
     }
 }
 

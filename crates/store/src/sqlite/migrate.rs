@@ -65,6 +65,15 @@ fn migrate_by(
     Ok(())
 }
 
+/// A database in memory as the first so many migrations make it.
+pub(super) fn made_by(number: u32) -> Attempt<Connection> {
+    let connection = Connection::open_in_memory()?;
+    for (number, sql) in (1..=number).zip(MIGRATIONS) {
+        apply(&connection, number, sql)?;
+    }
+    Ok(connection)
+}
+
 /// The number of the newest migration of a store, 0 of an empty file. One that is newer than this binary is refused, and so is one whose migrations
 /// were other ones.
 pub(super) fn known_version(connection: &Connection, place: &str) -> Result<u32, StoreError> {

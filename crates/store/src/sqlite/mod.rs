@@ -38,6 +38,7 @@ mod tests_backlog;
 mod tiers;
 mod token;
 mod transition;
+mod tree;
 pub mod verify;
 mod view;
 mod view_delivery;

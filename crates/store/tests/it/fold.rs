@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent};
 use orbit_core::normalize::BatchPlace;
-use orbit_core::run::fold::Folded;
+use orbit_core::run::fold::{Folded, Told};
 use orbit_core::run::{Ending, Outcome, RunState};
 use orbit_store::Store;
 use orbit_store::contract::quarantine::Quarantine;
@@ -38,7 +38,8 @@ pub(crate) async fn rows_are_what_the_log_says(store: &dyn Store, records: &[Sto
         }
         if record.body.get("event").is_some() {
             let run = states.get_mut(&record.run_id.unwrap()).expect("admitted before anything else");
-            assert!(run.apply(&record.kind, &record.body).unwrap().is_some());
+            let told = Told::read(&record.kind, &record.body).unwrap();
+            assert!(run.apply(&record.kind, told).unwrap().is_some());
             // Who waits for a batch is told by the last event alone.
             waiting.remove(&record.run_id);
             if let Some(place) = record.body.get("batch_place") {

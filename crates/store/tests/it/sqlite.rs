@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use orbit_core::config::NamespaceName;
-use orbit_core::record::tree::{Frontier, NODE_LEVELS, leaf_hash};
+use orbit_core::record::tree::{Frontier, is_kept, leaf_hash};
 use orbit_core::record::{Begin, Body, Kind, Record, Seed, Subject};
 use orbit_store::StoreError;
 use orbit_store::contract::log::LogStore as _;
@@ -254,7 +254,7 @@ fn tree_of(connection: &Connection) -> orbit_core::digest::Digest {
     let mut nodes = 0;
     for header in statement.query_map((), |row| row.get::<_, String>(0)).unwrap() {
         frontier.push(leaf_hash(header.unwrap().as_bytes()), |level, index, hash| {
-            if level > 0 && level.is_multiple_of(NODE_LEVELS) {
+            if is_kept(level) {
                 let sql = "SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2";
                 let parameters = (level, i64::try_from(index).unwrap());
                 let kept: [u8; 32] = connection.query_row(sql, parameters, |row| row.get(0)).unwrap();

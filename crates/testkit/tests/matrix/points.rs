@@ -75,7 +75,9 @@ fn repeated(golden: &Story) -> Vec<String> {
             wrong.push(format!("{name} answers {first}, and again {second}"));
         }
     }
-    wrong.iter().for_each(|one| println!("{one}"));
+    for one in &wrong {
+        println!("{one}");
+    }
     println!("{} calls made twice, {} violations", repeats.len(), wrong.len());
     wrong
 }
@@ -146,7 +148,9 @@ fn in_parallel(faults: &[Fault], play: impl Fn(Fault) -> Vec<String> + Sync) -> 
                     let played = catch_unwind(AssertUnwindSafe(|| play(*fault)));
                     let found = played.unwrap_or_else(|_| vec!["could not be played to its end".to_owned()]);
                     // Told at once: where the whole takes too long, this says how far it came.
-                    found.iter().for_each(|what| println!("{fault}: {what}"));
+                    for what in &found {
+                        println!("{fault}: {what}");
+                    }
                     wrong.lock().unwrap().extend(found);
                 }
             });

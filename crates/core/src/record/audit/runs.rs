@@ -5,29 +5,21 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::header::Header;
-use crate::run::{RunEvent, RunState, Step};
+use crate::run::RunState;
+use crate::run::fold::{FoldError, Folded, Told};
 
 /// Runs that are held in memory.
 const HELD_MAX: usize = 100_000;
 
-/// Why a run's records do not follow from each other.
+/// Why a record cannot be one of its run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FoldFault {
     /// The id is none.
     #[error("`{0}` is not the id of a run")]
     Id(String),
-    /// The body cannot be read.
-    #[error("the body cannot be read as that of a `{kind}`: {message}")]
-    Body {
-        /// The record's kind.
-        kind: String,
-        /// What is wrong.
-        message: String,
-    },
     /// Something happened to a run that was not admitted.
     #[error("`{kind}` of run {run_id}, which was not admitted before")]
     Unknown {
@@ -42,39 +34,22 @@ pub enum FoldFault {
         /// The run.
         run_id: Uuid,
     },
-    /// What happened cannot happen to a run that stands so.
-    #[error("run {run_id}: {message}")]
-    Illegal {
+    /// It does not follow from the records before it.
+    #[error("run {run_id}: {error}")]
+    Run {
         /// The run.
         run_id: Uuid,
-        /// What is wrong.
-        message: String,
+        /// Why.
+        error: FoldError,
     },
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Folds {
-    held: HashMap<Uuid, RunState>,
+    held: HashMap<Uuid, Folded>,
     /// Runs that were admitted.
     pub admitted: u64,
-}
-
-#[derive(Deserialize)]
-struct Admitted {
-    #[serde(default)]
-    start: Option<Start>,
-}
-
-#[derive(Deserialize)]
-struct Start {
-    step: Step,
-}
-
-#[derive(Deserialize)]
-struct Told {
-    #[serde(default)]
-    event: Option<RunEvent>,
 }
 
 impl Folds {
@@ -86,42 +61,34 @@ impl Folds {
         body: Option<&str>,
         fold_before: impl FnOnce(Uuid) -> Option<RunState>,
     ) -> Result<Option<(Uuid, &RunState)>, FoldFault> {
-        let (Some(run_id), Some(body)) = (header.run_id, body) else { return Ok(None) };
-        if header.body_class != "fact" {
+        let (Some(run_id), Some(body), "fact") = (header.run_id, body, header.body_class) else {
             return Ok(None);
-        }
-        let run_id: Uuid = run_id.parse().map_err(|_| FoldFault::Id(run_id.to_owned()))?;
-        let unreadable = |error: serde_json::Error| FoldFault::Body {
-            kind: header.kind.to_owned(),
-            message: error.to_string(),
         };
+        let run_id: Uuid = run_id.parse().map_err(|_| FoldFault::Id(run_id.to_owned()))?;
+        let wrong = |error| FoldFault::Run { run_id, error };
+        let body = &mut serde_json::Deserializer::from_str(body);
         if header.kind == "run_admitted" {
-            let admitted: Admitted = serde_json::from_str(body).map_err(unreadable)?;
-            let state =
-                admitted.start.map_or(RunState::admitted(), |start| RunState::admitted_at(start.step));
+            let run = Folded::admit(body).map_err(wrong)?;
             self.make_room();
             self.admitted += 1;
-            if self.held.insert(run_id, state).is_some() {
+            if self.held.insert(run_id, run).is_some() {
                 return Err(FoldFault::Twice { run_id });
             }
-            return Ok(self.held.get(&run_id).map(|state| (run_id, state)));
+            return Ok(self.held.get(&run_id).map(|run| (run_id, &run.state)));
         }
-        let told: Told = serde_json::from_str(body).map_err(unreadable)?;
-        let Some(event) = told.event else { return Ok(None) };
-        if event.name() != header.kind {
-            let message = format!("the event `{}` in a record `{}`", event.name(), header.kind);
-            return Err(FoldFault::Illegal { run_id, message });
+        let told = Told::read(header.kind, body).map_err(wrong)?;
+        if told.event.is_none() {
+            return Ok(None);
         }
         if !self.held.contains_key(&run_id) {
             let unknown = || FoldFault::Unknown { kind: header.kind.to_owned(), run_id };
             let state = fold_before(run_id).ok_or_else(unknown)?;
             self.make_room();
-            self.held.insert(run_id, state);
+            self.held.insert(run_id, Folded { state });
         }
-        let Some(state) = self.held.get_mut(&run_id) else { return Ok(None) };
-        *state =
-            state.next(&event).map_err(|error| FoldFault::Illegal { run_id, message: error.to_string() })?;
-        Ok(Some((run_id, state)))
+        let Some(run) = self.held.get_mut(&run_id) else { return Ok(None) };
+        let event = run.apply(header.kind, told).map_err(wrong)?;
+        Ok(event.map(|_| (run_id, &run.state)))
     }
 
     /// The run need not be held any longer.
@@ -131,7 +98,7 @@ impl Folds {
 
     /// The runs that are held.
     pub fn held(&self) -> impl Iterator<Item = (&Uuid, &RunState)> {
-        self.held.iter()
+        self.held.iter().map(|(run_id, run)| (run_id, &run.state))
     }
 
     fn make_room(&mut self) {

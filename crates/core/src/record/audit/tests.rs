@@ -121,7 +121,7 @@ fn runs_are_folded_and_what_cannot_follow_is_named() {
         Some(id),
         Body::Fact(json!({"event": {"event": "step_started", "step": "tier1", "attempt": 2}})),
     );
-    assert!(take(&other).unwrap_err().contains("in a record `step_failed`"));
+    assert!(take(&other).unwrap_err().contains("a record `step_failed` holds the event `step_started`"));
     assert_eq!(take(&fact()).unwrap(), None);
 }
 

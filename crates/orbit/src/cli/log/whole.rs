@@ -55,7 +55,7 @@ pub(super) async fn whole(
         let mut shown = Shown::new(name.as_str(), out.progress);
         let verified = tokio::task::spawn_blocking(move || {
             let (database, blobs, against, key) = request;
-            let request = Request { database: &database, blobs: &blobs, against, key };
+            let request = Request { database: &database, blobs: Some(&blobs), against, key };
             let report = verify(&request, &mut |progress| shown.tell(progress));
             shown.finish();
             report

@@ -3,7 +3,7 @@
 use orbit_core::digest::Digest;
 use orbit_core::normalize::BatchPlace;
 use orbit_core::run::RunEvent;
-use orbit_core::run::fold::{FoldError, Folded};
+use orbit_core::run::fold::{FoldError, Folded, Told};
 use rusqlite::{Connection, params};
 
 use super::super::columns::{Length, Text};
@@ -57,7 +57,7 @@ pub(super) fn happened(tx: &Connection, entry: &Entry) -> Attempt<()> {
     let mut run = transition::load_known(tx, entry.run_id()?)?;
     let before = run.state.clone();
     let mut folded = Folded { state: run.state };
-    let event = folded.apply(&entry.kind, &entry.body)?;
+    let event = folded.apply(&entry.kind, Told::read(&entry.kind, &entry.body)?)?;
     run.state = folded.state;
     let Some(event) = event else { return Ok(()) };
     follow(tx, &run, &event, entry)?;

@@ -21,8 +21,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
 use super::columns::Length;
-use super::fault::Attempt;
-use super::{prepare_connection, record};
+use super::fault::{Attempt, Fault as StoreFault};
+use super::{migrate, prepare_connection, record};
 use crate::StoreError;
 use crate::blobs::FolderBlobs;
 use pages::{Page, Pages};
@@ -35,8 +35,8 @@ const PAGES_WAITING_MAX: usize = 4;
 pub struct Request<'a> {
     /// The database.
     pub database: &'a Path,
-    /// The folder of its payloads.
-    pub blobs: &'a Path,
+    /// The folder of its payloads; without it their bytes are not looked at.
+    pub blobs: Option<&'a Path>,
     /// Checkpoints that were kept elsewhere, each with where it comes from.
     pub against: Vec<(String, String)>,
     /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
@@ -84,16 +84,22 @@ pub struct Report {
 /// Verifies a store. An error is one that kept it from reading on; what is wrong with the store is in the report.
 pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Report, StoreError> {
     let place = request.database.display().to_string();
+    let at = |fault: StoreFault| fault.at(&place);
+    let connection = open(request.database).map_err(at)?;
+    let version = migrate::known_version(&connection, &place)?;
     let verified = (|| {
-        let connection = open(request.database)?;
-        let mut check = Check::begin(request, &connection)?;
-        if schema::compare(&connection, &mut check.report.faults)? {
-            check.records(request.database, progress)?;
-            check.payloads(request.blobs, progress)?;
+        let mut report = Report::default();
+        if !schema::compare(&connection, version, &mut report.faults)? {
+            return Ok(report);
+        }
+        let mut check = Check::begin(request, &connection, report)?;
+        check.records(request.database, progress)?;
+        if let Some(blobs) = request.blobs {
+            check.payloads(blobs, progress)?;
         }
         Ok(check.report)
     })();
-    verified.map_err(|fault: super::fault::Fault| fault.at(&place))
+    verified.map_err(at)
 }
 
 fn open(database: &Path) -> Attempt<Connection> {
@@ -113,8 +119,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn begin(request: &Request<'_>, connection: &'a Connection) -> Attempt<Self> {
-        let mut report = Report::default();
+    fn begin(request: &Request<'_>, connection: &'a Connection, mut report: Report) -> Attempt<Self> {
         let checkpoints = checkpoints::Checkpoints::begin(request, connection, &mut report)?;
         Ok(Self {
             connection,
@@ -145,9 +150,9 @@ impl<'a> Check<'a> {
                 self.page(&page)?;
                 progress(self.progress("records", self.sequence.size(), total));
             }
-            reading.join().unwrap_or_else(|_| {
-                Err(super::fault::Fault::contradiction("the thread that reads the log panicked"))
-            })
+            reading
+                .join()
+                .unwrap_or_else(|_| Err(StoreFault::contradiction("the thread that reads the log panicked")))
         })?;
         self.end_of_log()
     }

@@ -2,11 +2,12 @@
 
 use orbit_core::digest::Digest;
 use orbit_core::record::audit::{Fault, Faults, Sequence};
-use orbit_core::record::tree::NODE_LEVELS;
-use rusqlite::{Connection, OptionalExtension};
+use orbit_core::record::tree::is_kept;
+use rusqlite::Connection;
 
 use crate::sqlite::columns::Length;
 use crate::sqlite::fault::Attempt;
+use crate::sqlite::tree;
 
 /// Compares the completed subtrees that are kept with their rows.
 pub(super) fn compare(
@@ -14,14 +15,9 @@ pub(super) fn compare(
     completed: &[(u8, u64, Digest)],
     faults: &mut Faults,
 ) -> Attempt<()> {
-    let kept = completed.iter().filter(|(level, ..)| *level > 0 && level.is_multiple_of(NODE_LEVELS));
-    for (level, index, hash) in kept {
-        let sql = "SELECT hash FROM log_nodes WHERE level = ?1 AND idx = ?2";
-        let mut statement = connection.prepare_cached(sql)?;
-        let found: Option<Vec<u8>> =
-            statement.query_row((level, Length(*index)), |row| row.get(0)).optional()?;
-        let difference = match found {
-            Some(found) if found == hash.0 => continue,
+    for (level, index, hash) in completed.iter().filter(|(level, ..)| is_kept(*level)) {
+        let difference = match tree::find(connection, *level, *index)? {
+            Some(found) if found == *hash => continue,
             Some(_) => "is not the hash of the records below it",
             None => "is missing",
         };
@@ -38,7 +34,7 @@ pub(super) fn ends(connection: &Connection, sequence: &Sequence, faults: &mut Fa
     let levels = statement.query_map((), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Length>(1)?.0)))?;
     for level in levels {
         let (level, count) = level?;
-        let is_kept = level > 0 && level < 64 && level % i64::from(NODE_LEVELS) == 0;
+        let is_kept = u8::try_from(level).is_ok_and(is_kept) && level < 64;
         let expected = if is_kept { sequence.size() >> level } else { 0 };
         if count > expected {
             let difference = format!("{count} nodes, and the records complete {expected}");
