@@ -43,10 +43,11 @@ where
 /// Whether the same call may succeed later.
 pub(crate) fn passes(error: &StoreError) -> bool {
     match error {
-        StoreError::Full { .. } | StoreError::Io { .. } => true,
+        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unknown { .. } => true,
         StoreError::Newer { .. }
         | StoreError::NoRoom { .. }
         | StoreError::Corrupt { .. }
+        | StoreError::Refused { .. }
         | StoreError::Closed { .. } => false,
     }
 }

@@ -227,6 +227,8 @@ fn of_store(error: &StoreError) -> BlobError {
         | StoreError::NoRoom { place, .. }
         | StoreError::Newer { place, .. }
         | StoreError::Corrupt { place, .. }
+        | StoreError::Unknown { place, .. }
+        | StoreError::Refused { place, .. }
         | StoreError::Closed { place } => BlobError::Io { path: place.clone(), message: error.to_string() },
     }
 }

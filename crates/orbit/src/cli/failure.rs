@@ -111,6 +111,8 @@ impl From<StoreError> for Failure {
             StoreError::Io { .. } | StoreError::Closed { .. } => {
                 "`data/` in the home must be readable and writable by this user; see `orbit doctor`"
             }
+            StoreError::Unknown { .. } => "look whether it was done, and do it again if it was not",
+            StoreError::Refused { .. } => "the database has to be set up as the message says",
             StoreError::Newer { .. } => "use the newer `orbit` that wrote it",
             StoreError::Corrupt { .. } => "restore a backup, or move the file away and keep it",
         };

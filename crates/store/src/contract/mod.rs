@@ -42,7 +42,7 @@ pub trait Store:
 {
 }
 
-/// Why a store could not do what was asked. Nothing of the transaction is true then.
+/// Why a store could not do what was asked. Nothing of the transaction is true then, but for [`StoreError::Unknown`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full; the same call may succeed once there is space.
@@ -87,6 +87,23 @@ pub enum StoreError {
         /// The file.
         place: String,
         /// What it is.
+        message: String,
+    },
+    /// The database was lost while it committed: nobody can tell whether the transaction is true, and the caller may ask again. A call that was true
+    /// is then answered as one that was made before: its claim is lost, its row exists.
+    #[error("the store `{place}` was lost while it committed: {message}")]
+    Unknown {
+        /// The database.
+        place: String,
+        /// What is known of it.
+        message: String,
+    },
+    /// The database is there, and must not be used as it is.
+    #[error("the store `{place}` is refused: {message}")]
+    Refused {
+        /// The database.
+        place: String,
+        /// Why.
         message: String,
     },
     /// The writer has stopped.
