@@ -1,0 +1,182 @@
+//! A cycle's life in rows: it fires once, it ends when all of its runs have ended, and a redrive opens it again.
+
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{Outcome, RunState};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Row, Text, params};
+use super::fault::{Attempt, Fault};
+use super::record::{fact, facts};
+use super::tx::{Connection, Tx};
+use crate::contract::schedule::NewCycle;
+
+/// SQL that is true of a cycle `c` that counts for overlap: not yet running, or with a run that has no artifact.
+pub(super) const IS_ACTIVE: &str = "(c.state IN ('waiting', 'selecting') OR (c.state = 'running' AND EXISTS (
+    SELECT 1 FROM runs WHERE runs.cycle_id = c.cycle_id AND runs.state IN ('ready', 'working', 'waiting'))))";
+
+/// The cycle exists; whether it is new.
+pub(super) async fn fire(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
+    let new = insert(tx, cycle, now).await?;
+    if new {
+        let mut body = facts(cycle.detail.clone());
+        body.extend(facts(json!({
+            "run_profile_id": cycle.run_profile_id,
+            "run_profile": cycle.run_profile,
+            "trigger": cycle.trigger,
+            "nominal": cycle.nominal,
+            "queued": cycle.queued,
+            "preset": cycle.preset,
+        })));
+        fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)?;
+    }
+    Ok(new)
+}
+
+/// The row; whether it is new.
+pub(super) async fn insert(tx: &Connection, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
+    let insert = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
+            fired_at, preset)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7 THEN 'queued' ELSE 'waiting' END, $8, $9)
+        ON CONFLICT (namespace, cycle_id) DO NOTHING";
+    let inserted = tx
+        .execute(
+            insert,
+            params![
+                Text(cycle.cycle_id),
+                Text(cycle.run_profile_id),
+                cycle.run_profile,
+                cycle.trigger,
+                Micros(cycle.nominal),
+                Text(cycle.snapshot),
+                cycle.queued,
+                Micros(now),
+                Json(&cycle.preset),
+            ],
+        )
+        .await?;
+    Ok(inserted == 1)
+}
+
+/// The subject of a cycle's records.
+pub(super) fn about(cycle_id: Uuid, snapshot: Digest) -> Subject {
+    Subject { cycle_id: Some(cycle_id), snapshot: Some(snapshot), ..Subject::default() }
+}
+
+/// The snapshot that a cycle is pinned to.
+pub(super) async fn snapshot(tx: &Connection, cycle_id: Uuid) -> Attempt<Digest> {
+    let sql = "SELECT snapshot FROM cycles WHERE cycle_id = $1";
+    tx.query_row(sql, params![Text(cycle_id)], |row| columns::digest(row, "snapshot")).await
+}
+
+/// Ends the cycle if none of its runs is unfinished.
+pub(super) async fn end_if_done(tx: &Tx, cycle_id: Uuid, now: Timestamp) -> Attempt<()> {
+    let sql = "SELECT run_id, state_json FROM runs WHERE cycle_id = $1 ORDER BY ordinal";
+    let read = |row: &Row| Ok((columns::id(row, "run_id")?, columns::json::<RunState>(row, "state_json")?));
+    let runs = tx.query_all(sql, params![Text(cycle_id)], read).await?;
+    let outcomes: Option<Vec<_>> =
+        runs.iter().map(|(_, state)| state.ending().map(orbit_core::run::Ending::outcome)).collect();
+    match outcomes {
+        Some(outcomes) => finish(tx, cycle_id, (Outcome::of_cycle(&outcomes), None), now).await,
+        None => Ok(()),
+    }
+}
+
+/// The cycle is finished with this outcome and, where the outcome alone does not say it, this reason. Its candidate is free again if its
+/// rule says so.
+pub(super) async fn finish(
+    tx: &Tx,
+    cycle_id: Uuid,
+    (outcome, reason): (Outcome, Option<&str>),
+    now: Timestamp,
+) -> Attempt<()> {
+    end(tx, cycle_id, (outcome, reason), now).await?;
+    let subject = about(cycle_id, snapshot(tx, cycle_id).await?);
+    let mut body = facts(json!({ "outcome": outcome }));
+    if let Some(reason) = reason {
+        body.insert("reason".to_owned(), reason.into());
+    }
+    fact(tx, now, Kind::CycleFinished, subject, body)?;
+    release(tx, subject, outcome, now).await
+}
+
+/// The row of a cycle that is finished.
+pub(super) async fn end(
+    tx: &Connection,
+    cycle_id: Uuid,
+    (outcome, reason): (Outcome, Option<&str>),
+    now: Timestamp,
+) -> Attempt<()> {
+    let update = "UPDATE cycles SET state = 'finished', outcome = $2, reason = $3, finished_at = $4 WHERE cycle_id = $1";
+    tx.execute(update, params![Text(cycle_id), outcome.name(), reason, Micros(now)]).await?;
+    Ok(())
+}
+
+/// A finished cycle is running again, because one of its runs is.
+pub(super) async fn reopen(tx: &Connection, cycle_id: Uuid) -> Attempt<()> {
+    let sql = "UPDATE cycles SET state = 'running', outcome = NULL, reason = NULL, finished_at = NULL
+        WHERE cycle_id = $1 AND state = 'finished'";
+    tx.execute(sql, params![Text(cycle_id)]).await?;
+    Ok(())
+}
+
+/// The cycle is not running again: it waits as it did before it was claimed.
+pub(super) const WAIT_AGAIN: &str =
+    "UPDATE cycles SET state = CASE WHEN queued THEN 'queued' ELSE 'waiting' END WHERE state = 'selecting'";
+
+/// Checks that a claim on a cycle is still its holder's.
+pub(super) async fn is_held(tx: &Connection, claim: crate::contract::Claim) -> Attempt<bool> {
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting')";
+    tx.query_row(sql, params![Text(claim.id), claim.token], |row| row.get(0)).await
+}
+
+async fn release(tx: &Tx, subject: Subject, outcome: Outcome, now: Timestamp) -> Attempt<()> {
+    let Some(cycle_id) = subject.cycle_id else {
+        return Err(Fault::contradiction("a cycle without an id"));
+    };
+    let select =
+        "SELECT initiation_id, scope, hash FROM initiations WHERE cycle_id = $1 AND released_at IS NULL
+            AND EXISTS (SELECT 1 FROM json_array_elements_text(release_on::json) AS of (outcome) WHERE of.outcome = $2)";
+    let held = tx
+        .query_optional(select, params![Text(cycle_id), outcome.name()], |row| {
+            let (scope, hash): (String, String) = (row.get("scope")?, row.get("hash")?);
+            Ok((columns::id(row, "initiation_id")?, scope, hash))
+        })
+        .await?;
+    let Some((initiation_id, scope, hash)) = held else { return Ok(()) };
+    free(tx, initiation_id, (&scope, &hash), now).await?;
+    let body = json!({ "initiation_id": initiation_id, "hash": hash, "scope": scope, "outcome": outcome });
+    fact(tx, now, Kind::InitiationReleased, subject, facts(body))
+}
+
+/// Rows of an initiation that is held no more.
+pub(super) async fn free(
+    tx: &Connection,
+    initiation_id: Uuid,
+    (scope, hash): (&str, &str),
+    now: Timestamp,
+) -> Attempt<()> {
+    tx.execute(
+        "UPDATE initiations SET released_at = $2 WHERE initiation_id = $1",
+        params![Text(initiation_id), Micros(now)],
+    )
+    .await?;
+    tx.execute(
+        "DELETE FROM initiation_holds WHERE scope = $1 AND hash = $2 AND initiation_id = $3",
+        params![scope, hash, Text(initiation_id)],
+    )
+    .await?;
+    // An older holder may still count for a rule with a longer window.
+    tx.execute(
+        "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at)
+            SELECT scope, hash, initiation_id, selected_at FROM initiations
+            WHERE scope = $1 AND hash = $2 AND released_at IS NULL ORDER BY selected_at DESC LIMIT 1
+            ON CONFLICT DO NOTHING",
+        params![scope, hash],
+    )
+    .await?;
+    Ok(())
+}

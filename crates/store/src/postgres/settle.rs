@@ -1,0 +1,324 @@
+//! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
+
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use orbit_core::dispatch::breaker::{Rule, Signal};
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{RunEvent, RunState};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Row, Text, params};
+use super::endpoint;
+use super::fault::Attempt;
+use super::record::{Facts, fact, facts};
+use super::transition::{self, Run};
+use super::tx::{Connection, Tx};
+use crate::contract::BATCH_MAX;
+use crate::contract::dispatch::NewDelivery;
+
+/// A delivery as its transitions see it.
+pub(super) struct Delivery {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Whose it is.
+    pub(super) owner: Owner,
+    /// Its endpoint.
+    pub(super) endpoint: String,
+    /// Its state's word.
+    pub(super) state: String,
+    /// Attempts over all redrives; the number of the current or last one.
+    pub(super) attempts: u32,
+}
+
+impl Delivery {
+    /// Names it and its current attempt, for records.
+    pub(super) fn facts(&self) -> Facts {
+        let mut named = facts(json!({
+            "delivery_id": self.id,
+            "endpoint": self.endpoint,
+            "attempt": self.attempts,
+            "idempotency_key": self.id,
+        }));
+        self.owner.name_notice(&mut named);
+        named
+    }
+}
+
+/// Whose a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// A run, whose artifact it carries.
+    Run(Uuid),
+    /// Nobody's: it is a notice.
+    Notice(Uuid),
+}
+
+/// The owner as far as a delivery's transitions need it.
+pub(super) enum Debtor {
+    /// The run, which changes with its deliveries.
+    Run(Run),
+    /// The notice's snapshot.
+    Notice(Digest),
+}
+
+impl Owner {
+    /// The run's or the notice's id.
+    pub(super) const fn id(self) -> Uuid {
+        match self {
+            Self::Run(id) | Self::Notice(id) => id,
+        }
+    }
+
+    fn name_notice(self, facts: &mut Facts) {
+        match self {
+            Self::Run(_) => {}
+            Self::Notice(notice_id) => _ = facts.insert("notice_id".to_owned(), json!(notice_id)),
+        }
+    }
+
+    /// Reads it.
+    pub(super) async fn load(self, tx: &Connection) -> Attempt<Debtor> {
+        match self {
+            Self::Run(run_id) => Ok(Debtor::Run(transition::load_known(tx, run_id).await?)),
+            Self::Notice(notice_id) => {
+                let sql = "SELECT snapshot FROM notices WHERE notice_id = $1";
+                let read = |row: &Row| columns::digest(row, "snapshot");
+                Ok(Debtor::Notice(tx.query_row(sql, params![Text(notice_id)], read).await?))
+            }
+        }
+    }
+}
+
+impl Debtor {
+    /// What its records are about.
+    pub(super) fn subject(&self) -> Subject {
+        match self {
+            Self::Run(run) => run.subject(),
+            Self::Notice(snapshot) => Subject { snapshot: Some(*snapshot), ..Subject::default() },
+        }
+    }
+
+    /// Whether it still wants its deliveries made.
+    fn is_owing(&self) -> bool {
+        match self {
+            Self::Run(run) => matches!(run.state, RunState::Dispatching { .. }),
+            Self::Notice(_) => true,
+        }
+    }
+}
+
+/// The columns of a [`Delivery`].
+pub(super) const COLUMNS: &str = "delivery_id, run_id, notice_id, endpoint, state, attempts";
+
+/// Reads [`COLUMNS`].
+pub(super) fn read(row: &Row) -> Attempt<Delivery> {
+    Ok(Delivery {
+        id: columns::id(row, "delivery_id")?,
+        owner: owner(row)?,
+        endpoint: row.get("endpoint")?,
+        state: row.get("state")?,
+        attempts: row.get("attempts")?,
+    })
+}
+
+fn owner(row: &Row) -> Attempt<Owner> {
+    let notice: Option<Text<Uuid>> = row.get("notice_id")?;
+    notice.map_or_else(|| columns::id(row, "run_id").map(Owner::Run), |id| Ok(Owner::Notice(id.0)))
+}
+
+/// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
+pub(super) async fn owe(tx: &Tx, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
+    for new in deliveries {
+        insert(tx, Owner::Run(run.id), new, now).await?;
+        let body = json!({
+            "delivery_id": new.delivery_id,
+            "endpoint": new.endpoint,
+            "url": new.url,
+            "idempotency_key": new.delivery_id,
+        });
+        fact(tx, now, Kind::DeliveryCreated, run.subject(), facts(body))?;
+    }
+    for new in deliveries {
+        if let Some(reason) = endpoint::disabled(tx, &new.endpoint).await? {
+            let delivery = Delivery {
+                id: new.delivery_id,
+                owner: Owner::Run(run.id),
+                endpoint: new.endpoint.clone(),
+                state: "waiting".to_owned(),
+                attempts: 0,
+            };
+            settle_of_run(tx, run, &delivery, Some(&reason), now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The row of a delivery that is owed from now on.
+pub(super) async fn insert(tx: &Connection, owner: Owner, new: &NewDelivery, now: Timestamp) -> Attempt<()> {
+    let (run_id, notice_id) = match owner {
+        Owner::Run(id) => (Some(Text(id)), None),
+        Owner::Notice(id) => (None, Some(Text(id))),
+    };
+    let insert =
+        "INSERT INTO deliveries (delivery_id, run_id, notice_id, endpoint, url, state, due_at, created_at)
+        VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $6)";
+    let parameters = params![Text(new.delivery_id), run_id, notice_id, new.endpoint, new.url, Micros(now)];
+    tx.execute(insert, parameters).await?;
+    Ok(())
+}
+
+/// The delivery was accepted, or it is a dead letter for this reason.
+pub(super) async fn settle(
+    tx: &Tx,
+    debtor: &mut Debtor,
+    delivery: &Delivery,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    match debtor {
+        Debtor::Run(run) => settle_of_run(tx, run, delivery, dead, now).await,
+        Debtor::Notice(_) => {
+            let mut body = settled(tx, delivery, dead, now).await?;
+            body.insert("accepted".to_owned(), dead.is_none().into());
+            fact(tx, now, Kind::DeliverySettled, debtor.subject(), body)
+        }
+    }
+}
+
+async fn settle_of_run(
+    tx: &Tx,
+    run: &mut Run,
+    delivery: &Delivery,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    let body = settled(tx, delivery, dead, now).await?;
+    transition::apply(tx, run, &RunEvent::DeliverySettled { accepted: dead.is_none() }, body, now).await
+}
+
+/// The row is settled; what its record says.
+async fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: Timestamp) -> Attempt<Facts> {
+    mark(tx, delivery.id, dead, now).await?;
+    let mut body = facts(json!({
+        "delivery_id": delivery.id,
+        "endpoint": delivery.endpoint,
+        "attempts": delivery.attempts,
+    }));
+    if let Some(reason) = dead {
+        body.insert("reason".to_owned(), reason.into());
+    }
+    delivery.owner.name_notice(&mut body);
+    Ok(body)
+}
+
+/// The row of a delivery that is settled.
+pub(super) async fn mark(
+    tx: &Connection,
+    delivery_id: Uuid,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    let state = if dead.is_some() { "dead" } else { "accepted" };
+    let update = "UPDATE deliveries SET state = $2, reason = $3, due_at = NULL, settled_at = $4 WHERE delivery_id = $1";
+    tx.execute(update, params![Text(delivery_id), state, dead, Micros(now)]).await?;
+    Ok(())
+}
+
+/// The delivery waits for its next attempt.
+pub(super) async fn wait(tx: &Connection, delivery_id: Uuid, until: Timestamp) -> Attempt<()> {
+    let update = "UPDATE deliveries SET state = 'waiting', due_at = $2 WHERE delivery_id = $1";
+    tx.execute(update, params![Text(delivery_id), Micros(until)]).await?;
+    Ok(())
+}
+
+/// What waits for a disabled endpoint is dead, a bounded number at once; how many that were.
+pub(super) async fn give_up_disabled(tx: &Tx, now: Timestamp) -> Attempt<u32> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM deliveries WHERE endpoint = $1 AND state = 'waiting'
+        ORDER BY ordinal LIMIT $2"
+    );
+    let mut given_up = 0;
+    for (endpoint, reason) in endpoint::all_disabled(tx).await? {
+        let parameters = params![endpoint, BATCH_MAX - given_up];
+        let waiting = tx.query_all(&sql, parameters, read).await?;
+        for delivery in waiting {
+            let mut debtor = delivery.owner.load(tx).await?;
+            settle(tx, &mut debtor, &delivery, Some(&reason), now).await?;
+            given_up += 1;
+        }
+    }
+    Ok(given_up)
+}
+
+/// What is known of an attempt that is over.
+pub(super) struct Received<'a> {
+    /// The receipt.
+    pub(super) receipt: &'a Value,
+    /// What it says about the endpoint.
+    pub(super) signal: Signal,
+    /// When the next attempt is due, if nothing settles the delivery in the same transaction.
+    pub(super) retry_at: Option<Timestamp>,
+}
+
+/// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
+pub(super) async fn receive(
+    tx: &Tx,
+    debtor: &Debtor,
+    delivery: &Delivery,
+    received: &Received<'_>,
+    now: Timestamp,
+) -> Attempt<bool> {
+    if !answer(tx, (delivery.id, delivery.attempts), received.receipt, now).await? {
+        return Ok(false);
+    }
+    let mut body = delivery.facts();
+    body.insert("receipt".to_owned(), received.receipt.clone());
+    body.insert("signal".to_owned(), json!(received.signal));
+    if let Some(retry_at) = received.retry_at {
+        body.insert("retry_at".to_owned(), json!(retry_at));
+    }
+    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), body)?;
+    Ok(true)
+}
+
+/// The row of an attempt that has its receipt; false if it has one already.
+pub(super) async fn answer(
+    tx: &Connection,
+    (delivery_id, attempt): (Uuid, u32),
+    receipt: &Value,
+    now: Timestamp,
+) -> Attempt<bool> {
+    let update = "UPDATE attempts SET receipt = $3, answered_at = $4
+        WHERE delivery_id = $1 AND attempt = $2 AND receipt IS NULL";
+    let parameters = params![Text(delivery_id), attempt, Json(receipt), Micros(now)];
+    Ok(tx.execute(update, parameters).await? == 1)
+}
+
+/// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
+pub(super) async fn answers_lost(tx: &Tx, now: Timestamp) -> Attempt<u32> {
+    let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
+        FROM attempts a JOIN deliveries d ON d.delivery_id = a.delivery_id
+        WHERE a.receipt IS NULL ORDER BY d.ordinal";
+    let open = tx.query_all(sql, params![], read).await?;
+    let receipt = json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" });
+    let mut lost = 0;
+    for delivery in open {
+        let mut debtor = delivery.owner.load(tx).await?;
+        let waits = delivery.state == "sending" && debtor.is_owing();
+        let retry_at = waits.then_some(now);
+        let received = Received { receipt: &receipt, signal: Signal::Silent, retry_at };
+        receive(tx, &debtor, &delivery, &received, now).await?;
+        // A probe whose answer was lost leaves no breaker half open.
+        endpoint::answered(tx, (&debtor, &delivery), (Signal::Silent, &Rule::default()), None, now).await?;
+        lost += 1;
+        if !waits {
+            continue;
+        }
+        match endpoint::disabled(tx, &delivery.endpoint).await? {
+            Some(reason) => settle(tx, &mut debtor, &delivery, Some(&reason), now).await?,
+            None => wait(tx, delivery.id, now).await?,
+        }
+    }
+    Ok(lost)
+}

@@ -1,0 +1,333 @@
+//! Steps are claimed, committed, interrupted by a crash, ended by a deadline or by hand.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step, Then};
+use orbit_core::tiers::Waits;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::columns::{self, Length, Micros, Parameter, Row, Text, params};
+use super::fault::{Attempt, Fault};
+use super::normalize::{self, Done};
+use super::record::{Facts, Seen, evidence, fact, facts};
+use super::settle;
+use super::transition::{self, Run, attempt_facts, step_place};
+use super::tx::{Connection, Tx, reading, writing};
+use super::{PostgresStore, cycle, lanes, payload, quarantine, token};
+use crate::StoreError;
+use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
+use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
+
+#[async_trait]
+impl RunStore for PostgresStore {
+    async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError> {
+        writing!(self, |tx| recover(tx, &detail, now).await)
+    }
+
+    async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
+        reading!(self, |tx| lanes::startable(tx, most, doors, now).await)
+    }
+
+    async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
+        writing!(self, |tx| {
+            let next = lanes::next(tx, &free.room, free.doors, now).await?;
+            let mut claimed = Vec::with_capacity(next.len());
+            for run_id in next {
+                let run = &mut transition::load_known(tx, run_id).await?;
+                let told = Told { waits: Some(&free.waits), ..Told::default() };
+                claimed.push(start(tx, run, told, now).await?);
+            }
+            Ok(claimed)
+        })
+    }
+
+    async fn commit_step(
+        &self,
+        claim: Claim,
+        commit: StepCommit,
+        now: Timestamp,
+    ) -> Result<StepCommitted, StoreError> {
+        writing!(self, |tx| commit_step(tx, claim, &commit, now).await)
+    }
+
+    async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError> {
+        // Asked much more often than there is something to do, which a reader can tell.
+        let due = reading!(self, |tx| first_deadline(tx).await)?;
+        if due.is_none_or(|due| due > now) {
+            return Ok(0);
+        }
+        writing!(self, |tx| expire(tx, now).await)
+    }
+
+    async fn next_step_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        reading!(self, |tx| next_due(tx).await)
+    }
+
+    async fn cancel_run(
+        &self,
+        run_id: Uuid,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Option<RunState>, StoreError> {
+        let event = RunEvent::Cancelled { reason: reason.to_owned() };
+        writing!(self, |tx| {
+            let Some(mut run) = transition::load(tx, run_id).await? else { return Ok(None) };
+            let before = run.state.clone();
+            if before.ending().is_some() {
+                return Ok(None);
+            }
+            let of = facts_of_step(&run);
+            transition::apply(tx, &mut run, &event, of, now).await?;
+            Ok(Some(before))
+        })
+    }
+}
+
+/// Names the attempt that is under way, if one is.
+fn facts_of_step(run: &Run) -> Facts {
+    match &run.state {
+        RunState::Working { progress } => attempt_facts(run.id, progress.step, progress.started),
+        RunState::Ready { .. }
+        | RunState::Waiting { .. }
+        | RunState::Dispatching { .. }
+        | RunState::Finished { .. } => Facts::new(),
+    }
+}
+
+/// The step that a run waits to start.
+fn to_start(state: &RunState) -> Option<Progress> {
+    match state {
+        RunState::Ready { progress } | RunState::Waiting { progress, .. } => Some(*progress),
+        RunState::Working { .. } | RunState::Dispatching { .. } | RunState::Finished { .. } => None,
+    }
+}
+
+pub(super) async fn ids(
+    tx: &Connection,
+    sql: &str,
+    parameters: Attempt<Vec<Parameter>>,
+) -> Attempt<Vec<Uuid>> {
+    tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
+}
+
+/// What is known of a start besides the attempt.
+#[derive(Default)]
+pub(super) struct Told<'a> {
+    /// What holds runs; the very first attempt of a run tells what held it.
+    pub(super) waits: Option<&'a Waits>,
+    /// Further facts.
+    pub(super) more: Facts,
+    /// The run's request, if it is known.
+    pub(super) request: Option<Arc<Value>>,
+}
+
+/// The run's next attempt is the caller's.
+pub(super) async fn start(tx: &Tx, run: &mut Run, told: Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+    let progress =
+        to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
+    let (step, attempt) = (progress.step, progress.started + 1);
+    run.token = token::next(tx).await?;
+    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
+            coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
+        FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = $1";
+    let quarantine = quarantine::of_step(tx, run.id, step).await?;
+    let known = told.request;
+    let (claimed, admitted, is_first_step) = tx
+        .query_row(sql, params![Text(run.id)], |row| {
+            let claimed = ClaimedStep {
+                claim: Claim { id: run.id, token: run.token },
+                cycle_id: run.cycle_id,
+                snapshot: run.snapshot,
+                request: known.map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
+                lane: lanes::read(row)?,
+                step,
+                attempt,
+                failed: progress.failed,
+                input: artifact(row)?,
+                deadline_at: run.deadline_at,
+                quarantine,
+            };
+            let is_first_step = row.get::<_, String>("first_step")? == step.name();
+            Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
+        })
+        .await?;
+    tx.execute("UPDATE runs SET token = $2 WHERE run_id = $1", params![Text(run.id), run.token]).await?;
+    let mut body = attempt_facts(run.id, step, attempt);
+    body.extend(told.more);
+    // A run that does an old one again may begin at a later step.
+    if let Some(waits) = told.waits.filter(|_| attempt == 1 && is_first_step) {
+        body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
+    }
+    transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now).await?;
+    Ok(claimed)
+}
+
+/// The artifact of a run as its columns hold it.
+pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
+    let digest = columns::digest_or_null(row, "artifact_digest")?;
+    let bytes = columns::length_or_null(row, "artifact_bytes")?;
+    let media_type: Option<String> = row.get("artifact_media_type")?;
+    let all = digest.zip(bytes).zip(media_type);
+    Ok(all.map(|((digest, bytes), media_type)| Artifact { digest, bytes, media_type }))
+}
+
+async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
+    let Some(mut run) = transition::load(tx, claim.id).await?.filter(|run| run.token == claim.token) else {
+        return Ok(StepCommitted::Lost);
+    };
+    let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
+    agrees(commit)?;
+    let of = attempt_facts(run.id, progress.step, progress.started);
+    if let Some(artifact) = &commit.artifact {
+        keep_artifact(tx, run.id, progress.step, artifact).await?;
+        payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now).await?;
+    }
+    let mut body = facts(commit.detail.clone());
+    body.extend(of.clone());
+    if let Some(Artifact { digest, bytes, media_type }) = &commit.artifact {
+        let artifact = serde_json::json!({ "digest": digest, "bytes": bytes, "media_type": media_type });
+        body.extend(facts(artifact));
+    }
+    body.extend(facts(serde_json::json!({ "batch_place": commit.batch, "work": commit.work })));
+    body.retain(|_, value| !value.is_null());
+    let mut crash = quarantine::Crash::default();
+    match commit.event {
+        RunEvent::StepInterrupted { step, cause: Interruption::Crash } => {
+            body.extend(crash.count(tx, run.id, step).await?);
+        }
+        RunEvent::StepSucceeded { step, .. } => quarantine::clear(tx, run.id, step).await?,
+        RunEvent::StepInterrupted {
+            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch,
+            ..
+        }
+        | RunEvent::StepStarted { .. }
+        | RunEvent::StepFailed { .. }
+        | RunEvent::SynthesisFailed { .. }
+        | RunEvent::DeliverySettled { .. }
+        | RunEvent::Redriven { .. }
+        | RunEvent::Cancelled { .. }
+        | RunEvent::DeadlinePassed { .. } => {}
+    }
+    transition::apply(tx, &mut run, &commit.event, body, now).await?;
+    crash.judge(tx, now).await?;
+    if let Some(place) = &commit.batch {
+        normalize::wait(tx, run.id, place).await?;
+    }
+    if let Some((key, artifact)) = commit.work.zip(commit.artifact.as_ref()) {
+        normalize::remember(tx, &Done { key, artifact, run_id: run.id, step: progress.step }, now).await?;
+    }
+    if let Some(seen) = &commit.evidence {
+        evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
+    }
+    settle::owe(tx, &mut run, &commit.deliveries, now).await?;
+    let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
+    let claims = commit.claim_next && can_start && commit.batch.is_none();
+    let told = Told { request: commit.request.clone(), ..Told::default() };
+    let next = if claims { Some(Box::new(start(tx, &mut run, told, now).await?)) } else { None };
+    Ok(StepCommitted::Done { state: run.state, next })
+}
+
+/// A step succeeds with an artifact and owes exactly the deliveries that its event counts.
+fn agrees(commit: &StepCommit) -> Attempt<()> {
+    let (succeeded, owed) = match &commit.event {
+        RunEvent::StepSucceeded { then: Then::Dispatch { deliveries }, .. } => (true, *deliveries),
+        RunEvent::StepSucceeded { then: Then::Step { .. }, .. } => (true, 0),
+        RunEvent::StepStarted { .. }
+        | RunEvent::StepFailed { .. }
+        | RunEvent::StepInterrupted { .. }
+        | RunEvent::SynthesisFailed { .. }
+        | RunEvent::DeliverySettled { .. }
+        | RunEvent::Redriven { .. }
+        | RunEvent::Cancelled { .. }
+        | RunEvent::DeadlinePassed { .. } => (false, 0),
+    };
+    let normalize_follows = Then::Step { step: Step::Normalize };
+    let follows = matches!(&commit.event, RunEvent::StepSucceeded { then, .. } if *then == normalize_follows);
+    if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
+        let name = commit.event.name();
+        return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
+    }
+    let weighs = commit.artifact.as_ref().zip(commit.content.as_ref());
+    if weighs.is_some_and(|(artifact, content)| content.len() as u64 != artifact.bytes)
+        || (commit.artifact.is_none() && commit.content.is_some())
+    {
+        return Err(Fault::contradiction("the bytes of an artifact are not those of its length"));
+    }
+    if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
+        return Err(Fault::contradiction(format!(
+            "`{}` with {} deliveries and {} artifact",
+            commit.event.name(),
+            commit.deliveries.len(),
+            if commit.artifact.is_some() { "an" } else { "no" }
+        )));
+    }
+    Ok(())
+}
+
+/// The output of a step is what its run has.
+pub(super) async fn keep_artifact(
+    tx: &Connection,
+    run_id: Uuid,
+    step: Step,
+    artifact: &Artifact,
+) -> Attempt<()> {
+    let (id, digest, bytes) = (Text(run_id), Text(artifact.digest), Length(artifact.bytes));
+    let update = "UPDATE runs SET artifact_digest = $2, artifact_bytes = $3, artifact_media_type = $4 WHERE run_id = $1";
+    tx.execute(update, params![id, digest, bytes, artifact.media_type]).await?;
+    let update = "UPDATE steps SET digest = $2, bytes = $3, media_type = $4 WHERE run_id = $1 AND place = $5";
+    tx.execute(update, params![id, digest, bytes, artifact.media_type, step_place(step)]).await?;
+    Ok(())
+}
+
+async fn expire(tx: &Tx, now: Timestamp) -> Attempt<u32> {
+    let sql = "SELECT run_id FROM runs
+        WHERE state IN ('ready', 'waiting') AND deadline_at <= $1 ORDER BY deadline_at LIMIT $2";
+    let mut expired = 0;
+    for run_id in ids(tx, sql, params![Micros(now), BATCH_MAX]).await? {
+        let mut run = transition::load_known(tx, run_id).await?;
+        let Some(Progress { step, .. }) = to_start(&run.state) else { continue };
+        transition::apply(tx, &mut run, &RunEvent::DeadlinePassed { step }, Facts::new(), now).await?;
+        expired += 1;
+    }
+    Ok(expired)
+}
+
+/// A ready run starts as soon as a worker is free, so that only its deadline is something to wait for.
+async fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
+    Ok(earlier(lanes::first_due(tx, Timestamp::MIN).await?, first_deadline(tx).await?))
+}
+
+async fn first_deadline(tx: &Connection) -> Attempt<Option<Timestamp>> {
+    let sql = "SELECT min(deadline_at) AS least FROM runs WHERE state IN ('ready', 'waiting')";
+    tx.query_row(sql, params![], |row| columns::instant_or_null(row, "least")).await
+}
+
+async fn recover(tx: &Tx, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
+    let epoch = token::raise_epoch(tx).await?;
+    let mut recovered = Recovered::default();
+    let mut crash = quarantine::Crash::default();
+    for run_id in
+        ids(tx, "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal", params![]).await?
+    {
+        let mut run = transition::load_known(tx, run_id).await?;
+        let RunState::Working { progress } = run.state else { continue };
+        let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Crash };
+        let mut of = attempt_facts(run_id, progress.step, progress.started);
+        of.extend(crash.count(tx, run_id, progress.step).await?);
+        transition::apply(tx, &mut run, &event, of, now).await?;
+        recovered.steps_interrupted += 1;
+    }
+    crash.judge(tx, now).await?;
+    recovered.attempts_unknown = settle::answers_lost(tx, now).await?;
+    let reclaimed = tx.execute(cycle::WAIT_AGAIN, params![]).await?;
+    recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
+    let mut body = facts(detail.clone());
+    body.insert("epoch".to_owned(), epoch.into());
+    body.insert("recovered".to_owned(), serde_json::json!(recovered));
+    fact(tx, now, Kind::NodeStarted, Subject::default(), body)?;
+    Ok(recovered)
+}

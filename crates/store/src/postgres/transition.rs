@@ -1,0 +1,227 @@
+//! The one place where a run changes: its state goes through [`RunState::next`], and the row, the record and what follows for its steps,
+//! deliveries and cycle are written together.
+
+use jiff::Timestamp;
+use orbit_core::digest::Digest;
+use orbit_core::record::{Kind, Subject};
+use orbit_core::run::{Ending, RunEvent, RunState, Step};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::columns::{self, Json, Micros, Row, Text, params};
+use super::cycle;
+use super::fault::{Attempt, Fault};
+use super::record::{Facts, fact};
+use super::tx::{Connection, Tx};
+
+/// A run as its transitions see it.
+pub(super) struct Run {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Its cycle.
+    pub(super) cycle_id: Uuid,
+    /// Its profile.
+    pub(super) profile_id: Uuid,
+    /// The snapshot it is pinned to.
+    pub(super) snapshot: Digest,
+    /// Where it stands.
+    pub(super) state: RunState,
+    /// The token of its last claim.
+    pub(super) token: i64,
+    /// When it must have an artifact.
+    pub(super) deadline_at: Timestamp,
+}
+
+impl Run {
+    /// What its records are about.
+    pub(super) fn subject(&self) -> Subject {
+        Subject {
+            cycle_id: Some(self.cycle_id),
+            run_id: Some(self.id),
+            profile_id: Some(self.profile_id),
+            snapshot: Some(self.snapshot),
+        }
+    }
+}
+
+/// A run by id.
+pub(super) async fn load(tx: &Connection, run_id: Uuid) -> Attempt<Option<Run>> {
+    let sql = "SELECT run_id, cycle_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
+        FROM runs JOIN cycles USING (cycle_id) WHERE run_id = $1";
+    tx.query_optional(sql, params![Text(run_id)], read).await
+}
+
+/// A run that a row refers to.
+pub(super) async fn load_known(tx: &Connection, run_id: Uuid) -> Attempt<Run> {
+    load(tx, run_id).await?.ok_or_else(|| Fault::contradiction(format!("run `{run_id}` is gone")))
+}
+
+fn read(row: &Row) -> Attempt<Run> {
+    Ok(Run {
+        id: columns::id(row, "run_id")?,
+        cycle_id: columns::id(row, "cycle_id")?,
+        profile_id: columns::id(row, "profile_id")?,
+        snapshot: columns::digest(row, "snapshot")?,
+        state: columns::json(row, "state_json")?,
+        token: row.get("token")?,
+        deadline_at: columns::instant(row, "deadline_at")?,
+    })
+}
+
+/// The event has happened: row, step, record with these facts, and if the run has ended its deliveries and its cycle.
+pub(super) async fn apply(
+    tx: &Tx,
+    run: &mut Run,
+    event: &RunEvent,
+    mut facts: Facts,
+    now: Timestamp,
+) -> Attempt<()> {
+    let next = run.state.next(event)?;
+    let before = std::mem::replace(&mut run.state, next);
+    keep(tx, run, &before, event, now).await?;
+    facts.insert("event".to_owned(), json!(event));
+    facts.insert("state".to_owned(), run.state.name().into());
+    fact(tx, now, Kind::from(event), run.subject(), facts)?;
+    match (before.ending(), run.state.ending()) {
+        (None, Some(_)) => cycle::end_if_done(tx, run.cycle_id, now).await,
+        (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and
+/// of its cycle if that is open again. The fold of the log comes here too.
+pub(super) async fn keep(
+    tx: &Connection,
+    run: &Run,
+    before: &RunState,
+    event: &RunEvent,
+    now: Timestamp,
+) -> Attempt<()> {
+    write(tx, run, now).await?;
+    note_step(tx, run.id, before, event, now).await?;
+    match (before.ending(), run.state.ending()) {
+        (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now).await,
+        (Some(_), None) => cycle::reopen(tx, run.cycle_id).await,
+        (None, None | Some(Ending::Succeeded | Ending::Partial { .. } | Ending::Failed { .. }))
+        | (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// The columns that a state has.
+pub(super) struct StateColumns {
+    /// Its word.
+    pub(super) name: &'static str,
+    /// Attempts of the current step that were started.
+    pub(super) attempt: u32,
+    /// When a waiting step may start again.
+    pub(super) due_at: Option<Micros>,
+    /// The step that waits to start, whose lane the run stands in.
+    pub(super) to_start: Option<Step>,
+}
+
+/// See [`StateColumns`].
+pub(super) fn columns_of(state: &RunState) -> StateColumns {
+    let (attempt, due_at, to_start) = match state {
+        RunState::Ready { progress } => (progress.started, None, Some(progress.step)),
+        RunState::Working { progress } => (progress.started, None, None),
+        RunState::Waiting { progress, until } => {
+            (progress.started, Some(Micros(*until)), Some(progress.step))
+        }
+        RunState::Dispatching { .. } | RunState::Finished { .. } => (0, None, None),
+    };
+    StateColumns { name: state.name(), attempt, due_at, to_start }
+}
+
+async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
+    let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
+    let finished_at = run.state.ending().map(|_| Micros(now));
+    // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
+    // waits for a batch, it waits no longer.
+    let update = "UPDATE runs SET state = $2, state_json = $3, attempt = $4, due_at = $5, finished_at = $6,
+        lane = CASE WHEN $7::text IS NOT NULL THEN (SELECT coalesce(lanes::json ->> $7::text, lanes::json ->> 'tier1')::bigint
+            FROM run_requests q WHERE q.run_id = $1) END,
+        batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
+        WHERE run_id = $1";
+    tx.execute(
+        update,
+        params![Text(run.id), name, Json(&run.state), attempt, due_at, finished_at, to_start.map(Step::name)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Keeps the row of the step for screens.
+async fn note_step(
+    tx: &Connection,
+    run_id: Uuid,
+    before: &RunState,
+    event: &RunEvent,
+    now: Timestamp,
+) -> Attempt<()> {
+    let (step, state, failure) = match event {
+        RunEvent::StepStarted { step, attempt } => {
+            return start_step(tx, run_id, (*step, *attempt), now).await;
+        }
+        RunEvent::StepSucceeded { step, .. } => (*step, "succeeded", None),
+        RunEvent::StepFailed { step, failure, .. } => (*step, "failed", Some(failure.as_str())),
+        RunEvent::StepInterrupted { step, .. } => (*step, "interrupted", None),
+        RunEvent::Cancelled { reason } => match before {
+            RunState::Working { progress } => (progress.step, "cancelled", Some(reason.as_str())),
+            RunState::Ready { .. }
+            | RunState::Waiting { .. }
+            | RunState::Dispatching { .. }
+            | RunState::Finished { .. } => return Ok(()),
+        },
+        RunEvent::DeadlinePassed { step } => match before {
+            RunState::Working { .. } => (*step, "cancelled", Some("the deadline passed")),
+            RunState::Ready { .. }
+            | RunState::Waiting { .. }
+            | RunState::Dispatching { .. }
+            | RunState::Finished { .. } => return Ok(()),
+        },
+        RunEvent::SynthesisFailed { .. } | RunEvent::DeliverySettled { .. } | RunEvent::Redriven { .. } => {
+            return Ok(());
+        }
+    };
+    let update = "UPDATE steps SET state = $3, finished_at = $4, failure = coalesce($5, failure)
+        WHERE run_id = $1 AND place = $2";
+    tx.execute(update, params![Text(run_id), step_place(step), state, Micros(now), failure]).await?;
+    Ok(())
+}
+
+async fn start_step(
+    tx: &Connection,
+    run_id: Uuid,
+    (step, attempt): (Step, u32),
+    now: Timestamp,
+) -> Attempt<()> {
+    let upsert = "INSERT INTO steps (run_id, place, step, state, attempts, started_at)
+        VALUES ($1, $2, $3, 'working', $4, $5) ON CONFLICT (namespace, run_id, place)
+        DO UPDATE SET state = 'working', attempts = excluded.attempts, finished_at = NULL";
+    tx.execute(upsert, params![Text(run_id), step_place(step), step.name(), attempt, Micros(now)]).await?;
+    Ok(())
+}
+
+/// The place of a step in its run.
+pub(super) fn step_place(step: Step) -> u8 {
+    match step {
+        Step::Tier1 => 0,
+        Step::Tier2 => 1,
+        Step::Tier3 => 2,
+        Step::Normalize => 3,
+    }
+}
+
+/// What a cancelled run owes is no longer owed. An attempt under way keeps its token, so that its receipt is still taken.
+async fn cancel_deliveries(tx: &Connection, run_id: Uuid, reason: &str, now: Timestamp) -> Attempt<()> {
+    let update = "UPDATE deliveries SET state = 'cancelled', reason = $2, due_at = NULL, settled_at = $3
+        WHERE run_id = $1 AND state IN ('waiting', 'sending')";
+    tx.execute(update, params![Text(run_id), reason, Micros(now)]).await?;
+    Ok(())
+}
+
+/// The idempotency key and the number of an attempt, for its records.
+pub(super) fn attempt_facts(run_id: Uuid, step: Step, attempt: u32) -> Facts {
+    let key = orbit_core::id::step_key(run_id, step);
+    super::record::facts(json!({ "step": step, "attempt": attempt, "idempotency_key": key }))
+}

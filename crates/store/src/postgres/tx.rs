@@ -1,0 +1,341 @@
+//! A transaction of the domain: a connection to read and change rows through, and the records that go with the change.
+//!
+//! **One at a time, as if.** A transaction that changes something is SERIALIZABLE: its reads and writes are as if nobody else were there, which is
+//! what its SQLite twin, with its single writer, is written for. Where two get in each other's way PostgreSQL ends one of them, and it is done again
+//! from the beginning, [`TRIES_MAX`] times at most. Claims skip what another transaction holds (`FOR UPDATE SKIP LOCKED`), so that they mostly do not.
+//!
+//! **Whose rows.** The first statement of every transaction, of those that only read too, sets the namespace for as long as the transaction lasts. Row-level
+//! security shows and takes no other rows; a transaction without the setting sees nothing.
+//!
+//! **Dropped halfway.** A future may be dropped at any await. [`Session`] then throws the connection away, with what was open on it; no
+//! connection goes back to the pool but after COMMIT or ROLLBACK. Nothing else outlives a transaction on one: settings and locks end with it, so that there is nothing to clean.
+//!
+//! **When nobody knows.** If the connection is lost between COMMIT and its answer, the transaction may be true or not. That is
+//! [`crate::StoreError::Unknown`], never a silent second try. To ask again is safe, because every call is made to be: a claim's commit carries a token that
+//! is used up by the first one (the second answers that the claim is lost), a cycle, run, delivery or notice has an id that derives from what it is and is
+//! inserted once, an activation of the active snapshot and a halt of a halted namespace change nothing, a schedule's cursor is compared with its base. A claim that
+//! nobody got the answer of is held until it is taken over, like that of a node that died. `append` alone would add its records twice; its callers are
+//! told the truth and choose.
+
+use std::ops::{ControlFlow, Deref};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use orbit_core::record::Sealed;
+
+use super::columns::{Parameter, Row};
+use super::fault::{Attempt, Fault};
+use super::sequencer::{self, poisoned};
+use super::tail::Tail;
+
+/// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
+const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often a transaction is tried that others get in the way of.
+pub(super) const TRIES_MAX: u32 = 20;
+/// Pause before the second try; each further one is twice as long, up to `PAUSE_MAX`.
+const PAUSE: Duration = Duration::from_millis(1);
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It changes nothing and sees one state.
+    Reading,
+    /// It changes something, as if it were alone.
+    Writing,
+    /// It knows the position of its records: it holds the sequencer's lock. Its statements see what was committed before each of them.
+    Positioned,
+    /// It is the sequencer's.
+    Sequencing,
+}
+
+impl Mode {
+    /// The characteristics of the transaction.
+    pub(super) const fn characteristics(self) -> &'static str {
+        match self {
+            Self::Reading => "ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Self::Writing => "ISOLATION LEVEL SERIALIZABLE, READ WRITE",
+            Self::Positioned | Self::Sequencing => "ISOLATION LEVEL READ COMMITTED, READ WRITE",
+        }
+    }
+}
+
+/// A connection of the pool with an open transaction; it is thrown away unless the transaction is known to be over.
+struct Session(Option<Object>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}
+
+/// What statements go through.
+pub(super) struct Connection(Session);
+
+impl Connection {
+    /// A connection on which a transaction is open.
+    pub(super) const fn new(connection: Object) -> Self {
+        Self(Session(Some(connection)))
+    }
+
+    fn object(&self) -> Attempt<&Object> {
+        self.0.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
+    }
+
+    async fn query(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<Vec<Row>> {
+        let (connection, parameters) = (self.object()?, parameters?);
+        let statement = connection.prepare_cached(sql).await?;
+        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
+        Ok(connection.query(&statement, &parameters).await?.into_iter().map(Row).collect())
+    }
+
+    /// Changes rows; their number.
+    pub(super) async fn execute(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<u64> {
+        let (connection, parameters) = (self.object()?, parameters?);
+        let statement = connection.prepare_cached(sql).await?;
+        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
+        Ok(connection.execute(&statement, &parameters).await?)
+    }
+
+    /// Every row.
+    pub(super) async fn query_all<T>(
+        &self,
+        sql: &str,
+        parameters: Attempt<Vec<Parameter>>,
+        read: impl Fn(&Row) -> Attempt<T>,
+    ) -> Attempt<Vec<T>> {
+        self.query(sql, parameters).await?.iter().map(read).collect()
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn query_optional<T>(
+        &self,
+        sql: &str,
+        parameters: Attempt<Vec<Parameter>>,
+        read: impl FnOnce(&Row) -> Attempt<T>,
+    ) -> Attempt<Option<T>> {
+        self.query(sql, parameters).await?.first().map(read).transpose()
+    }
+
+    /// The first row, which there must be.
+    pub(super) async fn query_row<T>(
+        &self,
+        sql: &str,
+        parameters: Attempt<Vec<Parameter>>,
+        read: impl FnOnce(&Row) -> Attempt<T>,
+    ) -> Attempt<T> {
+        let found = self.query_optional(sql, parameters, read).await?;
+        found.ok_or_else(|| Fault::contradiction("a row that others refer to is gone"))
+    }
+
+    /// Statements without parameters or answers.
+    pub(super) async fn batch(&self, sql: &str) -> Attempt<()> {
+        Ok(self.object()?.batch_execute(sql).await?)
+    }
+
+    /// The transaction is over: the connection may go back to the pool.
+    fn give_back(mut self) {
+        drop(self.0.0.take());
+    }
+}
+
+fn dynamic(parameter: &Parameter) -> &(dyn tokio_postgres::types::ToSql + Sync) {
+    parameter
+}
+
+/// What a transaction holds besides its rows.
+#[derive(Default)]
+struct Held {
+    records: Vec<Sealed>,
+    tail: Option<Tail>,
+}
+
+/// See the module. Its records have no position, unless the mode says so.
+pub(super) struct Tx {
+    connection: Connection,
+    mode: Mode,
+    held: Mutex<Held>,
+    known: Arc<Mutex<Tail>>,
+}
+
+impl Tx {
+    /// A transaction that has begun; `known` is the end of the log as this process has seen it last.
+    pub(super) async fn new(connection: Connection, mode: Mode, known: &Arc<Mutex<Tail>>) -> Attempt<Self> {
+        let tx = Self { connection, mode, held: Mutex::default(), known: Arc::clone(known) };
+        if mode == Mode::Positioned {
+            sequencer::lock(&tx).await?;
+            let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
+            tx.ends_at(tail)?;
+        }
+        Ok(tx)
+    }
+
+    /// The end of the log when this process last gave positions.
+    pub(super) fn known_tail(&self) -> Tail {
+        self.known.lock().map(|known| known.clone()).unwrap_or_default()
+    }
+
+    /// The log ends so once this is committed.
+    pub(super) fn ends_at(&self, tail: Tail) -> Attempt<()> {
+        self.held.lock().map_err(poisoned)?.tail = Some(tail);
+        Ok(())
+    }
+
+    /// The record is part of the transaction.
+    pub(super) fn append(&self, record: Sealed) -> Attempt<()> {
+        let bytes = record.header.len() + record.body.len();
+        if bytes > RECORD_BYTES_MAX {
+            return Err(Fault::contradiction(format!(
+                "a record of {bytes} bytes: {RECORD_BYTES_MAX} at most"
+            )));
+        }
+        self.held.lock().map_err(poisoned)?.records.push(record);
+        Ok(())
+    }
+
+    /// The end of the log before the transaction's own records: everything that was durable before. Only where the mode knows it.
+    pub(super) fn tail(&self) -> Attempt<Tail> {
+        let held = self.held.lock().map_err(poisoned)?;
+        held.tail.clone().ok_or_else(|| Fault::contradiction("a transaction without positions asks for one"))
+    }
+
+    /// The position that the next record will have, if the transaction is committed. Only where the mode knows it.
+    pub(super) fn next_position(&self) -> Attempt<u64> {
+        let size = self.tail()?.size();
+        let records = self.held.lock().map_err(poisoned)?.records.len();
+        Ok(size + u64::try_from(records).unwrap_or(u64::MAX))
+    }
+
+    /// It is durable if it was done, else nothing of it is true.
+    pub(super) async fn end<T>(self, done: Attempt<T>) -> Attempt<T> {
+        let done = match done {
+            Ok(value) => self.add_records().await.map(|()| value),
+            Err(fault) => Err(fault),
+        };
+        match done {
+            Ok(value) => {
+                self.commit().await?;
+                Ok(value)
+            }
+            Err(fault) => {
+                if self.connection.batch("ROLLBACK").await.is_ok() {
+                    self.connection.give_back();
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    async fn add_records(&self) -> Attempt<()> {
+        let records = std::mem::take(&mut self.held.lock().map_err(poisoned)?.records);
+        if records.is_empty() {
+            return Ok(());
+        }
+        let added = sequencer::add(&self.connection, records).await?;
+        if self.mode == Mode::Positioned {
+            let mut tail = self.tail()?;
+            tail.take(&self.connection, &added).await?;
+            self.ends_at(tail)?;
+        }
+        Ok(())
+    }
+
+    async fn commit(self) -> Attempt<()> {
+        match self.connection.batch("COMMIT").await {
+            Ok(()) => {
+                let tail = self.held.into_inner().map_err(poisoned)?.tail;
+                if let (Some(tail), Ok(mut known)) = (tail, self.known.lock()) {
+                    *known = tail;
+                }
+                self.connection.give_back();
+                Ok(())
+            }
+            // The server says that it did not commit; anything else leaves it open.
+            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => match self.mode {
+                Mode::Reading => Err(Fault::Postgres(error)),
+                Mode::Writing | Mode::Positioned | Mode::Sequencing => Err(Fault::Unknown(error)),
+            },
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+impl Deref for Tx {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+/// How often a transaction was tried.
+#[derive(Default)]
+pub(super) struct Tries(u32);
+
+impl Tries {
+    /// Whether to try again after this; if so, a pause has passed.
+    pub(super) async fn after<T>(&mut self, attempt: Attempt<T>) -> ControlFlow<Attempt<T>> {
+        self.0 += 1;
+        match attempt {
+            Err(fault) if fault.is_passing() && self.0 < TRIES_MAX => {
+                let factor = 1_u32.checked_shl(self.0 - 1).unwrap_or(u32::MAX);
+                tokio::time::sleep(PAUSE.saturating_mul(factor).min(PAUSE_MAX)).await;
+                ControlFlow::Continue(())
+            }
+            attempt => ControlFlow::Break(attempt),
+        }
+    }
+}
+
+/// A transaction of the domain over a [`super::Database`]; the answer comes when it is over, for its callers. A macro, because a closure that lends a future
+/// what it has captured cannot be said to be `Send`.
+macro_rules! transaction {
+    ($database:expr, $mode:expr, |$tx:ident| $body:expr) => {{
+        let database: &$crate::postgres::Database = $database;
+        let mut tries = $crate::postgres::tx::Tries::default();
+        loop {
+            let attempt = match database.begin($mode).await {
+                Ok(begun) => {
+                    let $tx = &begun;
+                    let done = async { $body }.await;
+                    begun.end(done).await
+                }
+                Err(fault) => Err(fault),
+            };
+            if let ::std::ops::ControlFlow::Break(attempt) = tries.after(attempt).await {
+                break attempt.map_err(|fault| fault.at(&database.place));
+            }
+        }
+    }};
+}
+pub(super) use transaction;
+
+/// A transaction that changes nothing.
+macro_rules! reading {
+    ($store:expr, |$tx:ident| $body:expr) => {
+        $crate::postgres::tx::transaction!(&$store.database, $crate::postgres::tx::Mode::Reading, |$tx| $body)
+    };
+}
+pub(super) use reading;
+
+/// A transaction that changes something; true and durable when the answer is there.
+macro_rules! writing {
+    ($store:expr, |$tx:ident| $body:expr) => {
+        $crate::postgres::tx::transaction!(&$store.database, $crate::postgres::tx::Mode::Writing, |$tx| $body)
+    };
+}
+pub(super) use writing;
+
+/// The same, of one that knows the positions of its records.
+macro_rules! positioned {
+    ($store:expr, |$tx:ident| $body:expr) => {
+        $crate::postgres::tx::transaction!(&$store.database, $crate::postgres::tx::Mode::Positioned, |$tx| {
+            $body
+        })
+    };
+}
+pub(super) use positioned;
