@@ -24,13 +24,15 @@ need_build() {
     fi
 }
 
-# Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own, and a clock
-# that jumps is a library that one process is started with.
+# Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own, a clock
+# that jumps is a library that one process is started with, and PostgreSQL is a server of their own.
 need_test() {
     need python3 command -v python3
     need procps test -x /usr/bin/kill -o -x /bin/kill
     need util-linux sh -c 'command -v unshare && command -v setsid'
     need mount command -v mount
+    # The server and its programs, not a cluster: the tests make their own, and the package's own one is not touched.
+    need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb && ls /usr/lib/postgresql/*/bin/pg_isready'
     need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 }
 

@@ -1,4 +1,4 @@
-//! What every store must do, run on every backend, and what SQLite alone must do.
+//! What every store must do, run on every backend, and what one backend alone must do.
 
 #[cfg(test)]
 mod conformance;
@@ -6,6 +6,8 @@ mod conformance;
 mod fold;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod postgres;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]

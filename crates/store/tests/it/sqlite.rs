@@ -20,6 +20,11 @@ mod in_memory {
     crate::conformance::conformance! {
         (orbit_store::sqlite::SqliteStore::in_memory(&crate::conformance::world::namespace()).unwrap(), ())
     }
+    // Not every store has pages to give back.
+    crate::conformance::conformance! {
+        (orbit_store::sqlite::SqliteStore::in_memory(&crate::conformance::world::namespace()).unwrap(), ());
+        retention::{ free_pages_go_back }
+    }
 }
 
 mod on_disk {

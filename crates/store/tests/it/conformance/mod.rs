@@ -1,4 +1,4 @@
-//! The conformance suite: what the contract promises, asked of any store. A backend runs it with `conformance!`.
+//! The conformance suite: what the contract promises, asked of any store. A backend runs it with `conformance!`, and cases of its own by name.
 
 pub(crate) mod breaker;
 pub(crate) mod config;
@@ -69,7 +69,7 @@ macro_rules! conformance {
             }
             retention::{
                 old_evidence_leaves_and_says_so, evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so,
-                a_payload_that_is_needed_stays, free_pages_go_back,
+                a_payload_that_is_needed_stays,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,

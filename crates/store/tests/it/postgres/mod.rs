@@ -1,0 +1,9 @@
+//! PostgreSQL: the conformance suite as the engine's role, and what only a server can show.
+
+mod cluster;
+mod isolation;
+mod schema;
+
+mod suite {
+    crate::conformance::conformance! { crate::postgres::cluster::store().await }
+}
