@@ -2,6 +2,7 @@
 
 mod cluster;
 mod isolation;
+mod nodes;
 mod schema;
 
 mod suite {
