@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::Step;
@@ -14,9 +15,13 @@ use orbit_store::contract::selection::SelectionStore as _;
 use orbit_store::contract::tiers::{Free, RunStore as _, StepCommitted};
 use orbit_store::postgres::PostgresStore;
 use serde_json::json;
+use tokio_postgres::Client;
 
 use super::cluster::{TestDatabase, connect, store};
 use crate::conformance::world::{OPEN, World, at, commit, failed, log_is_whole, namespace};
+
+/// How long a test waits for what should come at once.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Nodes of one store, each with connections of its own.
 async fn nodes<const N: usize>() -> ([Arc<PostgresStore>; N], TestDatabase) {
@@ -26,6 +31,16 @@ async fn nodes<const N: usize>() -> ([Arc<PostgresStore>; N], TestDatabase) {
         nodes.push(Arc::new(PostgresStore::open(&database.runtime(), &namespace()).await.unwrap()));
     }
     (nodes.try_into().unwrap_or_else(|_| unreachable!()), database)
+}
+
+/// Waits until the server counts so many.
+async fn until(client: &Client, count: &str, expected: i64) {
+    let counted = async {
+        while client.query_one(count, &[]).await.unwrap().get::<_, i64>(0) != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("the server counts so many in time");
 }
 
 fn record(writer: usize, number: usize) -> Record {
@@ -110,7 +125,7 @@ async fn each_cycle_and_step_is_claimed_by_one_node() {
         all.extend(claim.await.unwrap());
     }
     let unique = |of: &mut Vec<_>| {
-        of.sort();
+        of.sort_unstable();
         of.dedup();
         of.len()
     };
@@ -125,12 +140,14 @@ async fn each_cycle_and_step_is_claimed_by_one_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cycle_ends_once_when_its_runs_end_at_once() {
     const RUNS: u32 = 4;
-    let (nodes, _database) = nodes::<2>().await;
+    let (nodes, database) = nodes::<2>().await;
     let world = World::new(&*nodes[0]);
     world.admitted(1, RUNS, at(0)).await;
     let steps = nodes[0].claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();
     assert_eq!(steps.len(), RUNS as usize);
-    // Each sees the others unfinished, were it not as if it were alone.
+    // Records are the last thing that a transaction writes: all of them wait there, and each has seen the others' runs unfinished.
+    let owner = connect(&database.owner()).await;
+    owner.batch_execute("BEGIN; LOCK log_pending").await.unwrap();
     let commits = steps.into_iter().enumerate().map(|(number, step)| {
         let node = Arc::clone(&nodes[number % nodes.len()]);
         tokio::spawn(async move {
@@ -142,7 +159,13 @@ async fn a_cycle_ends_once_when_its_runs_end_at_once() {
             assert_eq!(again, StepCommitted::Lost);
         })
     });
-    for commit in commits.collect::<Vec<_>>() {
+    let commits = commits.collect::<Vec<_>>();
+    // Another session, because one sees the others as they were when its transaction first looked.
+    let watcher = connect(&database.owner()).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(&watcher, waiting, i64::from(RUNS)).await;
+    owner.batch_execute("COMMIT").await.unwrap();
+    for commit in commits {
         commit.await.unwrap();
     }
     assert_eq!(world.outcome_of_cycle(1).await.as_deref(), Some("failed"));
@@ -171,9 +194,7 @@ async fn a_call_that_is_dropped_halfway_leaves_nothing_open() {
     // What was thrown away ends by itself.
     let owner = connect(&database.owner()).await;
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-    while owner.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::task::yield_now().await;
-    }
+    until(&owner, open, 0).await;
     store.append(vec![record(2, 0)]).await.unwrap();
     log_is_whole(&store).await;
 }
