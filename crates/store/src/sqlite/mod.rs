@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod columns;
+pub mod compact;
 mod fault;
 pub mod inspect;
 mod migrate;
