@@ -41,7 +41,8 @@ impl Keeper {
         };
         let now = self.namespace.shared.clock.now();
         let record = Record::fact(now, Kind::GateClosed, Subject::default(), body);
-        self.namespace.store.append(vec![record]).await?;
+        let append = || self.namespace.store.append(vec![record.clone()]);
+        self.namespace.shared.ballast().relieve(append).await?;
         self.gate.set(closed);
         self.namespace.nudges.selection.notify_one();
         self.namespace.nudges.tiers.notify_one();
