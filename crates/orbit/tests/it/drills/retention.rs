@@ -73,3 +73,47 @@ fn what_is_too_old_leaves_and_the_log_stays_whole() {
     );
     assert_eq!(home.run(&["run"]).code, 0, "new work goes on");
 }
+
+#[test]
+fn databases_are_compacted_while_nobody_has_them_open() {
+    let home = Home::lab(5);
+    assert_eq!(home.run(&["run"]).code, 0);
+    let file = home.path("data/lab/orbit.db");
+    // As a file from before `auto_vacuum` that held much more once.
+    let old = rusqlite::Connection::open(&file).unwrap();
+    old.execute_batch(
+        "PRAGMA journal_mode = delete; PRAGMA auto_vacuum = none; VACUUM; CREATE TABLE padding (x BLOB);
+        INSERT INTO padding VALUES (zeroblob(3000000)); DROP TABLE padding;",
+    )
+    .unwrap();
+    drop(old);
+    let records = home.records();
+    let serving = home.serve();
+    let refused = home.run(&["gc", "--compact"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("holds this home") && refused.stderr.contains("hint: stop it first"),
+        "{refused:?}"
+    );
+    assert_eq!(serving.stop(), 0);
+    assert!(fs::metadata(&file).unwrap().len() > 3_000_000);
+    assert_eq!(home.run(&["gc", "--compact", "-n", "elsewhere"]).code, 2);
+    let done = home.json(&["gc", "--compact"], 0);
+    let names: Vec<_> =
+        done["compacted"].as_array().unwrap().iter().map(|one| one["namespace"].clone()).collect();
+    assert_eq!(names, ["lab", "system"]);
+    let lab = &done["compacted"][0];
+    assert!(
+        lab["bytes_before"].as_u64() > Some(3_000_000) && lab["bytes_after"].as_u64() < Some(1_000_000),
+        "{done}"
+    );
+    assert_eq!(fs::metadata(&file).unwrap().len(), lab["bytes_after"]);
+    let told = home.run(&["gc", "--compact", "-n", "lab"]);
+    assert!(
+        told.code == 0 && told.stdout.starts_with("lab: ") && told.stdout.contains(", before "),
+        "{told:?}"
+    );
+    assert_eq!(home.records()[..records.len()], records);
+    assert_eq!(home.run(&["log", "verify"]).code, 0);
+    assert_eq!(home.run(&["run"]).code, 0);
+}
