@@ -39,7 +39,7 @@ const WIDE: u32 = 4096;
 /// How often it is looked whether something has ended.
 const LOOK: Duration = Duration::from_micros(200);
 /// How often it is looked although nothing was told.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A measurement that takes longer has gone wrong.
 const PATIENCE: Duration = Duration::from_hours(1);
 
