@@ -36,11 +36,13 @@ pub mod operator;
 /// What is shared: the node and its namespaces first.
 pub mod node;
 
+pub mod claims;
 pub mod clock;
 pub mod gate;
 pub mod http;
 pub mod layout;
 pub mod namespace;
+mod patience;
 pub mod permits;
 mod persist;
 mod program;
