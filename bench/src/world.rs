@@ -25,6 +25,7 @@ use orbit_store::contract::schedule::NewCycle;
 use orbit_store::sqlite::{SqliteStore, Written};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -122,9 +123,18 @@ impl World {
     /// Does so many runs, with never more in flight than there is room for; in flight is a run from its trigger to its delivery.
     pub(crate) async fn run(&self, runs: u64) -> anyhow::Result<()> {
         let expected = self.receiver.received.load(Ordering::SeqCst) + runs;
+        // None waits for another's trigger to be durable, as nobody would who has several.
+        let mut firing = JoinSet::new();
         for _ in 0..runs {
             Arc::clone(&self.free).acquire_owned().await?.forget();
-            self.fire().await?;
+            let (namespace, cycle) = (Arc::clone(&self.namespace), self.next_cycle()?);
+            firing.spawn(async move { fire(&namespace, cycle).await });
+            while let Some(fired) = firing.try_join_next() {
+                fired??;
+            }
+        }
+        while let Some(fired) = firing.join_next().await {
+            fired??;
         }
         let received = async {
             while self.receiver.received.load(Ordering::SeqCst) < expected {
@@ -137,12 +147,15 @@ impl World {
 
     /// Fires one cycle of a run profile that has none in flight, and answers its id.
     pub(crate) async fn fire(&self) -> anyhow::Result<Uuid> {
+        fire(&self.namespace, self.next_cycle()?).await
+    }
+
+    fn next_cycle(&self) -> anyhow::Result<NewCycle> {
         let number = self.fired.fetch_add(1, Ordering::Relaxed);
         let count = u64::try_from(self.run_profiles.len())?;
         let run_profile = &self.run_profiles[usize::try_from(number % count)?];
-        let now = SystemClock.now();
         let trigger = Trigger::Manual { key: number.to_string() };
-        let cycle = NewCycle {
+        Ok(NewCycle {
             cycle_id: cycle_id(
                 &self.namespace.name,
                 run_profile.run_profile_id,
@@ -152,18 +165,12 @@ impl World {
             run_profile_id: run_profile.run_profile_id,
             run_profile: run_profile.label.to_string(),
             trigger: trigger.to_string(),
-            nominal: now,
+            nominal: SystemClock.now(),
             snapshot: self.snapshot,
             queued: false,
             preset: Value::Null,
             detail: json!({ "reason": "by hand" }),
-        };
-        let id = cycle.cycle_id;
-        if !self.namespace.store.fire(cycle, now).await? {
-            bail!("cycle {id} was fired before");
-        }
-        self.namespace.nudges.selection.notify_one();
-        Ok(id)
+        })
     }
 
     /// Waits until a cycle has succeeded.
@@ -228,6 +235,15 @@ impl World {
         self.node.stop(Duration::from_secs(5), CancellationToken::new()).await;
         self.folder
     }
+}
+
+async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Result<Uuid> {
+    let id = cycle.cycle_id;
+    if !namespace.store.fire(cycle, SystemClock.now()).await? {
+        bail!("cycle {id} was fired before");
+    }
+    namespace.nudges.selection.notify_one();
+    Ok(id)
 }
 
 /// As many run profiles as there are runs in flight, each with candidates of its own, so that none waits for another's choice.

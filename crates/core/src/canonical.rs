@@ -1,6 +1,10 @@
 //! Canonical JSON (RFC 8785, JCS): the one text that a value has, so that equal values have equal digests.
 
 use serde::Serialize;
+use serde_json::Value;
+
+/// The largest integer that every integer below is a number of ECMAScript for (`Number.MAX_SAFE_INTEGER`).
+const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// The canonical text of a value that was made of JSON types.
 ///
@@ -10,10 +14,76 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json_canonicalizer::to_string(&value).unwrap_or_else(|_| "null".to_owned())
 }
 
+/// The same for a value that is JSON already, at several times the speed where it is plain, as nearly all records are.
+pub fn text(value: &Value) -> String {
+    if is_plain(value) { value.to_string() } else { to_string(value) }
+}
+
+/// Whether its text is canonical as `serde_json` prints it: it escapes as the RFC does, and prints integers alike as far as they are safe. Keys of
+/// ASCII are in the same order as bytes and as UTF-16.
+fn is_plain(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => number
+            .as_u64()
+            .or_else(|| Some(number.as_i64()?.unsigned_abs()))
+            .is_some_and(|n| n <= SAFE_INTEGER_MAX),
+        Value::Array(items) => items.iter().all(is_plain),
+        Value::Object(fields) => {
+            let sorted = fields.keys().zip(fields.keys().skip(1)).all(|(one, next)| one < next);
+            sorted && fields.iter().all(|(key, value)| key.is_ascii() && is_plain(value))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let number = prop_oneof![
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (0_u64..5).prop_map(|more| Value::from(SAFE_INTEGER_MAX - 2 + more)),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            number,
+            any::<String>().prop_map(Value::from),
+            "[\\x00-\\x7f]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            let key = prop_oneof!["[a-z_]{1,4}", any::<String>()];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                proptest::collection::btree_map(key, inner, 0..6)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_way_gives_the_same_text(value in value()) {
+            prop_assert_eq!(text(&value), to_string(&value));
+        }
+    }
+
+    #[test]
+    fn what_records_are_made_of_goes_the_quick_way() {
+        assert!(is_plain(
+            &json!({"at": "2026-01-01T00:00:00Z", "bytes": 16384, "of": {"step": "tier1", "x": [null, -1, true]}})
+        ));
+        assert!(
+            !is_plain(&json!({"weight": 0.5}))
+                && !is_plain(&json!({"é": 1}))
+                && !is_plain(&json!(1_u64 << 53))
+        );
+    }
 
     #[test]
     fn examples_of_the_rfc() {

@@ -89,5 +89,12 @@ ALTER TABLE store ADD COLUMN restored_at INTEGER;
 
 -- What is dropped by age is found without reading what stays.
 CREATE INDEX log_bodies_evidence ON log_bodies (position) WHERE salt IS NOT NULL;
-CREATE INDEX runs_of_artifact ON runs (artifact_digest) WHERE artifact_digest IS NOT NULL;
+-- What a run has before it owes anything changes with every step; few runs are at it at once.
+CREATE INDEX runs_of_artifact ON runs (artifact_digest) WHERE state IN ('dispatching', 'finished');
 CREATE INDEX work_done_of ON work_done (digest);
+
+-- A state that is part of an index moves an entry with every change; a cycle has few runs, and a run few deliveries.
+DROP INDEX runs_of_cycle;
+CREATE INDEX runs_of_cycle ON runs (cycle_id);
+DROP INDEX deliveries_of_run;
+CREATE INDEX deliveries_of_run ON deliveries (run_id);

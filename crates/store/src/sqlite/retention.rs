@@ -149,8 +149,12 @@ fn ranges(bodies: &[OldBody]) -> Vec<(u64, u64)> {
 /// Payloads that nothing needs, oldest first. What a snapshot names is needed as long as a run may be done again under it, so for good.
 fn payloads(tx: &Connection, older: Older) -> Attempt<Vec<DroppedPayload>> {
     let sql = "SELECT digest, bytes, content IS NULL AS is_file FROM payloads p INDEXED BY payloads_kept
-        WHERE dropped_at IS NULL AND kept_at < ?1 AND NOT EXISTS (
-            SELECT 1 FROM runs r INDEXED BY runs_of_artifact WHERE r.artifact_digest = p.digest AND (
+        WHERE dropped_at IS NULL AND kept_at < ?1 AND digest NOT IN (
+            SELECT artifact_digest FROM runs INDEXED BY runs_by_state
+            WHERE state IN ('ready', 'working', 'waiting') AND artifact_digest IS NOT NULL
+        ) AND NOT EXISTS (
+            SELECT 1 FROM runs r INDEXED BY runs_of_artifact
+            WHERE r.artifact_digest = p.digest AND r.state IN ('dispatching', 'finished') AND (
                 r.state <> 'finished' OR EXISTS (SELECT 1 FROM deliveries d WHERE d.run_id = r.run_id
                     AND (d.state IN ('waiting', 'sending') OR (d.state = 'dead' AND d.settled_at >= ?1)))))
         ORDER BY kept_at LIMIT ?2";

@@ -143,7 +143,8 @@ async fn one_that_fails_or_panics_harms_no_neighbour() {
     assert_eq!((&words[0], &words[2], &words[4]), (&Ok(&1), &Ok(&2), &Ok(&3)));
     assert!(words[1].clone().unwrap_err().ends_with(": no"), "{words:?}");
     assert!(words[3].clone().unwrap_err().ends_with("panicked: a defect"), "{words:?}");
-    assert_eq!((bench.durable(), bench.commits()), (vec![1, 2, 3], 1));
+    // The neighbours that came before are done again, each alone; what held the writer is one of them.
+    assert_eq!((bench.durable(), bench.commits()), (vec![1, 2, 3], 4));
 }
 
 #[tokio::test]

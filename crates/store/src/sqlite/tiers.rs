@@ -158,8 +158,6 @@ pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) 
         let is_first_step = row.get::<_, String>("first_step")? == step.name();
         Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
     })?;
-    tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
-        .execute(params![Text(run.id), run.token])?;
     let mut body = attempt_facts(run.id, step, attempt);
     body.extend(told.more);
     // A run that does an old one again may begin at a later step.

@@ -27,11 +27,6 @@ impl<'a> Tx<'a> {
         Self { connection, tail, first_position, records: RefCell::default(), bytes: Cell::new(0) }
     }
 
-    /// What it goes through, for as long as the physical transaction.
-    pub(super) const fn connection(&self) -> &'a Connection {
-        self.connection
-    }
-
     /// The record is part of the transaction.
     pub(super) fn append(&self, record: Sealed) -> Attempt<()> {
         let bytes = record.header.len() + record.body.len();

@@ -1,9 +1,11 @@
 //! The single writer of a database: a thread that takes transactions of the domain from a bounded channel and commits all that wait at
 //! once.
 //!
-//! Each transaction is a savepoint in one physical transaction, so that one that fails or panics harms no neighbour and one fsync
-//! serves all. Right before COMMIT the records of all of them get their positions. Nobody is answered before COMMIT returned. A failed COMMIT is never tried again: if the disk is full everything is rolled
-//! back and says so, and after any other failure nobody can tell what is durable, so the process ends and recovers at the next start.
+//! One fsync serves all. Where one fails or panics, the physical transaction is rolled back and those that were done in it are done again, each in
+//! one of its own: that is rare, while a savepoint each, which would spare it, costs a copy of every page that is changed and a sixth of the writer's
+//! time. Right before COMMIT the records of all of them get their positions. Nobody is answered before COMMIT returned. A failed COMMIT is never
+//! tried again: if the disk is full everything is rolled back and says so, and after any other failure nobody can tell what is durable, so the
+//! process ends and recovers at the next start.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,6 +25,9 @@ use crate::StoreError;
 
 /// Transactions that may wait for the writer; more callers wait in line.
 const QUEUE_MAX: usize = 1024;
+
+/// Why nobody can tell what is durable although no COMMIT failed.
+const STUCK: &str = "its transaction can neither be finished nor undone";
 
 /// What bounds a physical transaction, and what happens when a commit failed.
 #[derive(Clone, Copy)]
@@ -126,7 +131,7 @@ impl Writer {
         }
     }
 
-    /// Does it in a transaction of its own; the answer comes when it is durable. It may be called twice: after a batch that was lost as a whole.
+    /// Does it in a transaction of its own; the answer comes when it is durable. It may be called twice: after another one failed in the same physical transaction.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
@@ -208,21 +213,11 @@ struct Batch {
     changes_before: u64,
 }
 
-/// How a transaction of the domain ended within a physical one.
-enum Ran {
-    /// It is part of it, with these records and so many bytes.
-    Done(Vec<Sealed>, u64),
-    /// Only it was rolled back.
-    Refused(Fault),
-    /// The physical transaction was rolled back, and with it all that had been done.
-    AllLost(Fault),
-}
-
 /// How a physical transaction ended.
 enum Ended {
     /// Its jobs have their answers.
     Answered,
-    /// It was rolled back through nobody's fault; what had been done in it is done again.
+    /// It was rolled back; what had been done in it is done again.
     Again(Vec<Box<dyn Job>>),
     /// Nobody can tell what is durable.
     Stop,
@@ -258,14 +253,15 @@ impl Loop {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             let position = self.tail.size() + u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-            match run_in_savepoint(Tx::new(&self.connection, &self.tail, position), &mut *job) {
-                Ran::Done(records, bytes) => {
+            match run(Tx::new(&self.connection, &self.tail, position), &mut *job) {
+                Ok((records, bytes)) => {
                     batch.done.push(job);
                     batch.records.extend(records);
                     batch.bytes += bytes;
                 }
-                Ran::Refused(fault) => job.refuse(fault.at(&self.place)),
-                Ran::AllLost(fault) => {
+                // After want of space or memory and after failed I/O, SQLite may have rolled back by itself.
+                Err(_) if !rolled_back(&self.connection) => return self.unknown(STUCK),
+                Err(fault) => {
                     job.refuse(fault.at(&self.place));
                     return Ended::Again(batch.done);
                 }
@@ -302,7 +298,7 @@ impl Loop {
     /// Nothing of the physical transaction is true, once it is rolled back. Where it held several, each may do alone.
     fn undone(&self, mut jobs: Vec<Box<dyn Job>>, fault: Fault) -> Ended {
         if !rolled_back(&self.connection) {
-            return self.unknown("its transaction can neither be finished nor undone");
+            return self.unknown(STUCK);
         }
         match (jobs.len(), jobs.pop()) {
             (1, Some(job)) => job.refuse(fault.at(&self.place)),
@@ -321,31 +317,14 @@ impl Loop {
     }
 }
 
-fn run_in_savepoint(tx: Tx<'_>, job: &mut dyn Job) -> Ran {
-    let connection: &Connection = tx.connection();
-    if let Err(error) = connection.execute_batch("SAVEPOINT job") {
-        return if rolled_back(connection) { Ran::AllLost(error.into()) } else { Ran::Refused(error.into()) };
-    }
-    let result = catch_unwind(AssertUnwindSafe(|| job.run(&tx))).unwrap_or_else(|panic| {
+/// Does it within the open physical transaction: its records, and how many bytes were written as far as they were counted.
+fn run(tx: Tx<'_>, job: &mut dyn Job) -> Attempt<(Vec<Sealed>, u64)> {
+    catch_unwind(AssertUnwindSafe(|| job.run(&tx))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
         Err(Fault::contradiction(format!("a transaction panicked: {text}")))
-    });
-    let fault = match result.and_then(|()| Ok(connection.execute_batch("RELEASE job")?)) {
-        Ok(()) => {
-            let (records, bytes) = tx.into_records();
-            return Ran::Done(records, bytes);
-        }
-        Err(fault) => fault,
-    };
-    // After want of space or memory and after failed I/O, SQLite may have rolled back the whole transaction by itself.
-    let undone =
-        !connection.is_autocommit() && connection.execute_batch("ROLLBACK TO job; RELEASE job").is_ok();
-    if undone {
-        return Ran::Refused(fault);
-    }
-    rolled_back(connection);
-    Ran::AllLost(fault)
+    })?;
+    Ok(tx.into_records())
 }
 
 /// Rolls the physical transaction back if SQLite has not done so; whether none is open now.
