@@ -40,11 +40,13 @@ pub mod operator;
 pub mod node;
 
 pub mod ballast;
+pub mod claims;
 pub mod clock;
 pub mod gate;
 pub mod http;
 pub mod layout;
 pub mod namespace;
+mod patience;
 pub mod permits;
 mod persist;
 mod program;

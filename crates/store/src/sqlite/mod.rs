@@ -27,6 +27,7 @@ mod notify;
 mod payload;
 mod quarantine;
 pub mod rebuild;
+mod reclaim;
 mod record;
 mod redrive;
 mod retention;

@@ -215,3 +215,28 @@ fn a_full_disk_can_still_be_halted_and_started_on() {
     assert!(!answer.stdout.contains("gave up") && !log.contains("panicked"), "{answer:?}\n{log}");
     assert!(log.contains("is given up, so that what happens can be recorded"), "{log}");
 }
+
+#[test]
+fn without_room_for_the_copy_no_migration_begins() {
+    let home = Home::lab(1);
+    assert_eq!(home.run(&["run"]).code, 0);
+    let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/stores/0001.db");
+    for entry in fs::read_dir(home.path("data/lab")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("orbit.db") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let file = home.path("data/lab/orbit.db");
+    fs::copy(stored, &file).unwrap();
+    let script = "head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; db=\"$HOME_DIR\"/data/lab/orbit.db; before=$(sha256sum <$db); \
+        orbit run >&2; echo run=$?; [ \"$before\" = \"$(sha256sum <$db)\" ] && echo same; ls \"$HOME_DIR\"/data/lab | grep -c before; \
+        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; orbit serve >/dev/null 2>&1 & serve=$!; \
+        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; kill -TERM $serve; wait $serve; ls \"$HOME_DIR\"/data/lab | grep before";
+    let answer = on_a_small_disk(&home, "12m", &format!("{WAITS}{script}"));
+    for expected in ["run=1", "same\n0\n", "orbit.db.before-2"] {
+        assert!(answer.stdout.contains(expected), "{expected}: {answer:?}");
+    }
+    assert!(answer.stderr.contains("there is no room to copy it first"), "{answer:?}");
+    assert!(answer.stderr.contains("hint: free some space"), "{answer:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -9,11 +10,15 @@ use super::clock;
 use crate::home::{Answer, Home};
 
 /// As the command would answer so many days from now.
-fn later(home: &Home, days: u32, args: &[&str]) -> Answer {
+pub(super) fn later(home: &Home, days: u32, args: &[&str]) -> Answer {
+    Answer::of(later_command(home, days, args).output().unwrap())
+}
+
+pub(super) fn later_command(home: &Home, days: u32, args: &[&str]) -> Command {
     let mut command = home.command(args);
     command.env("LD_PRELOAD", clock::library()).env("FAKETIME", format!("+{days}d"));
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
-    Answer::of(command.output().unwrap())
+    command
 }
 
 fn dropped(answer: &Answer) -> Value {
@@ -21,7 +26,7 @@ fn dropped(answer: &Answer) -> Value {
     serde_json::from_str::<Value>(&answer.stdout).unwrap()["dropped"].clone()
 }
 
-fn files(folder: &Path) -> usize {
+pub(super) fn files(folder: &Path) -> usize {
     let below = |path: &Path| if path.is_dir() { files(path) } else { 1 };
     fs::read_dir(folder).unwrap().map(|entry| below(&entry.unwrap().path())).sum()
 }
