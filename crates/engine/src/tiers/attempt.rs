@@ -189,28 +189,8 @@ async fn perform(
     if let Some(processor) = namespace.shared.embedded.get(plan.document.name()) {
         return embedded::perform(namespace, claimed, plan, (&**processor, wall), cancel).await;
     }
-    let Plan { request, document, then, deliveries, reference } = plan;
-    let filling = Filling {
-        base: namespace.shared.layout.work(&namespace.name),
-        context: request.context_line(),
-        is_input: document.takes_input() && claimed.input.is_none(),
-    };
-    let input = claimed.input.as_ref().map(|input| input.digest).filter(|_| document.takes_input());
-    let copies = Copies { input, reference };
-    let of = (request.run.run_id, claimed.step, claimed.attempt);
-    let extension = document.extension().to_owned();
-    let work = blocking(move || {
-        let work =
-            Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
-        filling.write(&work).map(|()| Arc::new(work))
-    })
-    .await?;
-    let filled = Arc::clone(&work);
-    let reader = Reader { namespace, service: "tiers", cancel };
-    reader
-        .payload(move |payloads| copies.fill(&filled, payloads))
-        .await
-        .map_err(|unread| unread_payload(&unread))?;
+    let work = prepare(namespace, claimed, &plan, cancel).await?;
+    let Plan { request, document, then, deliveries, reference: _ } = plan;
     let idempotency_key = id::step_key(request.run.run_id, claimed.step);
     let job = Assignment {
         request,
@@ -240,6 +220,38 @@ async fn perform(
         ..Made::of(kept, media_type, (then, deliveries))
     });
     Ok((made, attempted))
+}
+
+/// The work folder with the run's context and input in it.
+async fn prepare(
+    namespace: &Namespace,
+    claimed: &ClaimedStep,
+    plan: &Plan,
+    cancel: &CancellationToken,
+) -> Result<Arc<Work>, Failure> {
+    let Plan { request, document, .. } = plan;
+    let filling = Filling {
+        base: namespace.shared.layout.work(&namespace.name),
+        context: request.context_line(),
+        is_input: document.takes_input() && claimed.input.is_none(),
+    };
+    let input = claimed.input.as_ref().map(|input| input.digest).filter(|_| document.takes_input());
+    let copies = Copies { input, reference: plan.reference };
+    let of = (request.run.run_id, claimed.step, claimed.attempt);
+    let extension = document.extension().to_owned();
+    let work = blocking(move || {
+        let work =
+            Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
+        filling.write(&work).map(|()| Arc::new(work))
+    })
+    .await?;
+    let filled = Arc::clone(&work);
+    let reader = Reader { namespace, service: "tiers", cancel };
+    reader
+        .payload(move |payloads| copies.fill(&filled, payloads))
+        .await
+        .map_err(|unread| unread_payload(&unread))?;
+    Ok(work)
 }
 
 /// Keeps the output. While the disk takes nothing it waits, so that an hour of work is not lost to a minute without space.

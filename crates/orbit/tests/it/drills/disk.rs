@@ -229,6 +229,8 @@ fn without_room_for_the_copy_no_migration_begins() {
     }
     let file = home.path("data/lab/orbit.db");
     fs::copy(stored, &file).unwrap();
+    // A disk as small as this one gets none.
+    fs::remove_file(home.path("data/system/ballast")).unwrap();
     let script = "head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; db=\"$HOME_DIR\"/data/lab/orbit.db; before=$(sha256sum <$db); \
         orbit run >&2; echo run=$?; [ \"$before\" = \"$(sha256sum <$db)\" ] && echo same; ls \"$HOME_DIR\"/data/lab | grep -c before; \
         rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; orbit serve >/dev/null 2>&1 & serve=$!; \
