@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context as _;
+
 use crate::Effort;
 use crate::bare::Rows;
 use crate::payload::LARGE_BYTES;
@@ -79,22 +81,30 @@ async fn engine(
 ) -> anyhow::Result<(f64, Rows)> {
     let world = World::start(folder, (in_flight, LARGE_BYTES), commits).await?;
     world.run(u64::try_from(in_flight)?).await?;
-    let before = world.written();
+    let before = (world.written(), bytes_written()?);
     let began = Instant::now();
     world.run(u64::try_from(runs)?).await?;
     let speed = runs as f64 / began.elapsed().as_secs_f64();
-    let written = before.until(world.written());
+    let (written, bytes) = (before.0.until(world.written()), bytes_written()? - before.1);
     let database = world.database();
     let folder = world.stop().await;
     let rows = Rows::read(&database)?;
     drop(folder);
     let each = |count: u64| count as f64 / runs as f64;
     report.say(&format!(
-        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows",
+        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows, {:.0} KiB written",
         each(written.commits),
         each(written.transactions),
         each(written.records),
         rows.count() as f64 / (runs + in_flight) as f64,
+        each(bytes) / 1024.0,
     ));
     Ok((speed, rows))
+}
+
+/// What this process has written so far, whether or not it has reached the disk; `wchar` of proc(5).
+fn bytes_written() -> anyhow::Result<u64> {
+    let io = std::fs::read_to_string("/proc/self/io")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).context("no wchar")?;
+    Ok(line.trim().parse()?)
 }

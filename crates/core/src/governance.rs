@@ -3,6 +3,9 @@
 //! Pure: the facts (halts, pause flag, document states, free space) are gathered by the engine. Nothing here kills; a closed gate
 //! at the step door is what makes the engine do so.
 
+/// When the disk will be full.
+pub mod forecast;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::DocState;

@@ -118,6 +118,20 @@ pub const NOTICE_TEXT_BYTES_MAX: usize = 300;
 pub const NOTICE_GATHERS: Millis = Millis::seconds(5);
 /// Shortest time between two heartbeats.
 pub const HEARTBEAT_EVERY_MIN: Millis = Millis::seconds(10);
+/// How often it is noted how much space is free.
+pub const FREE_SPACE_EVERY: Millis = Millis::hours(1);
+/// Shortest history of free space from which a forecast is made: a day, after which most schedules repeat.
+pub const FREE_SPACE_HISTORY_MIN: Millis = Millis::hours(24);
+/// How far back the history of free space goes.
+pub const FREE_SPACE_HISTORY_MAX: Millis = Millis::hours(7 * 24);
+/// How far ahead a forecast of free space looks: ten years.
+pub const FREE_SPACE_AHEAD_MAX: Millis = Millis::hours(3650 * 24);
+/// Space that is set aside for a full disk: far more than some records need.
+pub const BALLAST_BYTES: u64 = 16 << 20;
+/// Space that must be left beside it when it is set aside: it is not what fills a disk.
+pub const BALLAST_ROOM_BYTES: u64 = 48 << 20;
+/// Less free space than this is not enough to open the stores of a home.
+pub const START_FREE_BYTES_MIN: u64 = 1 << 20;
 /// Shortest time for which evidence and artifacts are kept: what was made a moment ago must not be old already.
 pub const RETENTION_MIN: Millis = Millis::hours(24);
 /// Longest signed note, in bytes: room for the most signatures that it may have, also for kinds of 5 kB each.

@@ -226,6 +226,8 @@ pub enum Interruption {
     /// The batch that did this step for several runs failed as a whole, which is no run's own fault; does not count. Only the first attempt of a
     /// normalize step is part of a batch, so that it happens at most once a step.
     Batch,
+    /// The answer to its claim was lost and nobody made the attempt; does not count.
+    Unclaimed,
 }
 
 /// An event that cannot happen in this state: a defect, or a log that was changed.
@@ -376,7 +378,7 @@ impl Progress {
     fn interrupted(self, cause: Interruption) -> Option<RunState> {
         let interrupted = match cause {
             Interruption::Crash => self.interrupted + 1,
-            Interruption::Halt | Interruption::Stop => self.interrupted,
+            Interruption::Halt | Interruption::Stop | Interruption::Unclaimed => self.interrupted,
             Interruption::Batch if self.step == Step::Normalize && self.started == 1 => self.interrupted,
             Interruption::Batch => return None,
         };

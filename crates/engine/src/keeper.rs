@@ -1,4 +1,5 @@
-//! The keeper: ends runs whose deadline has passed, gives up what waits for disabled endpoints, and records when a door of the gate closes or opens.
+//! The keeper: ends runs whose deadline has passed, gives up what waits for disabled endpoints, frees claims that nobody knows of, and records
+//! when a door of the gate closes or opens.
 
 use std::sync::Arc;
 
@@ -41,7 +42,8 @@ impl Keeper {
         };
         let now = self.namespace.shared.clock.now();
         let record = Record::fact(now, Kind::GateClosed, Subject::default(), body);
-        self.namespace.store.append(vec![record]).await?;
+        let append = || self.namespace.store.append(vec![record.clone()]);
+        self.namespace.shared.ballast().relieve(append).await?;
         self.gate.set(closed);
         self.namespace.nudges.selection.notify_one();
         self.namespace.nudges.tiers.notify_one();
@@ -61,6 +63,12 @@ impl Service for Keeper {
         self.watch_gate().await?;
         let now = self.namespace.shared.clock.now();
         let store = &self.namespace.store;
+        let reclaim = async |held: Vec<_>| store.reclaim(&held, now).await;
+        let freed = self.namespace.claims.settle(reclaim).await?;
+        if freed > 0 {
+            tracing::warn!(namespace = %self.namespace.name, freed, "claims whose answer was lost are free again");
+            self.namespace.wake();
+        }
         // A batch each, so that nobody waits long for the writer; another turn follows until nothing is left.
         let ended = store.expire_runs(now).await?;
         let given_up = store.give_up_disabled(now).await?;
@@ -71,7 +79,7 @@ impl Service for Keeper {
         }
         // What is due and may not start yet, because the gate is closed or every worker busy, is due all the time.
         let next = self.namespace.store.next_step_due().await?.filter(|due| *due > now);
-        Ok(Turn { done: usize::try_from(ended + given_up).unwrap_or(usize::MAX), next })
+        Ok(Turn { done: usize::try_from(freed + ended + given_up).unwrap_or(usize::MAX), next })
     }
 
     async fn failed(&self, error: &TurnError) {

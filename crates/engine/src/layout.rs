@@ -36,6 +36,16 @@ impl Layout {
         self.data(name).join("orbit.db")
     }
 
+    /// How much space was free where a namespace's data lies, hour by hour.
+    pub fn free_space(&self, name: &NamespaceName) -> PathBuf {
+        self.data(name).join("free-space.json")
+    }
+
+    /// Space that is set aside for a full disk.
+    pub fn ballast(&self) -> PathBuf {
+        self.data(&NamespaceName::system()).join("ballast")
+    }
+
     /// A namespace's payloads.
     pub fn blobs(&self, name: &NamespaceName) -> PathBuf {
         self.data(name).join("blobs")

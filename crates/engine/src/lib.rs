@@ -30,17 +30,23 @@ pub mod keeper;
 /// What drops what is too old.
 pub mod retention;
 
+/// What notes how much space is free, and keeps some aside.
+pub mod surveyor;
+
 /// What an operator orders: to end a run, to do it again, to try a processor.
 pub mod operator;
 
 /// What is shared: the node and its namespaces first.
 pub mod node;
 
+pub mod ballast;
+pub mod claims;
 pub mod clock;
 pub mod gate;
 pub mod http;
 pub mod layout;
 pub mod namespace;
+mod patience;
 pub mod permits;
 mod persist;
 mod program;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use crate::claims::Claims;
 use crate::gate::{Cell, GateView};
 use crate::node::Shared;
 use crate::permits::Permits;
@@ -62,6 +63,8 @@ pub struct Namespace {
     pub nudges: Nudges,
     /// What is under way in it.
     pub running: Running,
+    /// What is claimed in it.
+    pub claims: Claims,
     /// What is at work in it, counted against every limit.
     pub permits: Permits,
     /// The tasks of runs at work.
@@ -106,6 +109,7 @@ impl Namespace {
             blobs,
             nudges,
             running: Running::default(),
+            claims: Claims::default(),
             permits,
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ballast::Ballast;
 use crate::clock::Clock;
 use crate::gate::{Cell, Disk};
 use crate::http::Client;
@@ -27,7 +28,7 @@ use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, normalize, retention, schedule, selection, tiers};
+use crate::{dispatch, keeper, normalize, retention, schedule, selection, surveyor, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -60,6 +61,13 @@ pub struct Shared {
     pub runs: Arc<NodePermits>,
     /// Processors that live in this process; they win over a document of the same name.
     pub embedded: BTreeMap<DocName, Arc<dyn Processor>>,
+}
+
+impl Shared {
+    /// Space that is set aside for a full disk.
+    pub fn ballast(&self) -> Ballast {
+        Ballast::of(&self.layout)
+    }
 }
 
 /// See the module.
@@ -148,6 +156,7 @@ impl Node {
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
         spawn(Arc::new(retention::Collector::new(of(namespace))), &Arc::default());
+        spawn(Arc::new(surveyor::Surveyor::new(of(namespace))), &Arc::default());
         spawn(Arc::new(notify::Notifier::new(of(namespace))), &Arc::default());
         if let Some(signer) = namespace.signer.clone() {
             let (own, node) = (of(namespace), self.anchor.get());
@@ -207,7 +216,8 @@ impl Node {
 
     /// Halts the whole node: durable first, then everything under way is ended. True if it was not halted before.
     pub async fn halt(&self, reason: &str) -> Result<bool, StoreError> {
-        let new = self.system.halt(reason, self.shared.clock.now()).await?;
+        let halt = || self.system.halt(reason, self.shared.clock.now());
+        let new = self.shared.ballast().relieve(halt).await?;
         self.shared.halted.set(self.system.halted().await?);
         for namespace in self.namespaces() {
             namespace.running.cut_all(Cut::Halt);
@@ -218,7 +228,8 @@ impl Node {
 
     /// Lifts the halt of the whole node. True if there was one.
     pub async fn resume(&self) -> Result<bool, StoreError> {
-        let lifted = self.system.resume(self.shared.clock.now()).await?;
+        let resume = || self.system.resume(self.shared.clock.now());
+        let lifted = self.shared.ballast().relieve(resume).await?;
         self.shared.halted.set(None);
         if lifted {
             self.shared.reopened_at.set(Some(self.shared.clock.now()));
@@ -229,7 +240,8 @@ impl Node {
 
     /// Halts one namespace. True if it was not halted before.
     pub async fn halt_namespace(&self, namespace: &Namespace, reason: &str) -> Result<bool, StoreError> {
-        let new = namespace.store.halt(reason, self.shared.clock.now()).await?;
+        let halt = || namespace.store.halt(reason, self.shared.clock.now());
+        let new = self.shared.ballast().relieve(halt).await?;
         namespace.set_halted(namespace.store.halted().await?);
         namespace.running.cut_all(Cut::Halt);
         Ok(new)
@@ -237,7 +249,8 @@ impl Node {
 
     /// Lifts the halt of one namespace. True if there was one.
     pub async fn resume_namespace(&self, namespace: &Namespace) -> Result<bool, StoreError> {
-        let lifted = namespace.store.resume(self.shared.clock.now()).await?;
+        let resume = || namespace.store.resume(self.shared.clock.now());
+        let lifted = self.shared.ballast().relieve(resume).await?;
         namespace.set_halted(None);
         Ok(lifted)
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot, settings_digest};
 use orbit_core::record::signing::SigningError;
 use orbit_core::record::{Kind, Record, Seeds, Subject};
+use orbit_engine::ballast::Ballast;
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
@@ -104,6 +105,7 @@ impl Engine {
     /// Takes the home. With a duty, the configuration must be valid: it is activated, and the services start.
     pub async fn open(layout: Layout, duty: Duty) -> Result<Arc<Self>, OpenError> {
         let lock = HomeLock::take(&layout)?;
+        Ballast::of(&layout).release_to_start(&SystemDisk);
         let (environment, _) = Environment::load(layout.home())?;
         let paused = environment.paused()?;
         let loaded = match duty {

@@ -1,14 +1,17 @@
 //! What the node is doing, in one JSON document.
 
 use orbit_core::config::{NamespaceName, Snapshot, settings_digest};
-use orbit_core::governance::Door;
+use orbit_core::governance::forecast::{Forecast, forecast};
+use orbit_core::governance::{DiskFacts, Door};
 use orbit_core::schedule::Schedule;
 use orbit_core::tiers::Limit;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::Duty;
 use orbit_engine::permits::Count;
+use orbit_engine::surveyor;
 use orbit_store::Store;
 use orbit_store::contract::quarantine::Quarantine;
+use orbit_store::contract::view::COUNT_MAX;
 use serde_json::{Value, json};
 
 use crate::control::Refusal;
@@ -51,7 +54,8 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
 async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, Refusal> {
     let closed = namespace.ask(Door::Step, &[]).err();
     let snapshot = namespace.active();
-    let data = namespace.shared.layout.data(&namespace.name);
+    let disk_free = namespace.shared.disk.free_bytes(&namespace.shared.layout.data(&namespace.name));
+    let disk_floor = snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0);
     Ok(json!({
         "namespace": namespace.name,
         "schema": orbit_store::sqlite::SCHEMA,
@@ -59,9 +63,12 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "state": if closed.is_some() { "closed" } else { "open" },
         "halt": namespace.halted(),
         "closed": closed.map(|closed| closed.to_string()),
-        "disk_free_bytes": namespace.shared.disk.free_bytes(&data),
-        "disk_floor_bytes": snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0),
+        "disk_free_bytes": disk_free,
+        "disk_floor_bytes": disk_floor,
+        "disk_forecast": disk_free.zip(disk_floor).map(|disk| disk_forecast(namespace, disk)),
         "counts": namespace.store.counts().await?,
+        // From here on a count means so many or more.
+        "counts_max": COUNT_MAX,
         "notices_waiting": namespace.store.notices_waiting().await?,
         "running": namespace.running.count(),
         "permits": permits_of(engine, namespace),
@@ -69,6 +76,13 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "next_firings": next_firings(engine, namespace),
         "log": log(engine, &namespace.name, &*namespace.store).await?,
     }))
+}
+
+/// When free space will have come down to the floor.
+fn disk_forecast(namespace: &Namespace, (free_bytes, floor_bytes): (u64, u64)) -> Forecast {
+    let shared = &namespace.shared;
+    let known = surveyor::samples(&shared.layout.free_space(&namespace.name));
+    forecast(&known, DiskFacts { free_bytes, floor_bytes }, shared.clock.now())
 }
 
 /// How far a log is signed, and copied elsewhere.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use orbit_core::digest::Digest;
 use orbit_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
@@ -77,8 +80,8 @@ pub struct Plan {
     pub fault: Option<Fault>,
     /// Every call that changes something is made twice.
     pub repeat: bool,
-    /// Where the number of durable records is noted after every answer, so that it outlives the process.
-    pub acknowledged: Option<PathBuf>,
+    /// Where what is durable is noted after every answer, so that it outlives a process that dies; see [`Acknowledged::read`].
+    pub notes: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -88,6 +91,35 @@ struct State {
     calls: Vec<(Point, Mode)>,
     hit: bool,
     repeats: Vec<Repeat>,
+    acknowledged: Vec<Acknowledged>,
+}
+
+/// A record that was durable when a call was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The first call that was answered after it.
+    pub call: String,
+    /// Its index.
+    pub position: u64,
+    /// Of header and body.
+    pub digest: Digest,
+}
+
+impl Acknowledged {
+    /// What of a record must not change.
+    pub fn digest_of(header: &str, body: Option<&str>) -> Digest {
+        Digest::of(format!("{header}\n{}", body.unwrap_or_default()).as_bytes())
+    }
+
+    /// Those that a process noted in this file, which may have ended in the middle of a line.
+    pub fn read(notes: &Path) -> Vec<Self> {
+        let text = std::fs::read_to_string(notes).unwrap_or_default();
+        let parse = |line: &str| {
+            let (call, position, digest) = serde_json::from_str(line).ok()?;
+            Some(Self { call, position, digest })
+        };
+        text.lines().filter_map(parse).collect()
+    }
 }
 
 /// A call that was made twice.
@@ -114,8 +146,8 @@ impl Plan {
 
     /// The same plan, with a file for what is acknowledged.
     #[must_use]
-    pub fn noting(self, acknowledged: PathBuf) -> Self {
-        Self { acknowledged: Some(acknowledged), ..self }
+    pub fn noting(self, notes: PathBuf) -> Self {
+        Self { notes: Some(notes), ..self }
     }
 
     /// A call begins: its number, and the fault that lies on it.
@@ -149,6 +181,31 @@ impl Plan {
     /// Whether the fault happened.
     pub fn was_hit(&self) -> bool {
         self.lock().hit
+    }
+
+    /// The position up to which records are acknowledged.
+    pub fn noted(&self) -> u64 {
+        self.lock().acknowledged.last().map_or(0, |last| last.position + 1)
+    }
+
+    /// This is acknowledged, in order of position.
+    pub fn acknowledge(&self, new: Vec<Acknowledged>) {
+        for one in new {
+            if one.position < self.noted() {
+                continue;
+            }
+            if let Some(path) = &self.notes {
+                let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+                let line = serde_json::to_string(&(&one.call, one.position, one.digest)).unwrap();
+                writeln!(file, "{line}").unwrap();
+            }
+            self.lock().acknowledged.push(one);
+        }
+    }
+
+    /// Everything that is.
+    pub fn acknowledged(&self) -> Vec<Acknowledged> {
+        self.lock().acknowledged.clone()
     }
 
     /// Keeps what a repeated call answered.

@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,7 +17,7 @@ use orbit_store::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, WaitingEndpoint,
 };
 use orbit_store::contract::governance::{GovernanceStore, Halt};
-use orbit_store::contract::log::{self, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
+use orbit_store::contract::log::{self, Entry, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
 use orbit_store::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use orbit_store::contract::notify::{ClaimedNotice, DueNotice, NotifyCommit, NotifyStore, OwedNotice};
 use orbit_store::contract::payload::{NewPayload, PayloadStore, StoredPayload};
@@ -38,7 +36,7 @@ use orbit_store::{Store, StoreError};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::fault::{Effect, Ended, Fault, Mode, Plan, Repeat, When, error};
+use crate::fault::{Acknowledged, Effect, Ended, Fault, Mode, Plan, Repeat, When, error};
 
 /// Calls that are not made twice, and why not.
 pub const NOT_REPEATED: [(&str, &str); 8] = [
@@ -86,7 +84,7 @@ impl FaultyStore {
             self.plan.answered(name, &answer);
         }
         self.happen(fault, When::After).await?;
-        self.acknowledge(mode).await;
+        self.acknowledge(name, mode).await;
         Ok(answer)
     }
 
@@ -122,26 +120,50 @@ impl FaultyStore {
         name: &'static str,
         read: impl Fn() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if let Some(fault) = self.plan.begin(name, Mode::Read) {
+        if self.ended.is_cancelled() {
+            return Err(closed());
+        }
+        let fault = self.plan.begin(name, Mode::Read);
+        self.happen_blocking(fault, When::Before)?;
+        let answer = read()?;
+        self.happen_blocking(fault, When::After)?;
+        Ok(answer)
+    }
+
+    fn happen_blocking(&self, fault: Option<Fault>, when: When) -> Result<(), StoreError> {
+        if let Some(fault) = fault.filter(|fault| fault.when == when) {
             match fault.effect {
                 Effect::End => self.ended.cancel(),
                 Effect::Abort => std::process::abort(),
                 Effect::Io | Effect::Full => error(fault.effect).map_or(Ok(()), Err)?,
             }
         }
-        if self.ended.is_cancelled() {
-            return Err(StoreError::Closed { place: "orbit.db".to_owned() });
-        }
-        read()
+        if self.ended.is_cancelled() { Err(closed()) } else { Ok(()) }
     }
 
-    /// Notes outside of the store how much is durable now that somebody was told so.
-    async fn acknowledge(&self, mode: Mode) {
-        let Some(path) = self.plan.acknowledged.as_ref().filter(|_| mode == Mode::Write) else { return };
-        let records = self.inner.counts().await.unwrap().records;
-        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{records}").unwrap();
+    /// Notes what is durable now that somebody was answered.
+    async fn acknowledge(&self, name: &str, mode: Mode) {
+        if mode != Mode::Write {
+            return;
+        }
+        loop {
+            let page = self.inner.page(self.plan.noted(), u64::MAX >> 1).await.unwrap();
+            let note = |entry: &Entry| Acknowledged {
+                call: name.to_owned(),
+                position: entry.position,
+                digest: Acknowledged::digest_of(&entry.header, entry.body.as_deref()),
+            };
+            let new: Vec<_> = page.entries.iter().map(note).collect();
+            if new.is_empty() {
+                return;
+            }
+            self.plan.acknowledge(new);
+        }
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Closed { place: "orbit.db".to_owned() }
 }
 
 impl Store for FaultyStore {}
@@ -195,6 +217,7 @@ traits! {
     }
     RunStore {
         write recover(detail: Value, now: Timestamp) -> Recovered;
+        write reclaim(held: &[Uuid], now: Timestamp) -> u32;
         read startable(most: u32, doors: OpenDoors, now: Timestamp) -> Startable;
         write claim_steps(free: Free, now: Timestamp) -> Vec<ClaimedStep>;
         write commit_step(claim: Claim, commit: StepCommit, now: Timestamp) -> StepCommitted;

@@ -19,7 +19,7 @@ use orbit_engine::service::Service;
 use orbit_engine::supervisor::Launcher;
 use orbit_engine::tiers::{Job, Processed, Processor, Workers};
 use orbit_engine::{dispatch, normalize, selection};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{BlobError, FolderBlobs};
 use orbit_store::contract::earlier;
 use orbit_store::payloads::INLINE_BYTES_MAX;
 use orbit_store::sqlite::SqliteStore;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Ended, Plan};
 use crate::faulty::FaultyStore;
+use crate::files::FaultyFiles;
 use crate::world::{Alive, NoSecrets, Standing, World, namespace};
 
 /// Passes over all services without an end: a test that has gone wrong.
@@ -53,7 +54,11 @@ impl Incarnation {
         let inner: Arc<dyn Store> = Arc::new(SqliteStore::open(&world.database(), &name)?);
         world.alive.set(&inner);
         let store = Arc::new(FaultyStore::new(inner, Arc::clone(plan), ended.clone()));
-        let blobs = Arc::new(FolderBlobs::open(&world.layout().blobs(&name)).unwrap());
+        let files = Arc::new(FaultyFiles::new(Arc::clone(plan), ended.clone()));
+        let blobs = FolderBlobs::open_over(&world.layout().blobs(&name), files);
+        let of_files =
+            |error: BlobError| StoreError::Io { place: "blobs".to_owned(), message: error.to_string() };
+        let blobs = Arc::new(blobs.map_err(of_files)?);
         let system = Arc::new(SqliteStore::in_memory(&name)?);
         let node = Node::open(shared(world), system).await?;
         let opened = Namespace::open(name, Arc::clone(&node.shared), store, blobs).await?;

@@ -1,6 +1,7 @@
 //! What integration tests share: a store that fails to order, a receiver on loopback, and a world in which one full cycle is scripted.
 //!
-//! A development member: none of the four crates depends on it. `fault` says which call fails and how, `faulty` is the store that obeys,
+//! A development member: none of the four crates depends on it. `fault` says which call fails and how, `faulty` is the store that obeys, `files`
+//! are the files of payloads that do, `deviation` says in what a history with a fault may differ,
 //! `world` holds what outlives a process, `incarnation` is one process over it, `script` the cycle, `verdict` what must be true at the end.
 
 #![expect(
@@ -10,8 +11,10 @@
     reason = "a test's tools fail the test"
 )]
 
+pub mod deviation;
 pub mod fault;
 pub mod faulty;
+pub mod files;
 pub mod incarnation;
 pub mod receiver;
 pub mod script;

@@ -13,117 +13,38 @@ use orbit_store::contract::record::{RecordFilter, RecordStore as _, StoredRecord
 use orbit_store::contract::view::PageRequest;
 use orbit_store::payloads::Payloads;
 use orbit_store::sqlite::SqliteStore;
-use serde_json::Value;
 use uuid::Uuid;
 
+use crate::deviation::text;
+use crate::fault::Acknowledged;
 use crate::world::{World, namespace};
 
 /// More than a cycle has of anything.
 const MANY: u32 = 1_000;
 
-/// What a history came to, as far as two of them can be compared: how often each thing was told.
-pub type Story = BTreeMap<String, usize>;
-
-/// Records that a fault may add, and why. Nothing else may differ.
-pub const MAY_BE_MORE: [(&str, &str); 9] = [
-    ("node_started", "every process tells of its start"),
-    ("step_started", "a step that was interrupted starts again"),
-    ("step_interrupted", "a process died in the middle of a step"),
-    ("attempt_started", "an attempt without an answer is made again"),
-    ("receipt_captured unknown", "a process died before it wrote the answer down"),
-    ("receipt_captured interrupted", "an attempt was not made after all"),
-    ("receipt_captured failed local", "the store failed before anything was sent"),
-    ("gate_closed", "a new process looks at the gate for the first time"),
-    ("service_failed", "a part of the engine was told that the store failed"),
-];
-
-/// Records of which there may be fewer, one for each attempt that got no answer: that counts as one of the attempts of its endpoint.
-pub const MAY_BE_FEWER: [&str; 2] = ["receipt_captured failed 503", "receipt_body"];
-
-/// The story of a world, and everything that is wrong in it.
-pub fn judge(world: &World) -> (Story, Vec<String>) {
+/// The records of a world, and everything that is wrong in it.
+pub fn judge(world: &World) -> (Vec<StoredRecord>, Vec<String>) {
     let mut wrong = Vec::new();
     wrong.extend(log_is_whole(&world.database()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let story = runtime.block_on(async {
+    let records = runtime.block_on(async {
         let store = match SqliteStore::open(&world.database(), &namespace()) {
             Ok(store) => Arc::new(store),
             Err(error) => {
                 wrong.push(format!("the store does not open: {error}"));
-                return Story::new();
+                return Vec::new();
             }
         };
         let filter = RecordFilter::default();
         let records = store.records(filter, 10 * MANY).await.unwrap();
         wrong.extend(rows_are_the_fold(&*store, &records).await);
+        wrong.extend(one_end_a_step(&records));
         wrong.extend(one_receipt_an_attempt(&*store, &records).await);
         wrong.extend(artifacts_are_there(world, Arc::clone(&store) as _, &records));
         wrong.extend(everything_arrived(world, &*store).await);
-        story(&records)
+        records
     });
-    (story, wrong)
-}
-
-/// What differs between a history and the one without a fault, but for what a fault may add.
-pub fn differences(golden: &Story, found: &Story) -> Vec<String> {
-    let keys: BTreeSet<_> = golden.keys().chain(found.keys()).collect();
-    let of = |story: &Story, key: &String| story.get(key).copied().unwrap_or_default();
-    let may_be_more = |key: &str| MAY_BE_MORE.iter().any(|(one, _)| key.starts_with(one));
-    let unanswered = ["receipt_captured unknown", "receipt_captured failed local"];
-    let lost = found.iter().filter(|(key, _)| unanswered.iter().any(|one| key.starts_with(one)));
-    let lost: usize = lost.map(|(_, count)| count).sum();
-    let may_be_fewer =
-        |key: &str, by: usize| by <= lost && MAY_BE_FEWER.iter().any(|one| key.starts_with(one));
-    // What is told together or apart hangs on when it happened. How much was told is compared elsewhere.
-    let of_notice = |key: &str| key.ends_with("endpoint=\"operator\"");
-    // What the gate looked like is remembered by the process: one that ended before it saw the change does not tell of it.
-    let started = |story: &Story| story.get("node_started").copied().unwrap_or_default();
-    let of_gate = |key: &str| key.starts_with("gate_closed") && started(found) > started(golden);
-    let differ = keys.into_iter().filter(|key| {
-        if of_notice(key) || of_gate(key) {
-            return false;
-        }
-        let (expected, found) = (of(golden, key), of(found, key));
-        (found < expected && !may_be_fewer(key, expected - found)) || (found > expected && !may_be_more(key))
-    });
-    differ.map(|key| format!("`{key}`: {} times, expected {}", of(found, key), of(golden, key))).collect()
-}
-
-/// Every record by its kind, what it is about, and the fields of its body that do not hang on times or attempts.
-pub fn story(records: &[StoredRecord]) -> Story {
-    let mut story = Story::new();
-    for record in records {
-        let body = &record.body;
-        let mut words = vec![record.kind.clone()];
-        if record.kind == "receipt_captured" {
-            words.push(text(&body["receipt"]["outcome"]));
-            if body["receipt"]["status"].is_null() && body["receipt"]["outcome"] == "failed" {
-                words.push("local".to_owned());
-            }
-            words.push(body["receipt"]["status"].to_string());
-        }
-        let ids = [record.cycle_id, record.run_id];
-        words.extend(ids.into_iter().flatten().map(|id| id.to_string()));
-        for field in ["endpoint", "delivery_id", "step", "outcome", "reason", "digest", "bytes", "initiation"]
-        {
-            // Why an endpoint is given up is what it answered last, which may be the loss of an answer.
-            if field == "reason" && record.kind == "delivery_settled" {
-                continue;
-            }
-            // A notice is named after the record that began it, which has another position in another history.
-            let of_notice = field == "delivery_id" || field == "digest" || field == "bytes";
-            let is_left_out = of_notice && record.run_id.is_none();
-            if !body[field].is_null() && !is_left_out {
-                words.push(format!("{field}={}", body[field]));
-            }
-        }
-        *story.entry(words.join(" ")).or_default() += 1;
-    }
-    story
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+    (records, wrong)
 }
 
 /// Positions without gaps, leaves that are what the headers hash to, and every stored node as a second computation has it.
@@ -187,6 +108,42 @@ async fn rows_are_the_fold(store: &dyn Store, records: &[StoredRecord]) -> Vec<S
     }
     if !states.is_empty() {
         wrong.push(format!("{} runs of the log have no row", states.len()));
+    }
+    wrong
+}
+
+/// Every attempt of a step that began has one end.
+fn one_end_a_step(records: &[StoredRecord]) -> Vec<String> {
+    let mut open = BTreeMap::<(Option<Uuid>, String), isize>::new();
+    for record in records {
+        let change = match record.kind.as_str() {
+            "step_started" => 1,
+            "step_succeeded" | "step_failed" | "step_interrupted" => -1,
+            _ => continue,
+        };
+        *open.entry((record.run_id, text(&record.body["step"]))).or_default() += change;
+    }
+    open.retain(|_, count| *count != 0);
+    open.into_iter().map(|(of, count)| format!("{count} attempts of {of:?} have no end")).collect()
+}
+
+/// What was durable when a call was answered is there as it was.
+pub fn lost(world: &World, acknowledged: &[Acknowledged]) -> Vec<String> {
+    let connection = rusqlite::Connection::open(world.database()).unwrap();
+    let find = "SELECT header, (SELECT body FROM log_bodies b WHERE b.position = r.position) FROM log_records r WHERE position = ?1";
+    let mut statement = connection.prepare(find).unwrap();
+    let mut wrong = Vec::new();
+    for one in acknowledged {
+        let position = i64::try_from(one.position).unwrap();
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
+        let found = statement.query_row([position], row).ok();
+        let found = found.map(|(header, body)| Acknowledged::digest_of(&header, body.as_deref()));
+        if found != Some(one.digest) {
+            wrong.push(format!(
+                "`{}` was answered, and the record at {position} is not what it was",
+                one.call
+            ));
+        }
     }
     wrong
 }

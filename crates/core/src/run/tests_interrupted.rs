@@ -19,6 +19,7 @@ fn interruptions() {
     check(Step::Tier2, 1, Interruption::Crash, Some(1));
     check(Step::Tier2, 1, Interruption::Halt, Some(0));
     check(Step::Tier2, 1, Interruption::Stop, Some(0));
+    check(Step::Tier2, 1, Interruption::Unclaimed, Some(0));
     check(Step::Normalize, 1, Interruption::Batch, Some(0));
     // Only the first attempt of a normalize step is part of a batch.
     check(Step::Normalize, 2, Interruption::Batch, None);
@@ -35,6 +36,7 @@ fn words_of_interruptions() {
     check(Interruption::Halt, "halt");
     check(Interruption::Stop, "stop");
     check(Interruption::Batch, "batch");
+    check(Interruption::Unclaimed, "unclaimed");
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderMap};
 use jiff::Timestamp;
-use orbit_core::config::{DeliveryRetry, Endpoint};
+use orbit_core::config::{DeliveryRetry, Endpoint, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Rule, Signal};
 use orbit_core::dispatch::outcome::{AttemptFailure, HttpFailure, classify, judge};
@@ -28,6 +28,7 @@ use super::sign::{Signing, verify_and_sign, verify_and_sign_held};
 use crate::clock::{random_number, salt};
 use crate::http::{Body, Request, method};
 use crate::namespace::Namespace;
+use crate::patience::{Reader, Unread};
 use crate::persist::persist;
 use crate::running::{Act, Cut};
 use crate::service::panic_message;
@@ -104,12 +105,9 @@ async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &Cancel
         Ok(request) => request,
         Err(error) => return Attempted::unsendable(format!("the execution request cannot be read: {error}")),
     };
-    let snapshot = match namespace.snapshot(delivery.snapshot).await {
-        Ok(Some(snapshot)) => snapshot,
-        Ok(None) => {
-            return Attempted::unsendable(format!("the snapshot {} is not stored", delivery.snapshot));
-        }
-        Err(error) => return Attempted::unsent(AttemptFailure::Local { message: error.to_string() }),
+    let snapshot = match snapshot(namespace, delivery.snapshot, cut).await {
+        Ok(snapshot) => snapshot,
+        Err(nothing) => return nothing,
     };
     let endpoint = match request.endpoint(&delivery.endpoint, &snapshot) {
         Ok(endpoint) => endpoint,
@@ -125,6 +123,26 @@ async fn attempt(namespace: &Namespace, delivery: &ClaimedDelivery, cut: &Cancel
     let composed = parts.compose();
     let ended = send(namespace, &parts, composed, cut).await;
     Attempted { ended, retry: endpoint.retry.clone() }
+}
+
+/// The snapshot that a delivery is pinned to, or the attempt that comes to nothing without it.
+pub(super) async fn snapshot(
+    namespace: &Namespace,
+    digest: Digest,
+    cut: &CancellationToken,
+) -> Result<Arc<Snapshot>, Attempted> {
+    match (Reader { namespace, service: "dispatch", cancel: cut }).snapshot(digest).await {
+        Ok(Some(snapshot)) => Ok(snapshot),
+        Ok(None) => Err(Attempted::unsendable(format!("the snapshot {digest} is not stored"))),
+        Err(Unread::Cut) => Err(Attempted::unsent(cut_while_reading())),
+        Err(Unread::Failed(error)) => {
+            Err(Attempted::unsent(AttemptFailure::Local { message: error.to_string() }))
+        }
+    }
+}
+
+fn cut_while_reading() -> AttemptFailure {
+    AttemptFailure::Cut { by: "while it waited to read".to_owned() }
 }
 
 /// One pass over the body for its digest and the signatures, one to the wire.
@@ -143,7 +161,7 @@ pub(super) async fn send(
     let signing =
         Signing { id: delivery.claim.id.to_string(), timestamp_seconds: clock.now().as_second(), keys };
     let body = async {
-        let content = content(namespace, delivery.artifact.digest).await?;
+        let content = content(namespace, delivery.artifact.digest, cut).await?;
         let held = match &content {
             Content::Memory(held) => Some(held.clone()),
             Content::File(_) => None,
@@ -173,22 +191,25 @@ pub(super) async fn send(
         .await
 }
 
-/// Where the bytes of the artifact are.
-async fn content(namespace: &Namespace, digest: Digest) -> Result<Content, AttemptFailure> {
+/// Where the bytes of the artifact are. While that cannot be read here, the attempt waits: it is no fault of the endpoint.
+async fn content(
+    namespace: &Namespace,
+    digest: Digest,
+    cut: &CancellationToken,
+) -> Result<Content, AttemptFailure> {
     if let Some(held) = namespace.payloads.recent(digest) {
         return Ok(Content::Memory(held));
     }
-    let payloads = Arc::clone(&namespace.payloads);
-    let open = move || {
-        payloads.open(digest).map_err(|error| match error {
-            BlobError::Missing { digest } => AttemptFailure::MissingArtifact { digest },
-            BlobError::Corrupt { digest } => AttemptFailure::CorruptArtifact { digest },
-            BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
-                AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") }
-            }
-        })
-    };
-    blocking(open).await
+    let reader = Reader { namespace, service: "dispatch", cancel: cut };
+    let opened = reader.payload(move |payloads| payloads.open(digest)).await;
+    opened.map_err(|unread| match unread {
+        Unread::Cut => cut_while_reading(),
+        Unread::Failed(BlobError::Missing { digest }) => AttemptFailure::MissingArtifact { digest },
+        Unread::Failed(BlobError::Corrupt { digest }) => AttemptFailure::CorruptArtifact { digest },
+        Unread::Failed(
+            error @ (BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. }),
+        ) => AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") },
+    })
 }
 
 /// Does what may block on a thread that may.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::dispatch::rate::Bucket;
 use orbit_core::governance::Door;
+use orbit_store::contract::dispatch::ClaimedDelivery;
 use orbit_store::contract::{OpenDoors, earlier};
 use tokio::sync::Semaphore;
 
@@ -73,20 +74,31 @@ impl Dispatcher {
         // Notices are few, and no door keeps them back.
         let notices = match granted {
             0 => Vec::new(),
-            granted => namespace.store.claim_notices(endpoint, granted, now).await?,
+            granted => {
+                let call = namespace.store.claim_notices(endpoint, granted, now);
+                namespace.claims.claim(call, |notice| notice.claim.id).await?
+            }
         };
         let sent = u32::try_from(notices.len()).unwrap_or(u32::MAX);
         // Before anything else can fail: nobody but their attempts knows that they are claimed.
-        for notice in notices {
-            self.spawn(&semaphore, |worker| async move { notice::deliver(&worker, notice).await });
+        for (notice, hold) in notices {
+            self.spawn(&semaphore, |worker| async move {
+                notice::deliver(&worker, notice).await;
+                drop(hold);
+            });
         }
         let claimed = match granted.saturating_sub(sent) {
             0 => Vec::new(),
             _ if !doors.first && !doors.retry => Vec::new(),
             _ if ordered => {
-                namespace.store.claim_next_in_order(endpoint, doors, now).await?.into_iter().collect()
+                let call = namespace.store.claim_next_in_order(endpoint, doors, now);
+                let call = async { Ok(call.await?.into_iter().collect()) };
+                namespace.claims.claim(call, |delivery: &ClaimedDelivery| delivery.claim.id).await?
             }
-            granted => namespace.store.claim_deliveries(endpoint, granted, doors, now).await?,
+            granted => {
+                let call = namespace.store.claim_deliveries(endpoint, granted, doors, now);
+                namespace.claims.claim(call, |delivery| delivery.claim.id).await?
+            }
         };
         let further = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
         let unused = granted.saturating_sub(sent.saturating_add(further));
@@ -97,8 +109,11 @@ impl Dispatcher {
             // Where permits are what holds it, a freed one nudges.
             (lane.permits.available_permits() > claimed.len()).then(|| bucket.next(rate))
         });
-        for delivery in claimed {
-            self.spawn(&semaphore, |worker| async move { attempt::deliver(&worker, delivery).await });
+        for (delivery, hold) in claimed {
+            self.spawn(&semaphore, |worker| async move {
+                attempt::deliver(&worker, delivery).await;
+                drop(hold);
+            });
         }
         Ok(Served { attempts, next: next.filter(|next| *next > now) })
     }

@@ -17,7 +17,7 @@ use orbit_store::contract::notify::ClaimedNotice;
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempted, Outgoing, Which, conclude, exchange};
+use super::attempt::{Attempted, Outgoing, Which, conclude, exchange, snapshot};
 use super::compose::{Composed, Head, add_signatures};
 use super::receipt::Ended;
 use super::sign::{Signed, Signing};
@@ -37,10 +37,9 @@ pub(super) async fn deliver(namespace: &Arc<Namespace>, notice: ClaimedNotice) {
 }
 
 async fn attempt(namespace: &Namespace, notice: ClaimedNotice, cut: &CancellationToken) -> Attempted {
-    let snapshot = match namespace.snapshot(notice.snapshot).await {
-        Ok(Some(snapshot)) => snapshot,
-        Ok(None) => return Attempted::unsendable(format!("the snapshot {} is not stored", notice.snapshot)),
-        Err(error) => return Attempted::unsent(AttemptFailure::Local { message: error.to_string() }),
+    let snapshot = match snapshot(namespace, notice.snapshot, cut).await {
+        Ok(snapshot) => snapshot,
+        Err(nothing) => return nothing,
     };
     let Some(endpoint) = snapshot.endpoints.get(notice.endpoint.as_str()) else {
         return Attempted::unsendable(format!("the snapshot has no endpoint `{}`", notice.endpoint));

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::program::{self, Answer, Given, Job};
 use crate::namespace::Namespace;
+use crate::patience::Reader;
 use crate::running::Act;
 use crate::service::panic_message;
 use crate::tiers::attempt::{self, Finished, Made, Plan};
@@ -134,8 +135,9 @@ async fn unless_cut(namespace: &Arc<Namespace>, task: Task, acts: &[Act]) -> Don
 /// From the requests to the outputs, which lie in the work folder.
 async fn work(namespace: &Arc<Namespace>, task: Task, cancel: &CancellationToken) -> Done {
     let mut plans = Vec::with_capacity(task.items.len());
+    let reader = Reader { namespace, service: "normalize", cancel };
     for item in &task.items {
-        plans.push(attempt::plan(namespace, item).await.and_then(|plan| Ok((plan, input(item)?))));
+        plans.push(attempt::plan(reader, item).await.and_then(|plan| Ok((plan, input(item)?))));
     }
     let planned = task.items.iter().zip(&plans).filter(|(_, plan)| plan.is_ok());
     let deadline_at = planned.map(|(item, _)| item.deadline_at).min();

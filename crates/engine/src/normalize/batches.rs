@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use orbit_core::governance::Door;
 use orbit_store::contract::OpenDoors;
+use orbit_store::contract::normalize::ClaimedBatch;
+use orbit_store::contract::tiers::ClaimedStep;
 
 use super::batch;
 use crate::namespace::Namespace;
@@ -48,13 +50,21 @@ impl Service for Batches {
         let free = ready.iter().find_map(|name| admission.program(name).map(|permits| (name, permits)));
         let Some((processor, permits)) = free else { return Ok(idle) };
         let doors = OpenDoors { first: true, retry: true };
-        let claimed = namespace.store.claim_batch(processor, doors, now).await?;
+        let mut batch_id = None;
+        let call = async {
+            let claimed = namespace.store.claim_batch(processor, doors, now).await?;
+            batch_id = claimed.as_ref().map(|batch| batch.batch_id);
+            Ok(claimed.map(|batch| batch.items).unwrap_or_default())
+        };
+        let claimed = namespace.claims.claim(call, |step: &ClaimedStep| step.claim.id).await?;
         drop(admission);
-        let Some(claimed) = claimed else { return Ok(idle) };
+        let Some(batch_id) = batch_id else { return Ok(idle) };
+        let (items, holds): (Vec<_>, Vec<_>) = claimed.into_iter().unzip();
+        let claimed = ClaimedBatch { batch_id, items };
         let worker = Arc::clone(namespace);
         namespace.runs.spawn(async move {
             batch::run(&worker, claimed).await;
-            drop(permits);
+            drop((holds, permits));
             // What is to be done again is done alone, and another batch may have waited for the permits.
             worker.nudges.tiers.notify_one();
             worker.nudges.normalize.notify_one();

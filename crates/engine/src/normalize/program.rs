@@ -13,6 +13,7 @@ use orbit_core::limits::BATCH_RESULT_BYTES_MAX;
 use orbit_core::normalize::{ManifestItem, OddLines, Results, read_results};
 use orbit_core::run::Step;
 use orbit_core::tiers::{Failure, OverLimit, Usage};
+use orbit_store::blobs::BlobError;
 use orbit_store::contract::Artifact;
 use orbit_store::payloads::Payloads;
 use serde_json::json;
@@ -20,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::namespace::Namespace;
+use crate::patience::Reader;
 use crate::program::{Environment, SecretMissing, resolve};
 use crate::supervisor::{self, Program};
-use crate::tiers::attempt::{blocking, storage};
+use crate::tiers::attempt::{blocking, storage, unread_payload};
 use crate::tiers::{Work, exec, output};
 
 /// The file that is told as `{{ manifest }}`.
@@ -80,11 +82,13 @@ struct Prepared {
 /// Runs the program over the items.
 pub(super) async fn run(namespace: &Namespace, job: Job, cancel: &CancellationToken) -> Answer {
     let base = namespace.shared.layout.work(&namespace.name);
-    let (payloads, job) = (Arc::clone(&namespace.payloads), Arc::new(job));
+    let job = Arc::new(job);
     let preparing = Arc::clone(&job);
-    let prepared = match blocking(move || prepare(&base, &preparing, &payloads)).await {
-        Ok(prepared) => prepared,
-        Err(failure) => return Answer::failed(failure),
+    let reader = Reader { namespace, service: "normalize", cancel };
+    let prepared = match reader.payload(move |payloads| prepare(&base, &preparing, payloads)).await {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(failure)) => return Answer::failed(failure),
+        Err(unread) => return Answer::failed(unread_payload(&unread)),
     };
     let Prepared { folder, items } = prepared;
     let mut answer = Answer { items, folder: Some(Arc::clone(&folder)), ..Answer::default() };
@@ -136,18 +140,36 @@ impl Answer {
     }
 }
 
-/// Inputs are copies, never links: a program may write into what it is given.
-fn prepare(base: &Path, job: &Job, payloads: &Payloads) -> Result<Prepared, Failure> {
+/// The outer error is an input that cannot be read for now: all of it is prepared anew then.
+fn prepare(base: &Path, job: &Job, payloads: &Payloads) -> Result<Result<Prepared, Failure>, BlobError> {
     let extension = &job.document.output.extension;
-    let folder = Work::create(base, job.id, Step::Normalize, job.attempt, extension);
-    let folder = Arc::new(folder.map_err(|error| storage(&error))?);
-    let mut manifest = String::new();
-    let mut items = Vec::with_capacity(job.items.len());
+    let folder = match Work::create(base, job.id, Step::Normalize, job.attempt, extension) {
+        Ok(folder) => Arc::new(folder),
+        Err(error) => return Ok(Err(storage(&error))),
+    };
+    let mut copied = Vec::with_capacity(job.items.len());
     for (number, given) in (1..).zip(&job.items) {
-        let work = folder.item(number, extension).map_err(|error| storage(&error))?;
-        let copied = payloads.copy_to(given.input.digest, &work.input());
-        items.push(copied.map(|_| Arc::new(work)).map_err(|error| output::of_blob(&error)));
-        let Some(Ok(work)) = items.last() else { continue };
+        let work = match folder.item(number, extension) {
+            Ok(work) => work,
+            Err(error) => return Ok(Err(storage(&error))),
+        };
+        // Copies, never links: a program may write into what it is given.
+        copied.push(match payloads.copy_to(given.input.digest, &work.input()) {
+            Ok(_) => Ok(Arc::new(work)),
+            Err(error @ (BlobError::Full { .. } | BlobError::Io { .. })) => return Err(error),
+            Err(
+                error @ (BlobError::Missing { .. } | BlobError::Corrupt { .. } | BlobError::Dropped { .. }),
+            ) => Err(output::of_blob(&error)),
+        });
+    }
+    Ok(list(folder, job, copied))
+}
+
+/// Tells the program of what was copied.
+fn list(folder: Arc<Work>, job: &Job, items: Vec<Result<Arc<Work>, Failure>>) -> Result<Prepared, Failure> {
+    let mut manifest = String::new();
+    for (given, item) in job.items.iter().zip(&items) {
+        let Ok(work) = item else { continue };
         let line = ManifestItem {
             item: given.key.to_string(),
             input: folder.told(&work.input()),

@@ -50,14 +50,15 @@ impl Service for Selector {
         if free == 0 {
             return Ok(Turn::default());
         }
-        let claimed = namespace.store.claim_cycles(free, namespace.shared.clock.now()).await?;
+        let call = namespace.store.claim_cycles(free, namespace.shared.clock.now());
+        let claimed = namespace.claims.claim(call, |cycle| cycle.claim.id).await?;
         let done = claimed.len();
-        for cycle in claimed {
+        for (cycle, hold) in claimed {
             let permit = Arc::clone(&self.selecting).try_acquire_owned().ok();
             let worker = Arc::clone(namespace);
             namespace.tasks.spawn(async move {
                 select(&worker, cycle).await;
-                drop(permit);
+                drop((hold, permit));
                 worker.wake();
             });
         }

@@ -11,6 +11,8 @@ use orbit_core::id;
 use orbit_core::run::Then;
 use orbit_core::synthesis::ExecutionRequest;
 use orbit_core::tiers::{Failure, Usage};
+use orbit_store::StoreError;
+use orbit_store::blobs::BlobError;
 use orbit_store::contract::Artifact;
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::tiers::ClaimedStep;
@@ -26,6 +28,7 @@ use super::reuse;
 use super::work::Work;
 use super::{embedded, output};
 use crate::namespace::Namespace;
+use crate::patience::{Reader, Unread};
 use crate::service::panic_message;
 use crate::supervisor;
 
@@ -112,7 +115,8 @@ pub(super) async fn make(
     claimed: ClaimedStep,
     cancel: CancellationToken,
 ) -> Finished {
-    let plan = match plan(&namespace, &claimed).await {
+    let reader = Reader { namespace: &namespace, service: "tiers", cancel: &cancel };
+    let plan = match plan(reader, &claimed).await {
         Ok(plan) => plan,
         Err(failure) => return Finished::failed(failure),
     };
@@ -125,10 +129,10 @@ pub(super) async fn make(
     }
 }
 
-pub(crate) async fn plan(namespace: &Namespace, claimed: &ClaimedStep) -> Result<Plan, Failure> {
+pub(crate) async fn plan(reader: Reader<'_>, claimed: &ClaimedStep) -> Result<Plan, Failure> {
+    let namespace = reader.namespace;
     let refused = |message: String| Failure::RequestRefused { message };
-    let snapshot = namespace.snapshot(claimed.snapshot).await;
-    let snapshot = snapshot.map_err(|error| Failure::Storage { message: error.to_string() })?;
+    let snapshot = reader.snapshot(claimed.snapshot).await.map_err(|unread| unread_row(&unread))?;
     let snapshot = snapshot.ok_or_else(|| refused(format!("there is no snapshot {}", claimed.snapshot)))?;
     let request = namespace.requests.checked(claimed, &snapshot).map_err(refused)?;
     if let Some(quarantine) = &claimed.quarantine {
@@ -174,7 +178,7 @@ async fn perform(
     if cancel.is_cancelled() || namespace.shared.stopping.is_cancelled() {
         return Err(Failure::Cancelled);
     }
-    let asked = reuse::ask(namespace, claimed, &plan).await?;
+    let asked = reuse::ask(namespace, claimed, (&plan, cancel)).await?;
     if let Some(done) = asked.as_ref().and_then(|asked| asked.done_before.clone()) {
         return Ok((Ok(reuse::made(plan, done)), Attempted::of(Ok(()))));
     }
@@ -185,23 +189,8 @@ async fn perform(
     if let Some(processor) = namespace.shared.embedded.get(plan.document.name()) {
         return embedded::perform(namespace, claimed, plan, (&**processor, wall), cancel).await;
     }
-    let Plan { request, document, then, deliveries, reference } = plan;
-    let filling = Filling {
-        base: namespace.shared.layout.work(&namespace.name),
-        context: request.context_line(),
-        input: claimed.input.as_ref().map(|input| input.digest),
-        reference,
-        needs_input: document.takes_input(),
-    };
-    let (payloads, of) =
-        (Arc::clone(&namespace.payloads), (request.run.run_id, claimed.step, claimed.attempt));
-    let extension = document.extension().to_owned();
-    let work = blocking(move || {
-        let work =
-            Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
-        filling.fill(&work, &payloads).map(|()| Arc::new(work))
-    })
-    .await?;
+    let work = prepare(namespace, claimed, &plan, cancel).await?;
+    let Plan { request, document, then, deliveries, reference: _ } = plan;
     let idempotency_key = id::step_key(request.run.run_id, claimed.step);
     let job = Assignment {
         request,
@@ -231,6 +220,38 @@ async fn perform(
         ..Made::of(kept, media_type, (then, deliveries))
     });
     Ok((made, attempted))
+}
+
+/// The work folder with the run's context and input in it.
+async fn prepare(
+    namespace: &Namespace,
+    claimed: &ClaimedStep,
+    plan: &Plan,
+    cancel: &CancellationToken,
+) -> Result<Arc<Work>, Failure> {
+    let Plan { request, document, .. } = plan;
+    let filling = Filling {
+        base: namespace.shared.layout.work(&namespace.name),
+        context: request.context_line(),
+        is_input: document.takes_input() && claimed.input.is_none(),
+    };
+    let input = claimed.input.as_ref().map(|input| input.digest).filter(|_| document.takes_input());
+    let copies = Copies { input, reference: plan.reference };
+    let of = (request.run.run_id, claimed.step, claimed.attempt);
+    let extension = document.extension().to_owned();
+    let work = blocking(move || {
+        let work =
+            Work::create(&filling.base, of.0, of.1, of.2, &extension).map_err(|error| storage(&error))?;
+        filling.write(&work).map(|()| Arc::new(work))
+    })
+    .await?;
+    let filled = Arc::clone(&work);
+    let reader = Reader { namespace, service: "tiers", cancel };
+    reader
+        .payload(move |payloads| copies.fill(&filled, payloads))
+        .await
+        .map_err(|unread| unread_payload(&unread))?;
+    Ok(work)
 }
 
 /// Keeps the output. While the disk takes nothing it waits, so that an hour of work is not lost to a minute without space.
@@ -270,30 +291,54 @@ pub(super) async fn offered(
     }
 }
 
-/// What is put into the work folder before a processor is asked.
+/// What is written into the work folder before a processor is asked.
 struct Filling {
     base: std::path::PathBuf,
     context: String,
-    input: Option<Digest>,
-    reference: Option<Digest>,
-    needs_input: bool,
+    /// The first step has nothing else to read.
+    is_input: bool,
 }
 
 impl Filling {
-    /// Copies, never links: a program may write into what it is given.
-    fn fill(&self, work: &Work, payloads: &Payloads) -> Result<(), Failure> {
+    fn write(&self, work: &Work) -> Result<(), Failure> {
         let line = format!("{}\n", self.context);
         std::fs::write(work.context(), &line).map_err(|error| storage(&error))?;
+        if self.is_input {
+            std::fs::write(work.input(), &line).map_err(|error| storage(&error))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What is copied into it, never linked: a program may write into what it is given.
+struct Copies {
+    input: Option<Digest>,
+    reference: Option<Digest>,
+}
+
+impl Copies {
+    fn fill(&self, work: &Work, payloads: &Payloads) -> Result<(), BlobError> {
         if let Some(reference) = self.reference {
-            payloads.copy_to(reference, &work.reference()).map_err(|error| output::of_blob(&error))?;
+            payloads.copy_to(reference, &work.reference())?;
         }
-        match self.input {
-            Some(input) if self.needs_input => {
-                payloads.copy_to(input, &work.input()).map(drop).map_err(|error| output::of_blob(&error))
-            }
-            None if self.needs_input => std::fs::write(work.input(), &line).map_err(|error| storage(&error)),
-            Some(_) | None => Ok(()),
-        }
+        self.input.map_or(Ok(()), |input| payloads.copy_to(input, &work.input()).map(drop))
+    }
+}
+
+/// What a payload that was not read means for the attempt.
+pub(crate) fn unread_payload(unread: &Unread<BlobError>) -> Failure {
+    match unread {
+        Unread::Cut => Failure::Cancelled,
+        Unread::Failed(error) => output::of_blob(error),
+    }
+}
+
+/// The same of what the store keeps.
+pub(crate) fn unread_row(unread: &Unread<StoreError>) -> Failure {
+    match unread {
+        Unread::Cut => Failure::Cancelled,
+        Unread::Failed(error) => Failure::Storage { message: error.to_string() },
     }
 }
 

@@ -12,10 +12,11 @@ use orbit_store::contract::tiers::ClaimedStep;
 use orbit_store::payloads::{Kept, Payloads};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Made, Plan, blocking, offered};
+use super::attempt::{Made, Plan, offered, unread_payload};
 use super::output;
 use super::processor::{Attempted, Job, Processed, Processor};
 use crate::namespace::Namespace;
+use crate::patience::Reader;
 use crate::supervisor;
 
 /// One attempt of a step, from the input to the kept output. The outer failure is one in which the processor was not asked.
@@ -30,7 +31,7 @@ pub(super) async fn perform(
     let input = claimed.input.as_ref().map(|input| input.digest);
     let job = Job {
         input: match input {
-            Some(digest) => read(namespace, digest).await?,
+            Some(digest) => read(namespace, digest, cancel).await?,
             None => Bytes::from(format!("{}\n", request.context_line())),
         },
         idempotency_key: id::step_key(request.run.run_id, claimed.step),
@@ -66,12 +67,12 @@ pub(super) async fn ask(processor: &dyn Processor, job: &Job, cancel: &Cancellat
     }
 }
 
-async fn read(namespace: &Namespace, digest: Digest) -> Result<Bytes, Failure> {
+async fn read(namespace: &Namespace, digest: Digest, cancel: &CancellationToken) -> Result<Bytes, Failure> {
     if let Some(content) = namespace.payloads.recent(digest) {
         return Ok(content);
     }
-    let payloads = Arc::clone(&namespace.payloads);
-    blocking(move || payloads.read(digest).map_err(|error| output::of_blob(&error))).await
+    let reader = Reader { namespace, service: "tiers", cancel };
+    reader.payload(move |payloads| payloads.read(digest)).await.map_err(|unread| unread_payload(&unread))
 }
 
 async fn keep(

@@ -14,10 +14,13 @@ use orbit_store::contract::normalize::DoneBefore;
 use orbit_store::contract::payload::NewPayload;
 use orbit_store::contract::tiers::ClaimedStep;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Made, Plan};
 use super::exec;
 use crate::namespace::Namespace;
+use crate::patience::Reader;
+use crate::persist::passes;
 
 /// Younger work is certainly kept: half of the shortest retention.
 const SURELY_KEPT: SignedDuration = SignedDuration::from_hours(12);
@@ -34,7 +37,7 @@ pub(super) struct Asked {
 pub(super) async fn ask(
     namespace: &Namespace,
     claimed: &ClaimedStep,
-    plan: &Plan,
+    (plan, cancel): (&Plan, &CancellationToken),
 ) -> Result<Option<Asked>, Failure> {
     let document = match &plan.document {
         Document::Exec(document) if document.reuse => document,
@@ -44,8 +47,9 @@ pub(super) async fn ask(
         return Ok(None);
     }
     let key = key(claimed, plan, document)?;
-    let found = namespace.store.done_before(key).await;
-    let found = found.map_err(|error| Failure::Storage { message: error.to_string() })?;
+    let reader = Reader { namespace, service: "tiers", cancel };
+    let found = reader.patiently("what was done before", passes, || namespace.store.done_before(key)).await;
+    let found = found.map_err(|unread| attempt::unread_row(&unread))?;
     let Some(found) = found else { return Ok(Some(Asked { key, done_before: None })) };
     let (payloads, digest) = (Arc::clone(&namespace.payloads), found.artifact.digest);
     // What may be dropped as too old at any moment is made anew, unless it counts as young first.

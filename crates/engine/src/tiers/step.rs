@@ -98,7 +98,11 @@ pub(crate) async fn end(
     };
     match commit(namespace, act, claimed.claim, commit_of).await {
         Some(StepCommitted::Done { next, .. }) => next.map(|next| *next).zip(processor),
-        Some(StepCommitted::Lost) | None => None,
+        Some(StepCommitted::Lost) | None => {
+            // A commit that was made again after an error may have claimed the next step the first time.
+            namespace.claims.doubt();
+            None
+        }
     }
 }
 

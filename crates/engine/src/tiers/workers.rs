@@ -52,14 +52,15 @@ impl Workers {
         let room = Room { runs, ..room };
         let lanes = startable.lanes.iter().map(|one| &one.lane).filter(|lane| room.for_lane(lane) > 0);
         let free = Free { waits: admission.waits(lanes), room: room.clone(), doors };
-        let claimed = namespace.store.claim_steps(free, clock.now()).await?;
+        let call = namespace.store.claim_steps(free, clock.now());
+        let claimed = namespace.claims.claim(call, |step| step.claim.id).await?;
         let done = claimed.len();
-        for (step, node) in claimed.into_iter().zip(taken.permits) {
+        for ((step, hold), node) in claimed.into_iter().zip(taken.permits) {
             let (run, processor) = admission.take(&step.lane, node);
             let worker = Arc::clone(namespace);
             namespace.runs.spawn(async move {
                 step::run(&worker, step, processor).await;
-                drop(run);
+                drop((hold, run));
             });
         }
         Ok(Turn { done, next })

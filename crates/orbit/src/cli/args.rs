@@ -176,6 +176,10 @@ pub struct GcArgs {
     /// Only count what would be dropped
     #[arg(long)]
     pub dry_run: bool,
+    /// Drop nothing, but write every database anew without the space that it does not need: for one from before space was given back by itself.
+    /// Nobody may serve the home meanwhile, and as much must be free as the largest database has
+    #[arg(long, conflicts_with = "dry_run")]
+    pub compact: bool,
 }
 
 /// A page of a list.

@@ -7,6 +7,7 @@ use orbit_store::contract::retention::Amount;
 use serde_json::json;
 
 use super::args::GcArgs;
+use super::compact::compact;
 use super::failure::Failure;
 use super::output::{either, say};
 use super::session::Session;
@@ -17,6 +18,9 @@ use crate::render::units::bytes;
 
 /// See the module.
 pub async fn gc(layout: &Layout, args: &GcArgs, out: &Terminal, json: bool) -> Result<u8, Failure> {
+    if args.compact {
+        return compact(layout, args.namespace.as_deref(), out, json).await;
+    }
     let mut session = Session::open(layout, Duty::None).await?;
     let mut all = Dropped::default();
     let mut from = 0;

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod artifact;
 pub mod backup;
+pub mod compact;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;

@@ -117,7 +117,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
 }
 
 /// Namespaces that have a store, by name; among them `system`, the node's own.
-fn stores_of(layout: &Layout) -> Vec<NamespaceName> {
+pub fn stores_of(layout: &Layout) -> Vec<NamespaceName> {
     let entries = std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok());
     let system = Some(NamespaceName::system());

@@ -2,12 +2,16 @@
 
 use std::fmt::Write;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::fields::{count, items, some_text, text, time};
 use super::text::short;
-use super::units::{bytes, counted};
+use super::units::{bytes, counted, duration, grouped};
 use super::{Terminal, Tone, block, log};
+
+/// A floor that is reached sooner stands out.
+const FLOOR_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The node, then each namespace.
 pub fn status(status: &Value, out: &Terminal) -> String {
@@ -98,15 +102,16 @@ fn halt(halt: &Value, out: &Terminal) -> Option<String> {
 fn of_namespace(namespace: &Value, out: &Terminal) -> String {
     let name = text(namespace, "namespace");
     let counts = &namespace["counts"];
+    let most = namespace["counts_max"].as_u64().unwrap_or(u64::MAX);
     let lift = |halt| format!("{halt}; `orbit resume -n {name}` lifts it");
     let mut shown = format!("\nnamespace {name}  {}\n", out.paint_state(&text(namespace, "state")));
     shown.push_str(&block(&[
         ("closed", out.paint(Tone::Watch, &text(namespace, "closed"))),
         ("halt", halt(&namespace["halt"], out).map(lift).unwrap_or_default()),
         ("snapshot", snapshot(namespace)),
-        ("cycles", by_state(&counts["cycles"])),
-        ("runs", by_state(&counts["runs"])),
-        ("deliveries", by_state(&counts["deliveries"])),
+        ("cycles", by_state(&counts["cycles"], most)),
+        ("runs", by_state(&counts["runs"], most)),
+        ("deliveries", by_state(&counts["deliveries"], most)),
         ("notices", notices(namespace)),
         ("under way", count(namespace, "running").to_string()),
         // Of the node's alone nothing is to be told here.
@@ -115,6 +120,7 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("checkpoint", log::checkpoint(&namespace["log"], out)),
         ("anchor", log::anchor(&namespace["log"], out)),
         ("disk", disk(namespace)),
+        ("forecast", forecast(&namespace["disk_forecast"], out)),
     ]));
     for (endpoint, reason) in counts["endpoints_disabled"].as_object().into_iter().flatten() {
         let (endpoint, reason) =
@@ -173,10 +179,12 @@ fn snapshot(namespace: &Value) -> String {
     some_text(namespace, "snapshot").map_or_else(|| "none yet".to_owned(), |digest| short(&digest))
 }
 
-/// `2 working, 30 finished`, or `none`.
-fn by_state(counts: &Value) -> String {
-    let told =
-        |(state, count): (&String, &Value)| Some(format!("{} {}", count.as_u64().filter(|n| *n > 0)?, state));
+/// `2 working, 30 finished`, or `none`; `100,000+ waiting` where no further was counted.
+fn by_state(counts: &Value, most: u64) -> String {
+    let told = |(state, count): (&String, &Value)| {
+        let count = count.as_u64().filter(|count| *count > 0)?;
+        Some(if count < most { format!("{count} {state}") } else { format!("{}+ {state}", grouped(count)) })
+    };
     let told: Vec<_> = counts.as_object().into_iter().flatten().filter_map(told).collect();
     if told.is_empty() { "none".to_owned() } else { told.join(", ") }
 }
@@ -186,6 +194,31 @@ fn disk(namespace: &Value) -> String {
     match namespace["disk_free_bytes"].as_u64() {
         Some(free) => format!("{} free{}", bytes(free), floor.unwrap_or_default()),
         None => String::new(),
+    }
+}
+
+/// How fast free space shrinks, and when it will be down to the floor.
+fn forecast(forecast: &Value, out: &Terminal) -> String {
+    let shrinks = || format!("{} less a day", bytes(count(forecast, "bytes_a_day")));
+    let length = |name| {
+        duration(SignedDuration::from_millis(i64::try_from(count(forecast, name)).unwrap_or(i64::MAX)))
+    };
+    match (text(forecast, "state").as_str(), time(forecast, "floor_at")) {
+        ("unknown", _) => {
+            format!(
+                "unknown: free space was noted for {}, {} are needed",
+                length("known_ms"),
+                length("needed_ms")
+            )
+        }
+        ("steady", _) => "free space does not shrink".to_owned(),
+        ("slow", _) => format!("{}; the floor is more than ten years away", shrinks()),
+        ("reached", _) => out.paint(Tone::Bad, "the floor is reached: nothing new starts"),
+        ("fills", Some(at)) => {
+            let told = format!("{}; the floor is reached {}", shrinks(), out.when(at));
+            if at.duration_since(out.now) < FLOOR_SOON { out.paint(Tone::Watch, &told) } else { told }
+        }
+        _ => String::new(),
     }
 }
 
@@ -246,6 +279,36 @@ namespace studio  closed
   next        daily  in 6h
 ";
         assert_eq!(status(&answer, &terminal(Some(100))), expected);
+    }
+
+    #[test]
+    fn what_was_not_counted_to_its_end_says_so() {
+        let check = |counts: Value, expected: &str| assert_eq!(by_state(&counts, 100_000), expected);
+        check(json!({}), "none");
+        check(json!({ "waiting": 99_999, "dead": 0 }), "99999 waiting");
+        check(json!({ "dead": 3, "waiting": 100_000 }), "3 dead, 100,000+ waiting");
+    }
+
+    #[test]
+    fn forecasts() {
+        let check = |answer: Value, expected: &str| {
+            assert_eq!(forecast(&answer, &terminal(Some(100))), expected, "{answer}");
+        };
+        check(Value::Null, "");
+        check(
+            json!({ "state": "unknown", "known_ms": 11_100_000, "needed_ms": 86_400_000 }),
+            "unknown: free space was noted for 3h05m, 1d00h are needed",
+        );
+        check(json!({ "state": "steady" }), "free space does not shrink");
+        check(
+            json!({ "state": "slow", "bytes_a_day": 3072 }),
+            "3.0 KiB less a day; the floor is more than ten years away",
+        );
+        check(
+            json!({ "state": "fills", "bytes_a_day": 1_310_000_000, "floor_at": "2026-12-06T12:00:00Z" }),
+            "1.2 GiB less a day; the floor is reached in 11d",
+        );
+        check(json!({ "state": "reached" }), "the floor is reached: nothing new starts");
     }
 
     #[test]

@@ -63,6 +63,13 @@ pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
+/// A number with a comma after each three digits: `100,000`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
 /// The time of day to the millisecond, in UTC.
 pub fn time_of_day(at: Timestamp) -> String {
     at.strftime("%H:%M:%S%.3f").to_string()
@@ -82,6 +89,16 @@ mod tests {
         check(1024 * 1024 - 1, "1023.9 KiB");
         check(1 << 30, "1.0 GiB");
         check(u64::MAX, "16777215.9 TiB");
+    }
+
+    #[test]
+    fn groups() {
+        let check = |number: u64, expected: &str| assert_eq!(grouped(number), expected);
+        check(0, "0");
+        check(999, "999");
+        check(1000, "1,000");
+        check(100_000, "100,000");
+        check(12_345_678, "12,345,678");
     }
 
     #[test]

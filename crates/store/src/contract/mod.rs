@@ -51,9 +51,9 @@ pub enum StoreError {
         /// The file.
         place: String,
     },
-    /// The schema is to change, and there is no room for the copy that is made first. Nothing has changed.
+    /// The file is to change, and there is no room for the copy that is made first. Nothing has changed.
     #[error(
-        "the schema of `{place}` is to change, and there is no room to copy it first: {needed} bytes are needed, {free} are free"
+        "there is no room to copy `{place}` before it is changed: {needed} bytes are needed, {free} are free"
     )]
     NoRoom {
         /// The file.

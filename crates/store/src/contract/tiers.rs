@@ -126,6 +126,11 @@ pub trait RunStore {
     /// answer has the receipt `unknown`, a cycle that was being selected waits again. A `node_started` record with `detail` tells what was found.
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError>;
 
+    /// Frees what this process has claimed and does not hold, because the answer to a claim was lost; how much that was. Its steps are interrupted,
+    /// which counts against nothing, its attempts have the receipt `interrupted`, its cycles wait again. `held` are the ids of all cycles, runs and
+    /// deliveries that are worked on; nothing may be claimed meanwhile.
+    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError>;
+
     /// The lanes in which a run may start now, each with the number of its runs, counted up to `most`. The cost does not grow with the queue.
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError>;
 

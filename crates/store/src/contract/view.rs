@@ -232,7 +232,10 @@ pub struct InitiationView {
     pub released_at: Option<Timestamp>,
 }
 
-/// How much of everything there is.
+/// So far rows of one state are counted, so that a look at a backlog of millions takes no longer than one at this many.
+pub const COUNT_MAX: u64 = 100_000;
+
+/// How much of everything there is. A count of [`COUNT_MAX`] means that many or more, but for records, which are known exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Cycles by state.

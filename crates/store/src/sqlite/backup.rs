@@ -44,7 +44,8 @@ pub fn copy(database: &Path, target: &Path, progress: Progress<'_>) -> Result<bo
     copied
 }
 
-fn make_new(target: &Path) -> io::Result<()> {
+/// An empty file that only its owner may read.
+pub(super) fn make_new(target: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map(drop)
 }
 
@@ -96,7 +97,8 @@ fn make_plain(target: &Path) -> Attempt<()> {
     durable.map_err(|error| Fault::contradiction(format!("the copy is not durable: {error}")))
 }
 
-fn open_plain(target: &Path) -> Attempt<Connection> {
+/// A connection that changes no setting of the file.
+pub(super) fn open_plain(target: &Path) -> Attempt<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Ok(Connection::open_with_flags(target, flags)?)
 }

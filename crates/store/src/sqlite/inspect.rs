@@ -77,7 +77,8 @@ pub fn inspect(database: &Path) -> Result<Contents, StoreError> {
     contents(&connection, schema, log).map_err(|fault| fault.at(&place))
 }
 
-fn is_sound(connection: &Connection) -> Attempt<()> {
+/// The database is one by its own account.
+pub(super) fn is_sound(connection: &Connection) -> Attempt<()> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(Fault::contradiction(format!("integrity_check: {found}"))) }
 }

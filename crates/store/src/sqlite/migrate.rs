@@ -131,7 +131,7 @@ fn keep(connection: &Connection, file: &Path, number: u32) -> Result<PathBuf, St
         place: file.display().to_string(),
         message: format!("it could not be copied before its schema changes, and is unchanged: {error}"),
     };
-    has_room(connection, file)?;
+    has_room(connection, file, SPACE_TIMES)?;
     let beside = |suffix: String| {
         let mut name = file.as_os_str().to_owned();
         name.push(suffix);
@@ -149,14 +149,15 @@ fn keep(connection: &Connection, file: &Path, number: u32) -> Result<PathBuf, St
     Ok(whole)
 }
 
-fn has_room(connection: &Connection, file: &Path) -> Result<(), StoreError> {
+/// So many times the size of the file are free beside it.
+pub(super) fn has_room(connection: &Connection, file: &Path, times: u64) -> Result<(), StoreError> {
     let place = file.display().to_string();
     let bytes: i64 = connection
         .query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", (), |row| {
             row.get(0)
         })
         .map_err(|error| Fault::from(error).at(&place))?;
-    let needed = u64::try_from(bytes).unwrap_or(0).saturating_mul(SPACE_TIMES);
+    let needed = u64::try_from(bytes).unwrap_or(0).saturating_mul(times);
     let folder = file.parent().unwrap_or(Path::new("."));
     // Where it cannot be told, the copy itself finds out.
     let Ok(space) = nix::sys::statvfs::statvfs(folder) else { return Ok(()) };

@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod columns;
+pub mod compact;
 mod fault;
 pub mod inspect;
 mod migrate;
@@ -26,6 +27,7 @@ mod notify;
 mod payload;
 mod quarantine;
 pub mod rebuild;
+mod reclaim;
 mod record;
 mod redrive;
 mod retention;

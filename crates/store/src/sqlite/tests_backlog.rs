@@ -14,14 +14,17 @@ use super::columns::Json;
 use super::dispatch::{DUE, NEXT_IN_ORDER, due};
 use super::tail::Tail;
 use super::tx::Tx;
-use super::{SqliteStore, endpoint, settle};
+use super::{SqliteStore, endpoint, settle, view};
 use crate::contract::dispatch::DispatchStore as _;
+use crate::contract::view::COUNT_MAX;
 use crate::contract::{BATCH_MAX, OpenDoors};
 
 const BACKLOG: u32 = 1_000_000;
 const OPEN: OpenDoors = OpenDoors { first: true, retry: true };
 /// A look at one row of a million is a few hundred steps; a look at all of them is millions.
 const STEPS_MAX: u64 = 2000;
+/// What it takes to count one row of an index, and no row beyond the bound.
+const STEPS_A_COUNTED_ROW: u64 = 10;
 const ID: &str = "00000000-0000-4000-8000-000000000000";
 
 fn at(seconds: i64) -> Timestamp {
@@ -87,6 +90,9 @@ async fn a_million_deliveries_of_one_endpoint_cost_the_others_nothing() {
     let told: Vec<_> = waiting.iter().map(|one| (&*one.endpoint, one.due_at >= at(600))).collect();
     assert_eq!(told, [("alive", false), ("gone", true), ("well", false)]);
     assert!(cost < STEPS_MAX, "to know who waits took {cost} steps");
+    let (counts, cost) = steps(&mut connection, |tx| view::counts(tx).unwrap());
+    assert_eq!((counts.deliveries["waiting"], counts.runs["dispatching"]), (COUNT_MAX, 1));
+    assert!(cost < COUNT_MAX * STEPS_A_COUNTED_ROW, "to count took {cost} steps");
     for (endpoint, sql, expected) in
         [("alive", DUE, 1), ("gone", DUE, 4), ("alive", NEXT_IN_ORDER, 1), ("gone", NEXT_IN_ORDER, 1)]
     {

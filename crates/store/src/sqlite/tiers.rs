@@ -18,7 +18,7 @@ use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::Tx;
-use super::{SqliteStore, cycle, lanes, payload, quarantine, token};
+use super::{SqliteStore, cycle, lanes, payload, quarantine, reclaim, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
@@ -27,6 +27,11 @@ use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier}
 impl RunStore for SqliteStore {
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError> {
         self.write(move |tx| recover(tx, &detail, now)).await
+    }
+
+    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError> {
+        let held = held.to_vec();
+        self.write(move |tx| reclaim::reclaim(tx, &held, now)).await
     }
 
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
@@ -153,8 +158,6 @@ pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) 
         let is_first_step = row.get::<_, String>("first_step")? == step.name();
         Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
     })?;
-    tx.prepare_cached("UPDATE runs SET token = ?2 WHERE run_id = ?1")?
-        .execute(params![Text(run.id), run.token])?;
     let mut body = attempt_facts(run.id, step, attempt);
     body.extend(told.more);
     // A run that does an old one again may begin at a later step.
@@ -200,7 +203,7 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
         }
         RunEvent::StepSucceeded { step, .. } => quarantine::clear(tx, run.id, step)?,
         RunEvent::StepInterrupted {
-            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch,
+            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch | Interruption::Unclaimed,
             ..
         }
         | RunEvent::StepStarted { .. }
@@ -314,7 +317,7 @@ fn recover(tx: &Tx<'_>, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
         recovered.steps_interrupted += 1;
     }
     crash.judge(tx, now)?;
-    recovered.attempts_unknown = settle::answers_lost(tx, now)?;
+    recovered.attempts_unknown = settle::answers_lost(tx, &[], &settle::ended_receipt(), now)?;
     let reclaimed = tx.execute(cycle::WAIT_AGAIN, ())?;
     recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
     let mut body = facts(detail.clone());

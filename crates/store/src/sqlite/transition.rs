@@ -138,7 +138,7 @@ fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let finished_at = run.state.ending().map(|_| Micros(now));
     // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
     // waits for a batch, it waits no longer.
-    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6,
+    let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6, token = ?8,
         lane = iif(?7 IS NULL, NULL, (SELECT coalesce(lanes ->> ?7, lanes ->> 'tier1') FROM run_requests q WHERE q.run_id = ?1)),
         batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
         WHERE run_id = ?1";
@@ -149,7 +149,8 @@ fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
         attempt,
         due_at,
         finished_at,
-        to_start.map(Step::name)
+        to_start.map(Step::name),
+        run.token
     ])?;
     Ok(())
 }

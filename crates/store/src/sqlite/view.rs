@@ -13,8 +13,8 @@ use super::fault::Attempt;
 use super::{SqliteStore, endpoint, record, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest, RunRequest,
-    RunView, StoreView,
+    COUNT_MAX, Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest,
+    RunRequest, RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -204,21 +204,30 @@ fn initiation(row: &Row<'_>) -> rusqlite::Result<InitiationView> {
     })
 }
 
-fn counts(tx: &Connection) -> Attempt<Counts> {
+pub(super) fn counts(tx: &Connection) -> Attempt<Counts> {
     let endpoints = endpoint::views(tx)?;
     let disabled = |(name, view): (&String, &EndpointView)| Some((name.clone(), view.reason.clone()?));
     Ok(Counts {
-        cycles: by_state(tx, "SELECT state, count(*) FROM cycles GROUP BY state")?,
-        runs: by_state(tx, "SELECT state, count(*) FROM runs GROUP BY state")?,
-        deliveries: by_state(tx, "SELECT state, count(*) FROM deliveries GROUP BY state")?,
+        cycles: by_state(tx, "cycles")?,
+        runs: by_state(tx, "runs")?,
+        deliveries: by_state(tx, "deliveries")?,
         records: record::count(tx)?,
         endpoints_disabled: endpoints.iter().filter_map(disabled).collect(),
         endpoints,
     })
 }
 
-fn by_state(tx: &Connection, sql: &str) -> Attempt<BTreeMap<String, u64>> {
-    let mut statement = tx.prepare_cached(sql)?;
+/// The states that a table has, and how many rows of each up to [`COUNT_MAX`]. Both are read from the table's index by state: from one state the next is
+/// found without a look at the rows between, and nothing beyond the bound is looked at.
+fn by_state(tx: &Connection, table: &str) -> Attempt<BTreeMap<String, u64>> {
+    let sql = format!(
+        "WITH RECURSIVE states (state) AS (
+            SELECT min(state) FROM {table}
+            UNION ALL SELECT (SELECT min(state) FROM {table} WHERE state > states.state) FROM states WHERE state IS NOT NULL)
+        SELECT state, (SELECT count(*) FROM (SELECT 1 FROM {table} AS one WHERE one.state = states.state LIMIT {COUNT_MAX}))
+        FROM states WHERE state IS NOT NULL"
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
     let rows = statement.query_map((), |row| Ok((row.get(0)?, row.get::<_, columns::Length>(1)?.0)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -7,6 +7,7 @@ use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Interruption, RunEvent, Step};
 use orbit_store::Store;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
+use orbit_store::contract::retention::Older;
 use orbit_store::contract::schedule::{NewCycle, ScheduleCommit, ScheduleCursor};
 use orbit_store::contract::selection::{Start, TakeRule, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommitted};
@@ -79,6 +80,15 @@ pub(crate) enum Call {
     Notify {
         how: u8,
     },
+    /// What is older leaves.
+    Drop {
+        payloads: bool,
+        seconds: i64,
+    },
+    /// Claims whose answer was lost: those of some of the runs and deliveries are not held.
+    Reclaim {
+        holds: bool,
+    },
 }
 
 pub(crate) fn calls() -> impl Strategy<Value = Vec<Call>> {
@@ -105,6 +115,8 @@ pub(crate) fn calls() -> impl Strategy<Value = Vec<Call>> {
         2 => (any::<bool>(), any::<bool>()).prop_map(|(fires, tells)| Call::Schedule { fires, tells }),
         1 => any::<bool>().prop_map(|on| Call::Halt { on }),
         4 => (0..7_u8).prop_map(|how| Call::Notify { how }),
+        2 => (any::<bool>(), 0..400_i64).prop_map(|(payloads, seconds)| Call::Drop { payloads, seconds }),
+        2 => any::<bool>().prop_map(|holds| Call::Reclaim { holds }),
     ];
     proptest::collection::vec(call, 1..240)
 }
@@ -178,6 +190,20 @@ impl History {
             Call::Halt { on: true } => drop(store.halt("by hand", now).await.unwrap()),
             Call::Halt { on: false } => drop(store.resume(now).await.unwrap()),
             Call::Notify { how } => self.notify(store, how).await,
+            Call::Drop { payloads, seconds } => {
+                let older = Older { than: at(self.now - seconds), limit: 3 };
+                if payloads {
+                    store.drop_payloads(older, now).await.unwrap();
+                } else {
+                    store.drop_evidence(older, now).await.unwrap();
+                }
+            }
+            Call::Reclaim { holds } => {
+                let held = self.steps.iter().map(|step| step.claim.id);
+                let held = held.chain(self.deliveries.iter().map(|delivery| delivery.claim.id));
+                let held: Vec<_> = held.filter(|_| holds).collect();
+                store.reclaim(&held, now).await.unwrap();
+            }
         }
     }
 

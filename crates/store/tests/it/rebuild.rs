@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use orbit_core::canonical;
 use orbit_store::StoreError;
+use orbit_store::contract::governance::GovernanceStore as _;
 use orbit_store::contract::rebuild::{RebuildMode, Rebuilt};
 use orbit_store::sqlite::SqliteStore;
 use proptest::prelude::*;
@@ -259,4 +260,18 @@ async fn a_log_that_contradicts_itself_changes_nothing() {
     assert!(message.contains("(`step_started`) cannot follow those before it"), "{message}");
     assert_eq!(dump(&path), rows);
     assert!(World::new(&store).fire(2, at(2)).await, "the store still works");
+}
+
+#[tokio::test]
+async fn a_restored_log_is_compared_but_not_rebuilt_before_it_has_its_new_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orbit.db");
+    drop(SqliteStore::open(&file, &namespace()).unwrap());
+    orbit_store::sqlite::backup::mark_restored(&file, at(5), Some("restored")).unwrap();
+    let store = SqliteStore::open(&file, &namespace()).unwrap();
+    let rebuild = |mode| store.rebuild(mode, at(6), Arc::new(|_, _| {}));
+    let refused = rebuild(RebuildMode::Apply).await.unwrap_err();
+    assert!(refused.to_string().contains("has no new name yet"), "{refused}");
+    assert!(rebuild(RebuildMode::Compare).await.is_ok());
+    assert_eq!(store.halted().await.unwrap().unwrap().reason, "restored", "its halt is kept");
 }

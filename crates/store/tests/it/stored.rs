@@ -4,7 +4,9 @@ use orbit_core::record::{Kind, Record, Subject};
 use orbit_store::contract::quarantine::QuarantineStore;
 use orbit_store::contract::rebuild::RebuildMode;
 use orbit_store::contract::record::{RecordFilter, RecordStore};
+use orbit_store::contract::retention::RetentionStore;
 use orbit_store::contract::view::{PageRequest, StoreView};
+use orbit_store::sqlite::compact::compact;
 use orbit_store::sqlite::{SCHEMA, SqliteStore, inspect, schema_of};
 use rusqlite::Connection;
 use serde_json::json;
@@ -90,4 +92,48 @@ async fn the_first_schema_is_brought_up_to_date() {
     std::fs::remove_file(folder.path().join("orbit.db.before-2")).unwrap();
     drop(SqliteStore::open(&file, &lab).unwrap());
     assert!(!folder.path().join("orbit.db.before-2").exists());
+}
+
+#[tokio::test]
+async fn a_store_that_never_shrank_gives_its_space_back() {
+    let (folder, file) = copy(1);
+    let lab = orbit_core::config::NamespaceName::parse("lab").unwrap();
+    let pages = |pragma: &str| {
+        let connection = Connection::open(&file).unwrap();
+        connection.query_row(&format!("PRAGMA {pragma}"), (), |row| row.get::<_, u32>(0)).unwrap()
+    };
+    let padding = |bytes: u32| {
+        Connection::open(&file).unwrap().execute_batch(&format!(
+            "CREATE TABLE padding (x BLOB); INSERT INTO padding VALUES (zeroblob({bytes})); DROP TABLE padding;"
+        ))
+    };
+    padding(2_000_000).unwrap();
+    drop(SqliteStore::open(&file, &lab).unwrap());
+    let before = headers(&file);
+    assert_eq!(pages("auto_vacuum"), 0);
+    assert!(pages("freelist_count") > 3000);
+    // Somebody looks into it: nothing is done.
+    let reader = Connection::open(&file).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM log_records").unwrap();
+    let refused = compact(&file, |_, _| ()).unwrap_err().to_string();
+    assert!(refused.contains("another process") || refused.contains("locked"), "{refused}");
+    drop(reader);
+    // A crash left half of one.
+    std::fs::write(folder.path().join("orbit.db.compact"), "half").unwrap();
+    let done = compact(&file, |_, _| ()).unwrap();
+    assert!(done.bytes_before > 2_000_000 && done.bytes_after < 500_000, "{done:?}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), done.bytes_after);
+    assert_eq!((pages("auto_vacuum"), pages("freelist_count")), (2, 0));
+    assert!(!folder.path().join("orbit.db.compact").exists());
+    assert_eq!(headers(&file), before);
+    // It is the same store, and from now on it gives back what it does not need.
+    let store = SqliteStore::open(&file, &lab).unwrap();
+    log_is_whole(&store).await;
+    padding(2_000_000).unwrap();
+    assert_eq!(store.give_back(u32::MAX).await.unwrap(), 0);
+    drop(store);
+    assert!(std::fs::metadata(&file).unwrap().len() < 500_000);
+    std::fs::write(folder.path().join("other.db"), "").unwrap();
+    let refused = compact(&folder.path().join("other.db"), |_, _| ()).unwrap_err().to_string();
+    assert!(refused.contains("no store"), "{refused}");
 }

@@ -6,6 +6,7 @@
     reason = "clippy does not know a test without the standard harness"
 )]
 
+mod children;
 mod points;
 
 use std::process::ExitCode;
@@ -19,8 +20,8 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "__supervise") {
         return ExitCode::from(orbit_engine::supervisor::main());
     }
-    if arguments.first().is_some_and(|first| first == points::CHILD) {
-        return points::be_a_child(&arguments[1..]);
+    if arguments.first().is_some_and(|first| first == children::CHILD) {
+        return children::be_a_child(&arguments[1..]);
     }
     if arguments.iter().any(|argument| argument == "--list") {
         println!("matrix: test");
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
         eprintln!("the matrix took longer than {ALL_TESTS_MAX:?}");
         std::process::abort();
     });
-    // `--only=NAME` crashes nothing but calls of this name.
-    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
-    points::all(only)
+    // `--only=NAME` crashes nothing but calls of this name, `--all` crashes every call in every way, `--seed=N` draws the same ones again.
+    let of = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name));
+    let seed = of("--seed=").map_or_else(|| u64::from(std::process::id()), |seed| seed.parse().unwrap());
+    let only = of("--only=").map(str::to_owned);
+    let all = only.is_some() || arguments.iter().any(|argument| argument == "--all");
+    points::all(&points::Wanted { only, all, seed })
 }

@@ -1,17 +1,20 @@
 //! Every call of the golden history, crashed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use orbit_core::digest::Digest;
+use orbit_store::contract::record::StoredRecord;
+use orbit_testkit::deviation::{Aftermath, differences, unanswered};
 use orbit_testkit::fault::{Effect, Fault, Mode, NOTHING, Plan, Point, Repeat, When};
 use orbit_testkit::script::play;
-use orbit_testkit::verdict::{Story, differences, judge};
+use orbit_testkit::verdict::{judge, lost};
 use orbit_testkit::world::World;
+
+use crate::children::children;
 
 /// Histories that are played at once.
 const THREADS: usize = 8;
@@ -19,55 +22,142 @@ const THREADS: usize = 8;
 const POINTS_MIN: usize = 100;
 /// Histories whose order of calls is another one may miss their point; more would be a matrix with holes.
 const MISSED_MAX: usize = 3;
-/// Where a process that is to die notes what was acknowledged.
-const ACKNOWLEDGED: &str = "acknowledged";
+/// Crashes that are played unless all are asked for. Calls that change something are all crashed in all four ways; of the others so many are drawn.
+const CRASHES_MAX: usize = 600;
+
+/// What is asked for on the command line.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Only calls of this name.
+    pub(crate) only: Option<String>,
+    /// Every crash of every call.
+    pub(crate) all: bool,
+    /// What draws.
+    pub(crate) seed: u64,
+}
+
+/// The history without a fault.
+pub(crate) struct Golden {
+    /// Its records.
+    pub(crate) records: Vec<StoredRecord>,
+    /// Its calls.
+    pub(crate) calls: Vec<(Point, Mode)>,
+}
 
 /// The whole matrix.
-pub(crate) fn all(only: Option<&str>) -> ExitCode {
+pub(crate) fn all(wanted: &Wanted) -> ExitCode {
     let begun = Instant::now();
-    let (golden, calls) = golden();
+    let golden = golden();
+    let Golden { records, calls } = &golden;
     let changing = calls.iter().filter(|(_, mode)| *mode == Mode::Write).count();
-    let records: usize = golden.values().sum();
     println!(
-        "golden: {records} records, {} calls of which {changing} change something, in {:?}",
+        "golden: {} records, {} calls of which {changing} change something, in {:?}",
+        records.len(),
         calls.len(),
         begun.elapsed()
     );
     assert!(calls.len() >= POINTS_MIN, "{calls:?}");
-    let mut faults = faults(&calls);
-    faults.retain(|fault| only.is_none_or(|name| fault.point.name == name));
+    let (faults, possible) = drawn(calls, wanted);
+    println!("{} of {possible} crashes, drawn by --seed={}", faults.len(), wanted.seed);
     let missed = AtomicUsize::new(0);
     let mut wrong = in_parallel(&faults, |fault| {
         let (hit, found) = crash(fault, &golden);
         missed.fetch_add(usize::from(!hit), Ordering::SeqCst);
         found
     });
-    let (crashes, missed) = (faults.len(), missed.into_inner());
-    println!(
-        "{} points, {crashes} crashes ({missed} not reached), {} violations in {:?}",
-        calls.len(),
-        wrong.len(),
-        begun.elapsed()
-    );
+    let missed = missed.into_inner();
     if missed > MISSED_MAX {
         wrong.push(format!("{missed} faults were not reached"));
     }
-    if only.is_some() {
-        return ExitCode::from(u8::from(!wrong.is_empty()));
+    let (mut twice, mut died) = (0, 0);
+    if wanted.only.is_none() {
+        wrong.extend(mended(&golden));
+        let (count, found) = repeated(&golden);
+        twice = count;
+        wrong.extend(found);
+        let (count, found) = children(&golden);
+        died = count;
+        wrong.extend(found);
     }
-    wrong.extend(repeated(&golden));
-    wrong.extend(children(&calls, &golden));
+    let of = |when, ends| {
+        faults.iter().filter(|fault| fault.when == when && (fault.effect == Effect::End) == ends).count()
+    };
+    println!(
+        "crash matrix: {} points; {} errors before and {} after, {} ends before and {} after, {missed} not reached; {died} processes died; {twice} calls twice; {} violations in {:?}",
+        calls.len(),
+        of(When::Before, false),
+        of(When::After, false),
+        of(When::Before, true),
+        of(When::After, true),
+        wrong.len(),
+        begun.elapsed()
+    );
     ExitCode::from(u8::from(!wrong.is_empty()))
 }
 
-/// Every call that changes something is made twice: the second one changes nothing.
-fn repeated(golden: &Story) -> Vec<String> {
+/// Every call fails and ends the process, before and after. Of those that change nothing so many are drawn that it does not take too long. And how many
+/// there are.
+fn drawn(calls: &[(Point, Mode)], wanted: &Wanted) -> (Vec<Fault>, usize) {
+    let (mut sure, mut others) = (Vec::new(), Vec::new());
+    for (point, mode) in calls {
+        if wanted.only.as_ref().is_some_and(|only| only != point.name) {
+            continue;
+        }
+        let faults = [
+            (When::Before, Effect::Io),
+            (When::After, Effect::Full),
+            (When::Before, Effect::End),
+            (When::After, Effect::End),
+        ];
+        let faults = faults.map(|(when, effect)| Fault { point: *point, when, effect });
+        if *mode == Mode::Write { sure.extend(faults) } else { others.extend(faults) }
+    }
+    let possible = sure.len() + others.len();
+    if !wanted.all {
+        others.sort_by_key(|fault| Digest::of(format!("{} {fault}", wanted.seed).as_bytes()));
+        others.truncate(CRASHES_MAX.saturating_sub(sure.len()));
+    }
+    sure.extend(others);
+    (sure, possible)
+}
+
+/// Two defects that were: each is a history with one fault, of which more is true than that nothing is lost.
+fn mended(golden: &Golden) -> Vec<String> {
+    let io = |point| Fault { point, when: When::Before, effect: Effect::Io };
+    let mut wrong = Vec::new();
+    // A claimed notice is delivered although the claim after it fails: it is neither lost nor claimed again.
+    let is_notice = |(point, mode): &(Point, Mode)| point.name == "claim_notices" && *mode == Mode::Write;
+    let first = golden.calls.iter().position(is_notice).unwrap();
+    let next = golden.calls[first..].iter().find(|(point, _)| point.name == "claim_deliveries").unwrap();
+    let (records, found) = one(io(next.0), golden);
+    wrong.extend(found);
+    if !unanswered(&records).is_empty() {
+        wrong.push(format!("a claimed notice was not delivered: {:?}", unanswered(&records)));
+    }
+    // A change of the gate that could not be recorded is recorded later.
+    let of_gate = |records: &[StoredRecord]| records.iter().filter(|one| one.kind == "gate_closed").count();
+    let appends = golden.calls.iter().filter(|(point, _)| point.name == "append");
+    for (point, _) in appends {
+        let (records, found) = one(io(*point), golden);
+        wrong.extend(found);
+        if of_gate(&records) != of_gate(&golden.records) {
+            wrong.push(format!("the gate is told {} times after {point:?} failed", of_gate(&records)));
+        }
+    }
+    for one in &wrong {
+        println!("mended: {one}");
+    }
+    println!("two mended defects stay mended: {}", wrong.is_empty());
+    wrong
+}
+
+/// Every call that changes something is made twice: the second one changes nothing. How many those were, and what is wrong.
+fn repeated(golden: &Golden) -> (usize, Vec<String>) {
     let (world, plan) = (World::new(), Arc::new(Plan::repeating()));
     play(&world, &plan);
-    let (story, mut wrong) = judge(&world);
-    let told = |story: &Story| story.clone().into_iter().collect::<BTreeSet<_>>();
-    let differ = told(golden).symmetric_difference(&told(&story)).cloned().collect::<Vec<_>>();
-    wrong.extend(differ.into_iter().map(|one| format!("repeated: {one:?}")));
+    let (records, mut wrong) = judge(&world);
+    let after = Aftermath { processes: 1, failed: false, lost_claim: false, told_again: false };
+    wrong.extend(differences(&golden.records, &records, after));
     let repeats = plan.repeats();
     for Repeat { name, first, second } in &repeats {
         let answer = second.strip_prefix("Ok(").and_then(|rest| rest.strip_suffix(')'));
@@ -76,70 +166,13 @@ fn repeated(golden: &Story) -> Vec<String> {
         }
     }
     for one in &wrong {
-        println!("{one}");
+        println!("repeated: {one}");
     }
-    println!("{} calls made twice, {} violations", repeats.len(), wrong.len());
-    wrong
-}
-
-/// The first argument of a process that is to die.
-pub(crate) const CHILD: &str = "__child";
-
-/// A real process that dies before and after the last call of each kind that changed something.
-fn children(calls: &[(Point, Mode)], golden: &Story) -> Vec<String> {
-    let changing = calls.iter().filter(|(_, mode)| *mode == Mode::Write);
-    let last: BTreeMap<_, _> = changing.map(|(point, _)| (point.name, *point)).collect();
-    let sides =
-        |point: Point| [When::Before, When::After].map(|when| Fault { point, when, effect: Effect::Abort });
-    let faults: Vec<_> = last.into_values().flat_map(sides).collect();
-    let wrong = in_parallel(&faults, |fault| child(fault, golden));
-    println!("{} processes that died, {} violations", faults.len(), wrong.len());
-    wrong
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test stands outside of what it tests")]
-fn child(fault: Fault, golden: &Story) -> Vec<String> {
-    let world = World::new();
-    let when = if fault.when == When::Before { "before" } else { "after" };
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.arg(CHILD).arg(world.home()).arg(&world.address);
-    command.args([fault.point.name, &fault.point.nth.to_string(), when]);
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
-    let mut wrong = Vec::new();
-    if status.code().is_some() {
-        wrong.push(format!("the process did not die: {status}"));
-    }
-    wrong.extend(acknowledged_is_there(&world));
-    play(&world, &Arc::new(Plan::default()));
-    let (story, found) = judge(&world);
-    wrong.extend(found);
-    wrong.extend(differences(golden, &story));
-    wrong
-}
-
-/// As many records as were durable when the last call was answered are there.
-fn acknowledged_is_there(world: &World) -> Vec<String> {
-    let text = std::fs::read_to_string(world.home().join(ACKNOWLEDGED)).unwrap_or_default();
-    let acknowledged: usize = text.lines().last().map_or(0, |line| line.parse().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let there = runtime.block_on(world.alive.records()).len();
-    let lost = acknowledged > there;
-    lost.then(|| format!("{acknowledged} records were acknowledged, {there} are there")).into_iter().collect()
-}
-
-/// The process that dies.
-pub(crate) fn be_a_child(arguments: &[String]) -> ExitCode {
-    let [home, address, name, nth, when] = arguments else { panic!("{arguments:?}") };
-    let world = World::of_another(Path::new(home), address.clone());
-    let when = if when == "before" { When::Before } else { When::After };
-    let point = Point { name: name.clone().leak(), nth: nth.parse().unwrap() };
-    let plan = Plan::with(Fault { point, when, effect: Effect::Abort });
-    play(&world, &Arc::new(plan.noting(world.home().join(ACKNOWLEDGED))));
-    ExitCode::SUCCESS
+    (repeats.len(), wrong)
 }
 
 /// Plays one history for each fault, several at once; what is wrong in them.
-fn in_parallel(faults: &[Fault], play: impl Fn(Fault) -> Vec<String> + Sync) -> Vec<String> {
+pub(crate) fn in_parallel(faults: &[Fault], play: impl Fn(Fault) -> Vec<String> + Sync) -> Vec<String> {
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -159,36 +192,20 @@ fn in_parallel(faults: &[Fault], play: impl Fn(Fault) -> Vec<String> + Sync) -> 
     wrong.into_inner().unwrap()
 }
 
-/// The history without a fault.
-fn golden() -> (Story, Vec<(Point, Mode)>) {
+fn golden() -> Golden {
     let (world, plan) = (World::new(), Arc::new(Plan::default()));
     assert_eq!(play(&world, &plan), 1);
-    let (story, wrong) = judge(&world);
-    assert!(wrong.is_empty(), "{wrong:#?}\n{story:#?}");
-    (story, plan.calls())
+    let (records, wrong) = judge(&world);
+    assert!(wrong.is_empty(), "{wrong:#?}\n{records:#?}");
+    let same = Aftermath { processes: 1, failed: false, lost_claim: false, told_again: false };
+    assert_eq!(differences(&records, &records, same), Vec::<String>::new());
+    let acknowledged = plan.acknowledged();
+    assert!(lost(&world, &acknowledged).is_empty() && acknowledged.len() + 1 >= records.len());
+    Golden { records, calls: plan.calls() }
 }
 
-/// A call that changes something fails and ends the process before and after. One that changes nothing, or that this time found nothing to do, fails; a
-/// process that ends there ends where one ends after the call before, so that only the first of each name does.
-fn faults(calls: &[(Point, Mode)]) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (point, mode) in calls {
-        let changes = *mode == Mode::Write;
-        let mut add = |when, effect| faults.push(Fault { point: *point, when, effect });
-        add(When::Before, Effect::Io);
-        if changes || point.nth == 1 {
-            add(When::Before, Effect::End);
-        }
-        if changes {
-            add(When::After, Effect::Full);
-            add(When::After, Effect::End);
-        }
-    }
-    faults
-}
-
-/// Calls in which something is claimed. If their answer is lost as an error, nobody knows of the claim until the next start.
-const CLAIMS: [&str; 7] = [
+/// Calls that may claim something. Where an error comes after one, what it claimed is interrupted and free again.
+pub(crate) const CLAIMS: [&str; 7] = [
     "claim_cycles",
     "claim_steps",
     "claim_batch",
@@ -198,20 +215,41 @@ const CLAIMS: [&str; 7] = [
     "commit_step",
 ];
 
+/// Whether the answer to a claim is lost by it and the process goes on.
+pub(crate) fn loses_a_claim(fault: Fault) -> bool {
+    fault.when == When::After && fault.effect != Effect::End && CLAIMS.contains(&fault.point.name)
+}
+
+/// Calls of a start: who is told that one failed does not start.
+const AT_START: [&str; 4] = ["active", "halted", "recover", "folder_sync"];
+
 /// Plays the cycle with this fault: whether it happened, and what is wrong at the end.
-fn crash(fault: Fault, golden: &Story) -> (bool, Vec<String>) {
+fn crash(fault: Fault, golden: &Golden) -> (bool, Vec<String>) {
     let (world, plan) = (World::new(), Arc::new(Plan::with(fault)));
-    let processes = play(&world, &plan);
-    let (story, mut wrong) = judge(&world);
-    wrong.extend(differences(golden, &story));
-    if fault.point.name == "payload" {
-        // An input that could not be read is a failed attempt of its step, which is made again.
-        wrong.retain(|what| !what.starts_with("`step_failed "));
-    }
-    let at_start = ["active", "halted", "recover"].contains(&fault.point.name);
-    let lost = fault.when == When::After && CLAIMS.contains(&fault.point.name);
-    if fault.effect != Effect::End && processes > 1 && !at_start && !lost {
+    let (_, wrong) = played(&world, &plan, fault, golden);
+    (plan.was_hit(), wrong)
+}
+
+fn one(fault: Fault, golden: &Golden) -> (Vec<StoredRecord>, Vec<String>) {
+    let (world, plan) = (World::new(), Arc::new(Plan::with(fault)));
+    played(&world, &plan, fault, golden)
+}
+
+fn played(
+    world: &World,
+    plan: &Arc<Plan>,
+    fault: Fault,
+    golden: &Golden,
+) -> (Vec<StoredRecord>, Vec<String>) {
+    let processes = play(world, plan);
+    let (records, mut wrong) = judge(world);
+    let failed = fault.effect != Effect::End;
+    let told_again = failed && fault.when == When::After && fault.point.name == "append";
+    let after = Aftermath { processes, failed, lost_claim: loses_a_claim(fault), told_again };
+    wrong.extend(differences(&golden.records, &records, after));
+    wrong.extend(lost(world, &plan.acknowledged()));
+    if failed && processes > 1 && !AT_START.contains(&fault.point.name) {
         wrong.push(format!("it took {processes} processes"));
     }
-    (plan.was_hit(), wrong)
+    (records, wrong)
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::clock;
 use crate::home::{Answer, Home};
 use crate::receiver::{Receiver, Reply};
 
@@ -145,4 +146,99 @@ fn a_disk_that_fills_up_in_any_stage_loses_nothing_and_needs_nobody() {
     assert_eq!(receiver.requests().len(), runs.len());
     let log = read("serve.log");
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// Two days apart by the clock of the processes alone: how much was lost in between is known to each process that comes later.
+#[test]
+fn when_the_disk_will_be_full_is_told_by_what_was_free_before() {
+    let home = Home::lab(5);
+    home.write("namespaces/lab/namespace.yaml", "label: Lab\ndisk_floor: 8 MiB\n");
+    let script = "later() { LD_PRELOAD=\"$FAKE\" FAKETIME=\"+$1\" FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 \"$ORBIT\" --home \"$HOME_DIR\" status --json; }; \
+        head -c 4194304 /dev/zero >\"$HOME_DIR\"/first; orbit run >/dev/null; echo run=$?; later 0h >\"$FROM\"/now.json; later 20h >\"$FROM\"/early.json; \
+        head -c 8388608 /dev/zero >\"$HOME_DIR\"/more; later 2d >\"$FROM\"/filling.json; orbit status | grep forecast; \
+        rm \"$HOME_DIR\"/more \"$HOME_DIR\"/first; later 2d >\"$FROM\"/steady.json; head -c 60000000 /dev/zero >\"$HOME_DIR\"/more; later 2d >\"$FROM\"/reached.json";
+    let library = clock::library();
+    let answer = on_a_small_disk(&home, "64m", &format!("FAKE={}; {script}", library.display()));
+    assert!(answer.stdout.contains("run=0"), "{answer:?}");
+    let forecast = |name: &str| {
+        let status: Value = serde_json::from_str(&fs::read_to_string(home.path(name)).unwrap()).unwrap();
+        status["namespaces"][0]["disk_forecast"].clone()
+    };
+    let [now, early] = ["now.json", "early.json"].map(forecast);
+    assert_eq!((&now["state"], &now["needed_ms"]), (&"unknown".into(), &86_400_000.into()), "{now}");
+    assert!(now["known_ms"].as_u64() < Some(600_000), "{now}");
+    assert_eq!(early["state"], "unknown", "{early}");
+    assert!(early["known_ms"].as_u64() >= Some(72_000_000), "{early}");
+    assert!(answer.stdout.contains("forecast    unknown: free space was noted for"), "{answer:?}");
+    // 8 MiB in two days, and what the run took, of some 40 that are left above the floor.
+    let filling = forecast("filling.json");
+    let rate = filling["bytes_a_day"].as_u64().unwrap();
+    assert!(filling["state"] == "fills" && (4_000_000..6_000_000).contains(&rate), "{filling}");
+    let until = filling["floor_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let days = until.duration_since(jiff::Timestamp::now()).as_secs() / 86_400 - 2;
+    assert!((6..=12).contains(&days), "{days} days: {filling}");
+    assert_eq!(forecast("steady.json")["state"], "steady");
+    assert_eq!(forecast("reached.json")["state"], "reached");
+}
+
+/// Halts and lifts the halt until a record needs the ballast; says what came of it.
+const HALTS: &str = "halts() { n=0; while [ $n -lt 300 ]; do orbit halt -n lab --reason full >/dev/null 2>\"$FROM\"/halt || { echo \"$1 refused\"; return; }; \
+        [ -e \"$BALLAST\" ] || [ \"$1\" = without ] || { echo \"$1 halted\"; return; }; \
+        orbit resume -n lab >/dev/null 2>&1 || { echo \"$1 refused\"; return; }; n=$((n+1)); done; echo \"$1 gave up\"; }; \
+    fill() { head -c 200000000 /dev/zero >\"$HOME_DIR\"/\"$1\" 2>/dev/null; }; \
+    served() { \"$ORBIT\" --home \"$HOME_DIR\" serve 2>>\"$FROM\"/serve.log & serve=$!; waits '[ -S \"$HOME_DIR\"/run/orbit.sock ] && orbit status --json | grep -q \"serving\\\": true\"'; }; ";
+
+#[test]
+fn a_full_disk_can_still_be_halted_and_started_on() {
+    let home = Home::lab(5);
+    // The first process is killed on a full disk and the second starts there; then it is halted on one, and on one without ballast it cannot be.
+    let script = "BALLAST=\"$HOME_DIR\"/data/system/ballast; served; stat -c 'ballast=%s' \"$BALLAST\"; \
+        fill one; kill -KILL $serve; wait $serve; rm -f \"$HOME_DIR\"/run/orbit.sock; served; orbit status >/dev/null; echo status=$?; [ -e \"$BALLAST\" ] || echo 'given up to start'; \
+        rm \"$HOME_DIR\"/one; waits '[ -e \"$BALLAST\" ]'; \
+        fill two; halts with; orbit status --json | grep -c '\"reason\": \"full\"'; rm \"$HOME_DIR\"/two; waits '[ -e \"$BALLAST\" ]'; orbit resume -n lab >/dev/null; \
+        fill three; rm \"$BALLAST\"; fill four; halts without; cat \"$FROM\"/halt; \
+        rm \"$HOME_DIR\"/three \"$HOME_DIR\"/four; orbit resume -n lab >/dev/null 2>&1; orbit run >/dev/null; echo run=$?; kill -TERM $serve; wait $serve; echo serve=$?; \
+        orbit log verify >/dev/null; echo verify=$?; orbit log tail -n lab --limit 1000 --json | grep -c '\"full\"'";
+    let answer = on_a_small_disk(&home, "96m", &format!("{WAITS}{HALTS}{script}"));
+    let log = fs::read_to_string(home.path("serve.log")).unwrap_or_default();
+    let expected = [
+        "ballast=16777216",
+        "status=0",
+        "given up to start",
+        "with halted\n",
+        "without refused\n",
+        "is full",
+    ];
+    for word in expected.into_iter().chain(["run=0", "serve=0", "verify=0"]) {
+        assert!(answer.stdout.contains(word), "{word}: {answer:?}\n{log}");
+    }
+    assert!(!answer.stdout.contains("gave up") && !log.contains("panicked"), "{answer:?}\n{log}");
+    assert!(log.contains("is given up, so that what happens can be recorded"), "{log}");
+}
+
+#[test]
+fn without_room_for_the_copy_no_migration_begins() {
+    let home = Home::lab(1);
+    assert_eq!(home.run(&["run"]).code, 0);
+    let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/stores/0001.db");
+    for entry in fs::read_dir(home.path("data/lab")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("orbit.db") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let file = home.path("data/lab/orbit.db");
+    fs::copy(stored, &file).unwrap();
+    // A disk as small as this one gets none.
+    fs::remove_file(home.path("data/system/ballast")).unwrap();
+    let script = "head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; db=\"$HOME_DIR\"/data/lab/orbit.db; before=$(sha256sum <$db); \
+        orbit run >&2; echo run=$?; [ \"$before\" = \"$(sha256sum <$db)\" ] && echo same; ls \"$HOME_DIR\"/data/lab | grep -c before; \
+        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; orbit serve >/dev/null 2>&1 & serve=$!; \
+        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; kill -TERM $serve; wait $serve; ls \"$HOME_DIR\"/data/lab | grep before";
+    let answer = on_a_small_disk(&home, "12m", &format!("{WAITS}{script}"));
+    for expected in ["run=1", "same\n0\n", "orbit.db.before-2"] {
+        assert!(answer.stdout.contains(expected), "{expected}: {answer:?}");
+    }
+    assert!(answer.stderr.contains("there is no room to copy it first"), "{answer:?}");
+    assert!(answer.stderr.contains("hint: free some space"), "{answer:?}");
 }

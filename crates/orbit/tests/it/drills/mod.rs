@@ -5,6 +5,7 @@ mod adversary;
 mod clock;
 mod disk;
 mod endpoints;
+mod killed;
 mod leaks;
 mod payloads;
 mod processors;

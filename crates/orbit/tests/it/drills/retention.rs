@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -9,11 +10,15 @@ use super::clock;
 use crate::home::{Answer, Home};
 
 /// As the command would answer so many days from now.
-fn later(home: &Home, days: u32, args: &[&str]) -> Answer {
+pub(super) fn later(home: &Home, days: u32, args: &[&str]) -> Answer {
+    Answer::of(later_command(home, days, args).output().unwrap())
+}
+
+pub(super) fn later_command(home: &Home, days: u32, args: &[&str]) -> Command {
     let mut command = home.command(args);
     command.env("LD_PRELOAD", clock::library()).env("FAKETIME", format!("+{days}d"));
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
-    Answer::of(command.output().unwrap())
+    command
 }
 
 fn dropped(answer: &Answer) -> Value {
@@ -21,7 +26,7 @@ fn dropped(answer: &Answer) -> Value {
     serde_json::from_str::<Value>(&answer.stdout).unwrap()["dropped"].clone()
 }
 
-fn files(folder: &Path) -> usize {
+pub(super) fn files(folder: &Path) -> usize {
     let below = |path: &Path| if path.is_dir() { files(path) } else { 1 };
     fs::read_dir(folder).unwrap().map(|entry| below(&entry.unwrap().path())).sum()
 }
@@ -72,4 +77,48 @@ fn what_is_too_old_leaves_and_the_log_stays_whole() {
         "{again:?}"
     );
     assert_eq!(home.run(&["run"]).code, 0, "new work goes on");
+}
+
+#[test]
+fn databases_are_compacted_while_nobody_has_them_open() {
+    let home = Home::lab(5);
+    assert_eq!(home.run(&["run"]).code, 0);
+    let file = home.path("data/lab/orbit.db");
+    // As a file from before `auto_vacuum` that held much more once.
+    let old = rusqlite::Connection::open(&file).unwrap();
+    old.execute_batch(
+        "PRAGMA journal_mode = delete; PRAGMA auto_vacuum = none; VACUUM; CREATE TABLE padding (x BLOB);
+        INSERT INTO padding VALUES (zeroblob(3000000)); DROP TABLE padding;",
+    )
+    .unwrap();
+    drop(old);
+    let records = home.records();
+    let serving = home.serve();
+    let refused = home.run(&["gc", "--compact"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("holds this home") && refused.stderr.contains("hint: stop it first"),
+        "{refused:?}"
+    );
+    assert_eq!(serving.stop(), 0);
+    assert!(fs::metadata(&file).unwrap().len() > 3_000_000);
+    assert_eq!(home.run(&["gc", "--compact", "-n", "elsewhere"]).code, 2);
+    let done = home.json(&["gc", "--compact"], 0);
+    let names: Vec<_> =
+        done["compacted"].as_array().unwrap().iter().map(|one| one["namespace"].clone()).collect();
+    assert_eq!(names, ["lab", "system"]);
+    let lab = &done["compacted"][0];
+    assert!(
+        lab["bytes_before"].as_u64() > Some(3_000_000) && lab["bytes_after"].as_u64() < Some(1_000_000),
+        "{done}"
+    );
+    assert_eq!(fs::metadata(&file).unwrap().len(), lab["bytes_after"]);
+    let told = home.run(&["gc", "--compact", "-n", "lab"]);
+    assert!(
+        told.code == 0 && told.stdout.starts_with("lab: ") && told.stdout.contains(", before "),
+        "{told:?}"
+    );
+    assert_eq!(home.records()[..records.len()], records);
+    assert_eq!(home.run(&["log", "verify"]).code, 0);
+    assert_eq!(home.run(&["run"]).code, 0);
 }

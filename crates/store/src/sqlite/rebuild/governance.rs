@@ -17,9 +17,7 @@ pub(super) fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
         }
         "halted" => {
             let insert = "INSERT INTO halts (at, reason) VALUES (?1, ?2)";
-            // A restore halts before a record can be made.
-            let since = entry.optional("since")?.map_or(at, Micros);
-            tx.prepare_cached(insert)?.execute(params![since, entry.text("reason")?])?;
+            tx.prepare_cached(insert)?.execute(params![at, entry.text("reason")?])?;
         }
         "resumed" => {
             let update = "UPDATE halts SET lifted_at = ?1 WHERE lifted_at IS NULL";
