@@ -27,6 +27,7 @@ mod notice;
 mod notify;
 mod payload;
 mod quarantine;
+mod reclaim;
 mod record;
 mod redrive;
 mod retention;

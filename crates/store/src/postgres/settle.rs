@@ -295,19 +295,23 @@ pub(super) async fn answer(
     Ok(tx.execute(update, parameters).await? == 1)
 }
 
-/// Attempts that were under way have the receipt `unknown`, and what they were for waits again; how many there were.
-pub(super) async fn answers_lost(tx: &Tx, now: Timestamp) -> Attempt<u32> {
+/// The receipt of an attempt during which the process ended.
+pub(super) fn ended_receipt() -> Value {
+    json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" })
+}
+
+/// Attempts that are under way have this receipt, unless their delivery is held, and what they were for waits again; how many there were.
+pub(super) async fn answers_lost(tx: &Tx, held: &[Uuid], receipt: &Value, now: Timestamp) -> Attempt<u32> {
     let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
         FROM attempts a JOIN deliveries d ON d.delivery_id = a.delivery_id
         WHERE a.receipt IS NULL ORDER BY d.ordinal";
     let open = tx.query_all(sql, params![], read).await?;
-    let receipt = json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" });
     let mut lost = 0;
-    for delivery in open {
+    for delivery in open.into_iter().filter(|delivery| !held.contains(&delivery.id)) {
         let mut debtor = delivery.owner.load(tx).await?;
         let waits = delivery.state == "sending" && debtor.is_owing();
         let retry_at = waits.then_some(now);
-        let received = Received { receipt: &receipt, signal: Signal::Silent, retry_at };
+        let received = Received { receipt, signal: Signal::Silent, retry_at };
         receive(tx, &debtor, &delivery, &received, now).await?;
         // A probe whose answer was lost leaves no breaker half open.
         endpoint::answered(tx, (&debtor, &delivery), (Signal::Silent, &Rule::default()), None, now).await?;

@@ -17,7 +17,7 @@ use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::{Connection, Tx, reading, writing};
-use super::{PostgresStore, cycle, lanes, payload, quarantine, token};
+use super::{PostgresStore, cycle, lanes, payload, quarantine, reclaim, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
@@ -26,6 +26,10 @@ use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier}
 impl RunStore for PostgresStore {
     async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError> {
         writing!(self, |tx| recover(tx, &detail, now).await)
+    }
+
+    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError> {
+        writing!(self, |tx| reclaim::reclaim(tx, held, now).await)
     }
 
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
@@ -155,7 +159,6 @@ pub(super) async fn start(tx: &Tx, run: &mut Run, told: Told<'_>, now: Timestamp
             Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
         })
         .await?;
-    tx.execute("UPDATE runs SET token = $2 WHERE run_id = $1", params![Text(run.id), run.token]).await?;
     let mut body = attempt_facts(run.id, step, attempt);
     body.extend(told.more);
     // A run that does an old one again may begin at a later step.
@@ -201,7 +204,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
         }
         RunEvent::StepSucceeded { step, .. } => quarantine::clear(tx, run.id, step).await?,
         RunEvent::StepInterrupted {
-            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch,
+            cause: Interruption::Halt | Interruption::Stop | Interruption::Batch | Interruption::Unclaimed,
             ..
         }
         | RunEvent::StepStarted { .. }
@@ -322,7 +325,7 @@ async fn recover(tx: &Tx, detail: &Value, now: Timestamp) -> Attempt<Recovered> 
         recovered.steps_interrupted += 1;
     }
     crash.judge(tx, now).await?;
-    recovered.attempts_unknown = settle::answers_lost(tx, now).await?;
+    recovered.attempts_unknown = settle::answers_lost(tx, &[], &settle::ended_receipt(), now).await?;
     let reclaimed = tx.execute(cycle::WAIT_AGAIN, params![]).await?;
     recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
     let mut body = facts(detail.clone());

@@ -137,14 +137,23 @@ async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let finished_at = run.state.ending().map(|_| Micros(now));
     // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
     // waits for a batch, it waits no longer.
-    let update = "UPDATE runs SET state = $2, state_json = $3, attempt = $4, due_at = $5, finished_at = $6,
+    let update = "UPDATE runs SET state = $2, state_json = $3, attempt = $4, due_at = $5, finished_at = $6, token = $8,
         lane = CASE WHEN $7::text IS NOT NULL THEN (SELECT coalesce(lanes::json ->> $7::text, lanes::json ->> 'tier1')::bigint
             FROM run_requests q WHERE q.run_id = $1) END,
         batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
         WHERE run_id = $1";
     tx.execute(
         update,
-        params![Text(run.id), name, Json(&run.state), attempt, due_at, finished_at, to_start.map(Step::name)],
+        params![
+            Text(run.id),
+            name,
+            Json(&run.state),
+            attempt,
+            due_at,
+            finished_at,
+            to_start.map(Step::name),
+            run.token
+        ],
     )
     .await?;
     Ok(())

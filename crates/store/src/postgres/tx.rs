@@ -14,7 +14,7 @@
 //! [`crate::StoreError::Unknown`], never a silent second try. To ask again is safe, because every call is made to be: a claim's commit carries a token that
 //! is used up by the first one (the second answers that the claim is lost), a cycle, run, delivery or notice has an id that derives from what it is and is
 //! inserted once, an activation of the active snapshot and a halt of a halted namespace change nothing, a schedule's cursor is compared with its base. A claim that
-//! nobody got the answer of is held until it is taken over, like that of a node that died. `append` alone would add its records twice; its callers are
+//! nobody got the answer of is freed by `reclaim`, which exists for that. `append` alone would add its records twice; its callers are
 //! told the truth and choose.
 
 use std::ops::{ControlFlow, Deref};

@@ -12,8 +12,8 @@ use super::tx::{Connection, reading};
 use super::{PostgresStore, endpoint, record, sequencer, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest, RunRequest,
-    RunView, StoreView,
+    COUNT_MAX, Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest,
+    RunRequest, RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -197,17 +197,26 @@ async fn counts(tx: &Connection) -> Attempt<Counts> {
     let endpoints = endpoint::views(tx).await?;
     let disabled = |(name, view): (&String, &EndpointView)| Some((name.clone(), view.reason.clone()?));
     Ok(Counts {
-        cycles: by_state(tx, "SELECT state, count(*) FROM cycles GROUP BY state").await?,
-        runs: by_state(tx, "SELECT state, count(*) FROM runs GROUP BY state").await?,
-        deliveries: by_state(tx, "SELECT state, count(*) FROM deliveries GROUP BY state").await?,
+        cycles: by_state(tx, "cycles").await?,
+        runs: by_state(tx, "runs").await?,
+        deliveries: by_state(tx, "deliveries").await?,
         records: record::count(tx).await?,
         endpoints_disabled: endpoints.iter().filter_map(disabled).collect(),
         endpoints,
     })
 }
 
-async fn by_state(tx: &Connection, sql: &str) -> Attempt<BTreeMap<String, u64>> {
+/// The states that a table has, and how many rows of each up to [`COUNT_MAX`]. Both are read from the table's index by state: from one state the next is
+/// found without a look at the rows between, and nothing beyond the bound is looked at.
+async fn by_state(tx: &Connection, table: &str) -> Attempt<BTreeMap<String, u64>> {
+    let sql = format!(
+        "WITH RECURSIVE states (state) AS (
+            SELECT min(state) FROM {table}
+            UNION ALL SELECT (SELECT min(state) FROM {table} WHERE state > states.state) FROM states WHERE state IS NOT NULL)
+        SELECT state, (SELECT count(*) FROM (SELECT 1 FROM {table} AS one WHERE one.state = states.state LIMIT {COUNT_MAX}) AS counted)
+        FROM states WHERE state IS NOT NULL"
+    );
     let rows =
-        tx.query_all(sql, params![], |row| Ok((row.get(0)?, row.get::<_, columns::Length>(1)?.0))).await?;
+        tx.query_all(&sql, params![], |row| Ok((row.get(0)?, row.get::<_, columns::Length>(1)?.0))).await?;
     Ok(rows.into_iter().collect())
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod isolation;
 mod nodes;
 mod schema;
+mod twins;
 
 mod suite {
     crate::conformance::conformance! { crate::postgres::cluster::store().await }
