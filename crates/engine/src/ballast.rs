@@ -1,7 +1,7 @@
 //! The ballast: a file that holds nothing but space, given up when the disk is full, so that a halt, a change of the gate and a start can still be
 //! recorded.
 //!
-//! It is given up for those alone. Work waits until there is space ([`crate::persist`]): it would use the ballast up, and then an operator could stop
+//! It is given up for those alone. Work waits until there is space (`persist`): it would use the ballast up, and then an operator could stop
 //! nothing any more. Whether there is one is asked of the file system each time, so that nothing has to be remembered.
 
 use std::fs::{self, DirBuilder, OpenOptions};
