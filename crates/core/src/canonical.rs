@@ -10,13 +10,17 @@ const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
 ///
 /// Keys are sorted by UTF-16 code units and numbers are printed as ECMAScript prints them. Every type that is hashed
 /// here has string keys and finite numbers by construction; a value that had not would become `null`, which no reader accepts.
+///
+/// Nearly all records are plain, and `serde_json` prints those alike: the canonicalizer took 15 % of the time of a store's writer.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
-    serde_json_canonicalizer::to_string(&value).unwrap_or_else(|_| "null".to_owned())
+    match serde_json::to_value(value) {
+        Ok(value) if is_plain(&value) => value.to_string(),
+        Ok(_) | Err(_) => canonicalized(value),
+    }
 }
 
-/// The same for a value that is JSON already, at several times the speed where it is plain, as nearly all records are.
-pub fn text(value: &Value) -> String {
-    if is_plain(value) { value.to_string() } else { to_string(value) }
+fn canonicalized<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json_canonicalizer::to_string(&value).unwrap_or_else(|_| "null".to_owned())
 }
 
 /// Whether its text is canonical as `serde_json` prints it: it escapes as the RFC does, and prints integers alike as far as they are safe. Keys of
@@ -69,7 +73,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_quick_way_gives_the_same_text(value in value()) {
-            prop_assert_eq!(text(&value), to_string(&value));
+            prop_assert_eq!(to_string(&value), canonicalized(&value));
         }
     }
 

@@ -114,7 +114,7 @@ impl Record {
             put("profile_id", self.subject.profile_id.map(|id| id.to_string()));
             put("snapshot", self.subject.snapshot.map(|digest| digest.to_string()));
         }
-        canonical::text(&header)
+        canonical::to_string(&header)
     }
 }
 
@@ -130,7 +130,7 @@ impl Body {
     /// The canonical text that is stored.
     pub fn text(&self) -> String {
         match self {
-            Self::Fact(value) | Self::Evidence { value, .. } => canonical::text(value),
+            Self::Fact(value) | Self::Evidence { value, .. } => canonical::to_string(value),
         }
     }
 }

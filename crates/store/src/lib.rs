@@ -9,6 +9,7 @@ pub mod contract;
 pub mod blobs;
 pub mod payloads;
 pub mod postgres;
+mod rows;
 pub mod sqlite;
 
 pub use contract::{Store, StoreError};

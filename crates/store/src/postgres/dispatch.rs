@@ -3,13 +3,12 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::dispatch::breaker::Admits;
-use orbit_core::record::{Kind, Subject};
-use serde_json::json;
+use orbit_core::record::Kind;
 use uuid::Uuid;
 
 use super::columns::{self, Micros, Row, Text, params};
 use super::fault::{Attempt, Fault};
-use super::record::{Seen, evidence, fact, facts};
+use super::record::{Seen, evidence, fact};
 use super::settle::{self, Delivery, Received};
 use super::tx::{Connection, Tx, reading, writing};
 use super::{PostgresStore, endpoint, redrive, tiers, token};
@@ -19,6 +18,7 @@ use crate::contract::dispatch::{
     WaitingEndpoint,
 };
 use crate::contract::{Claim, OpenDoors};
+use crate::rows::delivery::attempt_started;
 
 #[async_trait]
 impl DispatchStore for PostgresStore {
@@ -159,23 +159,8 @@ async fn start(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDel
         WHERE delivery_id = $1";
     let claimed = tx.query_row(select, params![Text(delivery_id)], |row| claimed(row, claim)).await?;
     attempt_made(tx, delivery_id, claimed.attempt, now).await?;
-    let subject = Subject {
-        cycle_id: Some(claimed.cycle_id),
-        run_id: Some(claimed.run_id),
-        profile_id: Some(claimed.profile_id),
-        snapshot: Some(claimed.snapshot),
-    };
-    let body = json!({
-        "delivery_id": delivery_id,
-        "endpoint": claimed.endpoint,
-        "url": claimed.url,
-        "attempt": claimed.attempt,
-        "attempt_in_round": claimed.attempt_in_round,
-        "idempotency_key": delivery_id,
-        "digest": claimed.artifact.digest,
-        "bytes": claimed.artifact.bytes,
-    });
-    fact(tx, now, Kind::AttemptStarted, subject, facts(body))?;
+    let (subject, body) = attempt_started(delivery_id, &claimed);
+    fact(tx, now, Kind::AttemptStarted, subject, body)?;
     Ok(claimed)
 }
 
@@ -234,7 +219,7 @@ async fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
 
 async fn commit_attempt(tx: &Tx, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
     let Some(delivery) = find(tx, claim).await? else { return Ok(false) };
-    let mut debtor = delivery.owner.load(tx).await?;
+    let mut debtor = settle::debtor(delivery.owner, tx).await?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
     let held = delivery.state == "sending";
     let retry_at = match &commit.settle {

@@ -7,6 +7,7 @@ use orbit_core::run::IllegalEvent;
 use tokio_postgres::error::SqlState;
 
 use crate::StoreError;
+use crate::rows::Contradiction;
 
 /// See the module.
 #[derive(Debug)]
@@ -105,6 +106,12 @@ impl From<PoolError> for Fault {
             | PoolError::NoRuntimeSpecified
             | PoolError::PostCreateHook(_) => Self::Unreachable(error.to_string()),
         }
+    }
+}
+
+impl From<Contradiction> for Fault {
+    fn from(Contradiction(message): Contradiction) -> Self {
+        Self::Contradiction(message)
     }
 }
 

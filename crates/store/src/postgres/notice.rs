@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 use orbit_core::canonical;
-use orbit_core::digest::Digest;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use super::{dispatch, endpoint};
 use crate::contract::Claim;
 use crate::contract::dispatch::NewDelivery;
 use crate::contract::notify::{ClaimedNotice, OwedNotice};
+use crate::rows::delivery::notice_started;
 
 /// See [`crate::contract::notify::NotifyStore::owe_notice`].
 pub(super) async fn owe(tx: &Tx, owed: &OwedNotice, now: Timestamp) -> Attempt<bool> {
@@ -96,19 +96,8 @@ async fn start(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedNot
         FROM deliveries d JOIN notices USING (notice_id) WHERE delivery_id = $1";
     let claimed = tx.query_row(select, params![Text(delivery_id)], |row| claimed(row, claim)).await?;
     dispatch::attempt_made(tx, delivery_id, claimed.attempt, now).await?;
-    let subject = Subject { snapshot: Some(claimed.snapshot), ..Subject::default() };
-    let body = json!({
-        "delivery_id": delivery_id,
-        "endpoint": claimed.endpoint,
-        "url": claimed.url,
-        "attempt": claimed.attempt,
-        "attempt_in_round": claimed.attempt_in_round,
-        "idempotency_key": delivery_id,
-        "digest": Digest::of(claimed.body.as_bytes()),
-        "bytes": claimed.body.len(),
-        "notice_id": claimed.notice_id,
-    });
-    fact(tx, now, Kind::AttemptStarted, subject, facts(body))?;
+    let (subject, body) = notice_started(delivery_id, &claimed);
+    fact(tx, now, Kind::AttemptStarted, subject, body)?;
     Ok(claimed)
 }
 

@@ -2,29 +2,17 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orbit_core::record::{Body, Kind, Record, Subject};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-use uuid::Uuid;
+use orbit_core::record::{Kind, Record, Subject};
+use serde_json::Value;
 
 use super::columns::{Json, Length, Parameter, Row, params};
 use super::fault::Attempt;
 use super::tx::{Connection, Tx, reading, writing};
 use super::{PostgresStore, sequencer};
 use crate::StoreError;
-use crate::contract::Evidence;
 use crate::contract::record::{RecordFilter, RecordStore, StoredRecord};
-
-/// The fields of a record's body.
-pub(super) type Facts = Map<String, Value>;
-
-/// The fields of an object; anything else has none.
-pub(super) fn facts(value: Value) -> Facts {
-    match value {
-        Value::Object(fields) => fields,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Facts::new(),
-    }
-}
+use crate::rows::record::Header;
+pub(super) use crate::rows::record::{Facts, Seen, facts};
 
 /// The record is part of the transaction.
 pub(super) fn append(tx: &Tx, record: &Record) -> Attempt<()> {
@@ -36,26 +24,9 @@ pub(super) fn fact(tx: &Tx, at: Timestamp, kind: Kind, subject: Subject, body: F
     append(tx, &Record::fact(at, kind, subject, Value::Object(body)))
 }
 
-/// Evidence that is part of a commit, with what it belongs to.
-pub(super) struct Seen<'a> {
-    /// What was seen.
-    pub(super) evidence: &'a Evidence,
-    /// The kind of its record.
-    pub(super) kind: Kind,
-    /// Names the attempt; added to the evidence if it is an object, else the evidence is its `value`.
-    pub(super) of: Facts,
-}
-
 /// Appends evidence.
 pub(super) fn evidence(tx: &Tx, at: Timestamp, subject: Subject, seen: Seen<'_>) -> Attempt<()> {
-    let Seen { evidence, kind, of: mut fields } = seen;
-    if let Value::Object(own) = &evidence.value {
-        fields.extend(own.clone());
-    } else {
-        fields.insert("value".to_owned(), evidence.value.clone());
-    }
-    let body = Body::Evidence { salt: evidence.salt, value: Value::Object(fields) };
-    append(tx, &Record { at, kind, subject, body })
+    append(tx, &seen.record(at, subject))
 }
 
 #[async_trait]
@@ -89,28 +60,12 @@ async fn select(tx: &Connection, filter: &RecordFilter, limit: u32) -> Attempt<V
     tx.query_all(&sql, Ok(parameters), stored).await
 }
 
-/// The header as it is read back.
-#[derive(Deserialize)]
-struct Header {
-    at: Timestamp,
-    kind: String,
-    cycle_id: Option<Uuid>,
-    run_id: Option<Uuid>,
-    body_class: String,
-}
-
 fn stored(row: &Row) -> Attempt<StoredRecord> {
-    let header: Header = row.get::<_, Json<_>>("header")?.0;
-    Ok(StoredRecord {
-        position: row.get::<_, Length>("position")?.0,
-        at: header.at,
-        kind: header.kind,
-        cycle_id: header.cycle_id,
-        run_id: header.run_id,
-        body_class: header.body_class,
-        body: row.get::<_, Option<Json<Value>>>("body")?.map_or(Value::Null, |body| body.0),
-        dropped_at: row.get::<_, Option<Json<Header>>>("told")?.map(|told| told.0.at),
-    })
+    let header: Json<Header> = row.get("header")?;
+    let body: Option<Json<Value>> = row.get("body")?;
+    let told: Option<Json<Header>> = row.get("told")?;
+    let position: Length = row.get("position")?;
+    Ok(header.0.stored(position.0, body.map(|body| body.0), told.map(|told| told.0)))
 }
 
 /// How many records there are.

@@ -52,7 +52,7 @@ pub(super) async fn redrive(
 
 /// The owner's deliveries are tried again, and its record says so; false if it wants them no more.
 async fn told(tx: &Tx, owner: Owner, ids: &[Uuid], now: Timestamp) -> Attempt<bool> {
-    let mut run = match owner.load(tx).await? {
+    let mut run = match settle::debtor(owner, tx).await? {
         Debtor::Run(run) => run,
         notice @ Debtor::Notice(_) => {
             let body = facts(json!({ "deliveries": ids, "notice_id": owner.id() }));

@@ -17,6 +17,7 @@ use super::tx::{Connection, Tx, positioned, reading, writing};
 use super::{PostgresStore, sequencer};
 use crate::StoreError;
 use crate::contract::retention::{Amount, DroppedPayload, Older, RetentionStore};
+use crate::rows::retention::{OldBody, ranges};
 
 #[async_trait]
 impl RetentionStore for PostgresStore {
@@ -60,12 +61,6 @@ impl RetentionStore for PostgresStore {
     async fn give_back(&self, _: u32) -> Result<u64, StoreError> {
         Ok(0)
     }
-}
-
-/// A body that may leave.
-struct OldBody {
-    position: u64,
-    bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -113,18 +108,6 @@ async fn drop_evidence(tx: &Tx, older: Older, now: Timestamp) -> Attempt<Amount>
     });
     fact(tx, now, Kind::BodiesDropped, Subject::default(), facts(body))?;
     Ok(dropped)
-}
-
-/// First and last of each gapless stretch.
-fn ranges(bodies: &[OldBody]) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for body in bodies {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == body.position => *last = body.position,
-            Some(_) | None => ranges.push((body.position, body.position)),
-        }
-    }
-    ranges
 }
 
 /// Payloads that nothing needs, oldest first. What a snapshot names is needed as long as a run may be done again under it, so for good.

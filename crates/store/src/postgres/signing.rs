@@ -11,6 +11,7 @@ use super::governance;
 use super::record::{self, facts};
 use super::tx::{Connection, Tx};
 use crate::contract::log::{LogSigner, LogState, StoredCheckpoint};
+use crate::rows::signing::{is_in_force, unsigned};
 
 /// All that ever signed.
 pub(super) async fn signers(tx: &Connection) -> Attempt<Vec<LogSigner>> {
@@ -85,22 +86,6 @@ async fn restored(tx: &Tx, before: Option<&LogSigner>) -> Attempt<Value> {
         "old_size": tail.size(),
         "old_root": tail.root(),
     }))
-}
-
-fn is_in_force(found: Option<&LogSigner>, expected: &Signer) -> Attempt<LogSigner> {
-    let expected = expected.verifier().to_string();
-    match found {
-        Some(found) if found.vkey == expected => Ok(found.clone()),
-        Some(found) => Err(Fault::contradiction(format!(
-            "its log is signed with `{}`, not with `{expected}`",
-            found.vkey
-        ))),
-        None => Err(Fault::contradiction("its log is not signed yet")),
-    }
-}
-
-fn unsigned(error: impl std::fmt::Display) -> Fault {
-    Fault::contradiction(format!("its log cannot be signed: {error}"))
 }
 
 /// A checkpoint of everything that was durable before this transaction, if there is none of that size.

@@ -2,8 +2,7 @@
 //! deliveries and cycle are written together.
 
 use jiff::Timestamp;
-use orbit_core::digest::Digest;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use orbit_core::run::{Ending, RunEvent, RunState, Step};
 use serde_json::json;
 use uuid::Uuid;
@@ -13,36 +12,8 @@ use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
 use super::tx::{Connection, Tx};
-
-/// A run as its transitions see it.
-pub(super) struct Run {
-    /// Its id.
-    pub(super) id: Uuid,
-    /// Its cycle.
-    pub(super) cycle_id: Uuid,
-    /// Its profile.
-    pub(super) profile_id: Uuid,
-    /// The snapshot it is pinned to.
-    pub(super) snapshot: Digest,
-    /// Where it stands.
-    pub(super) state: RunState,
-    /// The token of its last claim.
-    pub(super) token: i64,
-    /// When it must have an artifact.
-    pub(super) deadline_at: Timestamp,
-}
-
-impl Run {
-    /// What its records are about.
-    pub(super) fn subject(&self) -> Subject {
-        Subject {
-            cycle_id: Some(self.cycle_id),
-            run_id: Some(self.id),
-            profile_id: Some(self.profile_id),
-            snapshot: Some(self.snapshot),
-        }
-    }
-}
+pub(super) use crate::rows::run::{Run, StateColumns, attempt_facts, columns_of, step_place};
+use crate::rows::run::{StepChange, step_change};
 
 /// A run by id.
 pub(super) async fn load(tx: &Connection, run_id: Uuid) -> Attempt<Option<Run>> {
@@ -107,31 +78,6 @@ pub(super) async fn keep(
     }
 }
 
-/// The columns that a state has.
-pub(super) struct StateColumns {
-    /// Its word.
-    pub(super) name: &'static str,
-    /// Attempts of the current step that were started.
-    pub(super) attempt: u32,
-    /// When a waiting step may start again.
-    pub(super) due_at: Option<Micros>,
-    /// The step that waits to start, whose lane the run stands in.
-    pub(super) to_start: Option<Step>,
-}
-
-/// See [`StateColumns`].
-pub(super) fn columns_of(state: &RunState) -> StateColumns {
-    let (attempt, due_at, to_start) = match state {
-        RunState::Ready { progress } => (progress.started, None, Some(progress.step)),
-        RunState::Working { progress } => (progress.started, None, None),
-        RunState::Waiting { progress, until } => {
-            (progress.started, Some(Micros(*until)), Some(progress.step))
-        }
-        RunState::Dispatching { .. } | RunState::Finished { .. } => (0, None, None),
-    };
-    StateColumns { name: state.name(), attempt, due_at, to_start }
-}
-
 async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
@@ -149,7 +95,7 @@ async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
             name,
             Json(&run.state),
             attempt,
-            due_at,
+            due_at.map(Micros),
             finished_at,
             to_start.map(Step::name),
             run.token
@@ -167,30 +113,12 @@ async fn note_step(
     event: &RunEvent,
     now: Timestamp,
 ) -> Attempt<()> {
-    let (step, state, failure) = match event {
-        RunEvent::StepStarted { step, attempt } => {
-            return start_step(tx, run_id, (*step, *attempt), now).await;
+    let (step, state, failure) = match step_change(before, event) {
+        Some(StepChange::Started { step, attempt }) => {
+            return start_step(tx, run_id, (step, attempt), now).await;
         }
-        RunEvent::StepSucceeded { step, .. } => (*step, "succeeded", None),
-        RunEvent::StepFailed { step, failure, .. } => (*step, "failed", Some(failure.as_str())),
-        RunEvent::StepInterrupted { step, .. } => (*step, "interrupted", None),
-        RunEvent::Cancelled { reason } => match before {
-            RunState::Working { progress } => (progress.step, "cancelled", Some(reason.as_str())),
-            RunState::Ready { .. }
-            | RunState::Waiting { .. }
-            | RunState::Dispatching { .. }
-            | RunState::Finished { .. } => return Ok(()),
-        },
-        RunEvent::DeadlinePassed { step } => match before {
-            RunState::Working { .. } => (*step, "cancelled", Some("the deadline passed")),
-            RunState::Ready { .. }
-            | RunState::Waiting { .. }
-            | RunState::Dispatching { .. }
-            | RunState::Finished { .. } => return Ok(()),
-        },
-        RunEvent::SynthesisFailed { .. } | RunEvent::DeliverySettled { .. } | RunEvent::Redriven { .. } => {
-            return Ok(());
-        }
+        Some(StepChange::Over { step, state, failure }) => (step, state, failure),
+        None => return Ok(()),
     };
     let update = "UPDATE steps SET state = $3, finished_at = $4, failure = coalesce($5, failure)
         WHERE run_id = $1 AND place = $2";
@@ -211,26 +139,10 @@ async fn start_step(
     Ok(())
 }
 
-/// The place of a step in its run.
-pub(super) fn step_place(step: Step) -> u8 {
-    match step {
-        Step::Tier1 => 0,
-        Step::Tier2 => 1,
-        Step::Tier3 => 2,
-        Step::Normalize => 3,
-    }
-}
-
 /// What a cancelled run owes is no longer owed. An attempt under way keeps its token, so that its receipt is still taken.
 async fn cancel_deliveries(tx: &Connection, run_id: Uuid, reason: &str, now: Timestamp) -> Attempt<()> {
     let update = "UPDATE deliveries SET state = 'cancelled', reason = $2, due_at = NULL, settled_at = $3
         WHERE run_id = $1 AND state IN ('waiting', 'sending')";
     tx.execute(update, params![Text(run_id), reason, Micros(now)]).await?;
     Ok(())
-}
-
-/// The idempotency key and the number of an attempt, for its records.
-pub(super) fn attempt_facts(run_id: Uuid, step: Step, attempt: u32) -> Facts {
-    let key = orbit_core::id::step_key(run_id, step);
-    super::record::facts(json!({ "step": step, "attempt": attempt, "idempotency_key": key }))
 }

@@ -3,14 +3,13 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::dispatch::breaker::Admits;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
-use super::record::{Seen, evidence, fact, facts};
+use super::record::{Seen, evidence, fact};
 use super::settle::{self, Delivery, Received};
 use super::tx::Tx;
 use super::{SqliteStore, endpoint, redrive, tiers, token};
@@ -20,6 +19,7 @@ use crate::contract::dispatch::{
     WaitingEndpoint,
 };
 use crate::contract::{Claim, OpenDoors};
+use crate::rows::delivery::attempt_started;
 
 #[async_trait]
 impl DispatchStore for SqliteStore {
@@ -145,23 +145,8 @@ fn start(tx: &Tx<'_>, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDeliv
         WHERE delivery_id = ?1";
     let claimed = tx.prepare_cached(select)?.query_row([Text(delivery_id)], |row| claimed(row, claim))?;
     attempt_made(tx, delivery_id, claimed.attempt, now)?;
-    let subject = Subject {
-        cycle_id: Some(claimed.cycle_id),
-        run_id: Some(claimed.run_id),
-        profile_id: Some(claimed.profile_id),
-        snapshot: Some(claimed.snapshot),
-    };
-    let body = json!({
-        "delivery_id": delivery_id,
-        "endpoint": claimed.endpoint,
-        "url": claimed.url,
-        "attempt": claimed.attempt,
-        "attempt_in_round": claimed.attempt_in_round,
-        "idempotency_key": delivery_id,
-        "digest": claimed.artifact.digest,
-        "bytes": claimed.artifact.bytes,
-    });
-    fact(tx, now, Kind::AttemptStarted, subject, facts(body))?;
+    let (subject, body) = attempt_started(delivery_id, &claimed);
+    fact(tx, now, Kind::AttemptStarted, subject, body)?;
     Ok(claimed)
 }
 
@@ -211,7 +196,7 @@ fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
 
 fn commit_attempt(tx: &Tx<'_>, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
     let Some(delivery) = find(tx, claim)? else { return Ok(false) };
-    let mut debtor = delivery.owner.load(tx)?;
+    let mut debtor = settle::debtor(delivery.owner, tx)?;
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
     let held = delivery.state == "sending";
     let retry_at = match &commit.settle {

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent, Rule, Signal};
-use orbit_core::record::{Kind, Subject};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Json, Micros};
 use super::fault::Attempt;
-use super::record::{Facts, fact, facts};
+use super::record::{Facts, append, facts};
 use super::settle::{Debtor, Delivery};
 use super::tx::Tx;
 use crate::contract::dispatch::WaitingEndpoint;
 use crate::contract::view::EndpointView;
+use crate::rows::endpoint::{Told, words};
 
 /// How an endpoint does; one without a row does well.
 pub(super) fn health(tx: &Connection, endpoint: &str) -> Attempt<Health> {
@@ -30,10 +30,6 @@ pub(super) fn disabled(tx: &Connection, endpoint: &str) -> Attempt<Option<String
         Health::Disabled { reason, .. } => Some(words(&reason)),
         Health::Enabled { .. } => None,
     })
-}
-
-fn words(reason: &str) -> String {
-    format!("the endpoint is disabled: {reason}")
 }
 
 /// Endpoints that are disabled, each with the words for its dead letters.
@@ -102,39 +98,8 @@ fn happens(tx: &Tx<'_>, endpoint: &str, event: &HealthEvent, of: Facts, now: Tim
     keep(tx, endpoint, &before, &after)
 }
 
-/// An event to record, and how the endpoint did before it.
-struct Told<'a> {
-    event: &'a HealthEvent,
-    health: &'a Health,
-    rule: &'a Rule,
-    debtor: Option<&'a Debtor>,
-}
-
-fn tell(tx: &Tx<'_>, told: &Told<'_>, mut of: Facts, now: Timestamp) -> Attempt<()> {
-    let mut subject = Subject::default();
-    let (kind, more) = match told.event {
-        // The receipt is its record.
-        HealthEvent::Answered(_) => return Ok(()),
-        HealthEvent::Opened { until, pause_ms } => {
-            (Kind::BreakerOpened, json!({ "until": until, "pause_ms": pause_ms }))
-        }
-        HealthEvent::HalfOpened { .. } => (Kind::BreakerHalfOpened, json!({})),
-        HealthEvent::Closed => (Kind::BreakerClosed, json!({})),
-        HealthEvent::Failing => {
-            let since = match told.health {
-                Health::Enabled { failing, .. } => failing.map(|failing| failing.since),
-                Health::Disabled { .. } => None,
-            };
-            (Kind::EndpointFailing, json!({ "since": since, "disable_after": told.rule.disable_after }))
-        }
-        HealthEvent::Disabled { reason, .. } => {
-            subject = told.debtor.map(Debtor::subject).unwrap_or_default();
-            (Kind::EndpointDisabled, json!({ "reason": reason }))
-        }
-        HealthEvent::Enabled => (Kind::EndpointEnabled, json!({})),
-    };
-    of.extend(facts(more));
-    fact(tx, now, kind, subject, of)
+fn tell(tx: &Tx<'_>, told: &Told<'_>, of: Facts, now: Timestamp) -> Attempt<()> {
+    told.record(of, now).map_or(Ok(()), |record| append(tx, &record))
 }
 
 /// The row is what the health is; a success at an endpoint that does well writes nothing.

@@ -4,6 +4,7 @@ use orbit_core::run::IllegalEvent;
 use rusqlite::ErrorCode;
 
 use crate::StoreError;
+use crate::rows::Contradiction;
 
 /// See the module.
 #[derive(Debug)]
@@ -57,6 +58,12 @@ fn is_conversion(error: &rusqlite::Error) -> bool {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+
+impl From<Contradiction> for Fault {
+    fn from(Contradiction(message): Contradiction) -> Self {
+        Self::Contradiction(message)
     }
 }
 

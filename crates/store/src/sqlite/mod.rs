@@ -229,3 +229,26 @@ fn belongs_to(connection: &Connection, namespace: &NamespaceName) -> Attempt<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once_whatever_is_bound_to_it() {
+        let connection = Connection::open_in_memory().unwrap();
+        prepare_connection(&connection).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE t (state TEXT, due INTEGER); CREATE INDEX w ON t (due) WHERE state = 'waiting'",
+            )
+            .unwrap();
+        let mut statement = connection.prepare("SELECT due FROM t WHERE state = ?1 AND due < ?2").unwrap();
+        for state in ["waiting", "sending", "waiting"] {
+            assert!(!statement.exists((state, 7)).unwrap());
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
+}

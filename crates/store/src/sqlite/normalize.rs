@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::normalize::BatchPlace;
-use orbit_core::run::Step;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
@@ -18,6 +17,7 @@ use super::{SqliteStore, transition};
 use crate::StoreError;
 use crate::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use crate::contract::{Artifact, OpenDoors};
+use crate::rows::step::Done;
 
 #[async_trait]
 impl NormalizeStore for SqliteStore {
@@ -109,18 +109,6 @@ pub(super) fn wait(tx: &Connection, run_id: Uuid, place: &BatchPlace) -> Attempt
     let parameters = params![Text(run_id), Text(place.key), place.items_max, Micros(place.due_at)];
     tx.prepare_cached(update)?.execute(parameters)?;
     Ok(())
-}
-
-/// What was done, by whom.
-pub(super) struct Done<'a> {
-    /// The work's name.
-    pub(super) key: Digest,
-    /// Its output.
-    pub(super) artifact: &'a Artifact,
-    /// The run.
-    pub(super) run_id: Uuid,
-    /// The step.
-    pub(super) step: Step,
 }
 
 /// The work has been done; the newest output of a key counts.

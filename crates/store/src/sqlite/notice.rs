@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 use orbit_core::canonical;
-use orbit_core::digest::Digest;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
@@ -17,6 +16,7 @@ use super::{dispatch, endpoint};
 use crate::contract::Claim;
 use crate::contract::dispatch::NewDelivery;
 use crate::contract::notify::{ClaimedNotice, OwedNotice};
+use crate::rows::delivery::notice_started;
 
 /// See [`crate::contract::notify::NotifyStore::owe_notice`].
 pub(super) fn owe(tx: &Tx<'_>, owed: &OwedNotice, now: Timestamp) -> Attempt<bool> {
@@ -91,19 +91,8 @@ fn start(tx: &Tx<'_>, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedNotic
         FROM deliveries d JOIN notices USING (notice_id) WHERE delivery_id = ?1";
     let claimed = tx.prepare_cached(select)?.query_row([Text(delivery_id)], |row| claimed(row, claim))?;
     dispatch::attempt_made(tx, delivery_id, claimed.attempt, now)?;
-    let subject = Subject { snapshot: Some(claimed.snapshot), ..Subject::default() };
-    let body = json!({
-        "delivery_id": delivery_id,
-        "endpoint": claimed.endpoint,
-        "url": claimed.url,
-        "attempt": claimed.attempt,
-        "attempt_in_round": claimed.attempt_in_round,
-        "idempotency_key": delivery_id,
-        "digest": Digest::of(claimed.body.as_bytes()),
-        "bytes": claimed.body.len(),
-        "notice_id": claimed.notice_id,
-    });
-    fact(tx, now, Kind::AttemptStarted, subject, facts(body))?;
+    let (subject, body) = notice_started(delivery_id, &claimed);
+    fact(tx, now, Kind::AttemptStarted, subject, body)?;
     Ok(claimed)
 }
 

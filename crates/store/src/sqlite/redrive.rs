@@ -54,7 +54,7 @@ pub(super) fn redrive(
 
 /// The owner's deliveries are tried again, and its record says so; false if it wants them no more.
 fn told(tx: &Tx<'_>, owner: Owner, ids: &[Uuid], now: Timestamp) -> Attempt<bool> {
-    let mut run = match owner.load(tx)? {
+    let mut run = match settle::debtor(owner, tx)? {
         Debtor::Run(run) => run,
         notice @ Debtor::Notice(_) => {
             let body = facts(json!({ "deliveries": ids, "notice_id": owner.id() }));

@@ -18,6 +18,7 @@ use super::record::{fact, facts};
 use super::tx::Tx;
 use crate::StoreError;
 use crate::contract::retention::{Amount, DroppedPayload, Older, RetentionStore};
+use crate::rows::retention::{OldBody, ranges};
 
 #[async_trait]
 impl RetentionStore for SqliteStore {
@@ -76,12 +77,6 @@ fn free_pages(tx: &Connection) -> Attempt<u64> {
     Ok(tx.query_row("PRAGMA freelist_count", (), |row| row.get::<_, Length>(0))?.0)
 }
 
-/// A body that may leave.
-struct OldBody {
-    position: u64,
-    bytes: u64,
-}
-
 #[derive(Deserialize)]
 struct When {
     at: Timestamp,
@@ -132,18 +127,6 @@ fn drop_evidence(tx: &Tx<'_>, older: Older, now: Timestamp) -> Attempt<Amount> {
     });
     fact(tx, now, Kind::BodiesDropped, Subject::default(), facts(body))?;
     Ok(dropped)
-}
-
-/// First and last of each gapless stretch.
-fn ranges(bodies: &[OldBody]) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for body in bodies {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == body.position => *last = body.position,
-            Some(_) | None => ranges.push((body.position, body.position)),
-        }
-    }
-    ranges
 }
 
 /// Payloads that nothing needs, oldest first. What a snapshot names is needed as long as a run may be done again under it, so for good.

@@ -1,10 +1,9 @@
 //! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
 
 use jiff::Timestamp;
-use orbit_core::digest::Digest;
 use orbit_core::dispatch::breaker::{Rule, Signal};
-use orbit_core::record::{Kind, Subject};
-use orbit_core::run::{RunEvent, RunState};
+use orbit_core::record::Kind;
+use orbit_core::run::RunEvent;
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,94 +16,16 @@ use super::transition::{self, Run};
 use super::tx::Tx;
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
+pub(super) use crate::rows::delivery::{Debtor, Delivery, Owner, Received, ended_receipt};
 
-/// A delivery as its transitions see it.
-pub(super) struct Delivery {
-    /// Its id.
-    pub(super) id: Uuid,
-    /// Whose it is.
-    pub(super) owner: Owner,
-    /// Its endpoint.
-    pub(super) endpoint: String,
-    /// Its state's word.
-    pub(super) state: String,
-    /// Attempts over all redrives; the number of the current or last one.
-    pub(super) attempts: u32,
-}
-
-impl Delivery {
-    /// Names it and its current attempt, for records.
-    pub(super) fn facts(&self) -> Facts {
-        let mut named = facts(json!({
-            "delivery_id": self.id,
-            "endpoint": self.endpoint,
-            "attempt": self.attempts,
-            "idempotency_key": self.id,
-        }));
-        self.owner.name_notice(&mut named);
-        named
-    }
-}
-
-/// Whose a delivery is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
-    /// A run, whose artifact it carries.
-    Run(Uuid),
-    /// Nobody's: it is a notice.
-    Notice(Uuid),
-}
-
-/// The owner as far as a delivery's transitions need it.
-pub(super) enum Debtor {
-    /// The run, which changes with its deliveries.
-    Run(Run),
-    /// The notice's snapshot.
-    Notice(Digest),
-}
-
-impl Owner {
-    /// The run's or the notice's id.
-    pub(super) const fn id(self) -> Uuid {
-        match self {
-            Self::Run(id) | Self::Notice(id) => id,
-        }
-    }
-
-    fn name_notice(self, facts: &mut Facts) {
-        match self {
-            Self::Run(_) => {}
-            Self::Notice(notice_id) => _ = facts.insert("notice_id".to_owned(), json!(notice_id)),
-        }
-    }
-
-    /// Reads it.
-    pub(super) fn load(self, tx: &Connection) -> Attempt<Debtor> {
-        match self {
-            Self::Run(run_id) => Ok(Debtor::Run(transition::load_known(tx, run_id)?)),
-            Self::Notice(notice_id) => {
-                let mut statement = tx.prepare_cached("SELECT snapshot FROM notices WHERE notice_id = ?1")?;
-                let read = |row: &Row<'_>| columns::digest(row, "snapshot");
-                Ok(Debtor::Notice(statement.query_row([Text(notice_id)], read)?))
-            }
-        }
-    }
-}
-
-impl Debtor {
-    /// What its records are about.
-    pub(super) fn subject(&self) -> Subject {
-        match self {
-            Self::Run(run) => run.subject(),
-            Self::Notice(snapshot) => Subject { snapshot: Some(*snapshot), ..Subject::default() },
-        }
-    }
-
-    /// Whether it still wants its deliveries made.
-    fn is_owing(&self) -> bool {
-        match self {
-            Self::Run(run) => matches!(run.state, RunState::Dispatching { .. }),
-            Self::Notice(_) => true,
+/// The owner of a delivery.
+pub(super) fn debtor(owner: Owner, tx: &Connection) -> Attempt<Debtor> {
+    match owner {
+        Owner::Run(run_id) => Ok(Debtor::Run(transition::load_known(tx, run_id)?)),
+        Owner::Notice(notice_id) => {
+            let mut statement = tx.prepare_cached("SELECT snapshot FROM notices WHERE notice_id = ?1")?;
+            let read = |row: &Row<'_>| columns::digest(row, "snapshot");
+            Ok(Debtor::Notice(statement.query_row([Text(notice_id)], read)?))
         }
     }
 }
@@ -239,22 +160,12 @@ pub(super) fn give_up_disabled(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {
         let parameters = params![endpoint, BATCH_MAX - given_up];
         let waiting = tx.prepare_cached(&sql)?.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
         for delivery in waiting {
-            let mut debtor = delivery.owner.load(tx)?;
+            let mut debtor = debtor(delivery.owner, tx)?;
             settle(tx, &mut debtor, &delivery, Some(&reason), now)?;
             given_up += 1;
         }
     }
     Ok(given_up)
-}
-
-/// What is known of an attempt that is over.
-pub(super) struct Received<'a> {
-    /// The receipt.
-    pub(super) receipt: &'a Value,
-    /// What it says about the endpoint.
-    pub(super) signal: Signal,
-    /// When the next attempt is due, if nothing settles the delivery in the same transaction.
-    pub(super) retry_at: Option<Timestamp>,
 }
 
 /// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
@@ -268,13 +179,7 @@ pub(super) fn receive(
     if !answer(tx, (delivery.id, delivery.attempts), received.receipt, now)? {
         return Ok(false);
     }
-    let mut body = delivery.facts();
-    body.insert("receipt".to_owned(), received.receipt.clone());
-    body.insert("signal".to_owned(), json!(received.signal));
-    if let Some(retry_at) = received.retry_at {
-        body.insert("retry_at".to_owned(), json!(retry_at));
-    }
-    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), body)?;
+    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), received.facts(delivery))?;
     Ok(true)
 }
 
@@ -291,11 +196,6 @@ pub(super) fn answer(
     Ok(tx.prepare_cached(update)?.execute(parameters)? == 1)
 }
 
-/// The receipt of an attempt during which the process ended.
-pub(super) fn ended_receipt() -> Value {
-    json!({ "outcome": "unknown", "message": "the engine ended before the answer was known" })
-}
-
 /// Attempts that are under way have this receipt, unless their delivery is held, and what they were for waits again; how many there were.
 pub(super) fn answers_lost(tx: &Tx<'_>, held: &[Uuid], receipt: &Value, now: Timestamp) -> Attempt<u32> {
     let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
@@ -304,7 +204,7 @@ pub(super) fn answers_lost(tx: &Tx<'_>, held: &[Uuid], receipt: &Value, now: Tim
     let open = tx.prepare_cached(sql)?.query_map((), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut lost = 0;
     for delivery in open.into_iter().filter(|delivery| !held.contains(&delivery.id)) {
-        let mut debtor = delivery.owner.load(tx)?;
+        let mut debtor = debtor(delivery.owner, tx)?;
         let waits = delivery.state == "sending" && debtor.is_owing();
         let retry_at = waits.then_some(now);
         let received = Received { receipt, signal: Signal::Silent, retry_at };

@@ -12,6 +12,7 @@ use super::governance;
 use super::record::{self, facts};
 use super::tx::Tx;
 use crate::contract::log::{LogSigner, LogState, StoredCheckpoint};
+use crate::rows::signing::{is_in_force, unsigned};
 
 /// All that ever signed.
 pub(super) fn signers(tx: &Connection) -> Attempt<Vec<LogSigner>> {
@@ -86,22 +87,6 @@ fn restored(tx: &Tx<'_>, before: Option<&LogSigner>) -> Attempt<Value> {
         "old_size": tx.tail().size(),
         "old_root": tx.tail().root(),
     }))
-}
-
-fn is_in_force(found: Option<&LogSigner>, expected: &Signer) -> Attempt<LogSigner> {
-    let expected = expected.verifier().to_string();
-    match found {
-        Some(found) if found.vkey == expected => Ok(found.clone()),
-        Some(found) => Err(Fault::contradiction(format!(
-            "its log is signed with `{}`, not with `{expected}`",
-            found.vkey
-        ))),
-        None => Err(Fault::contradiction("its log is not signed yet")),
-    }
-}
-
-fn unsigned(error: impl std::fmt::Display) -> Fault {
-    Fault::contradiction(format!("its log cannot be signed: {error}"))
 }
 
 /// A checkpoint of the log as it was before this physical transaction, if there is none of that size.

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::{Kind, Subject};
-use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step, Then};
-use orbit_core::tiers::Waits;
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Text};
 use super::fault::{Attempt, Fault};
-use super::normalize::{self, Done};
+use super::normalize;
 use super::record::{Facts, Seen, evidence, fact, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
@@ -22,6 +21,9 @@ use super::{SqliteStore, cycle, lanes, payload, quarantine, reclaim, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
+use crate::rows::run::to_start;
+pub(super) use crate::rows::step::Told;
+use crate::rows::step::{Done, agrees, commit_facts};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -86,7 +88,7 @@ impl RunStore for SqliteStore {
             if before.ending().is_some() {
                 return Ok(None);
             }
-            let of = facts_of_step(&run);
+            let of = run.facts_of_step();
             transition::apply(tx, &mut run, &event, of, now)?;
             Ok(Some(before))
         })
@@ -94,40 +96,10 @@ impl RunStore for SqliteStore {
     }
 }
 
-/// Names the attempt that is under way, if one is.
-fn facts_of_step(run: &Run) -> Facts {
-    match &run.state {
-        RunState::Working { progress } => attempt_facts(run.id, progress.step, progress.started),
-        RunState::Ready { .. }
-        | RunState::Waiting { .. }
-        | RunState::Dispatching { .. }
-        | RunState::Finished { .. } => Facts::new(),
-    }
-}
-
-/// The step that a run waits to start.
-fn to_start(state: &RunState) -> Option<Progress> {
-    match state {
-        RunState::Ready { progress } | RunState::Waiting { progress, .. } => Some(*progress),
-        RunState::Working { .. } | RunState::Dispatching { .. } | RunState::Finished { .. } => None,
-    }
-}
-
 pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params) -> Attempt<Vec<Uuid>> {
     let mut statement = tx.prepare_cached(sql)?;
     let rows = statement.query_map(parameters, |row| columns::id(row, "run_id"))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// What is known of a start besides the attempt.
-#[derive(Default)]
-pub(super) struct Told<'a> {
-    /// What holds runs; the very first attempt of a run tells what held it.
-    pub(super) waits: Option<&'a Waits>,
-    /// Further facts.
-    pub(super) more: Facts,
-    /// The run's request, if it is known.
-    pub(super) request: Option<Arc<Value>>,
 }
 
 /// The run's next attempt is the caller's.
@@ -188,14 +160,7 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
         keep_artifact(tx, run.id, progress.step, artifact)?;
         payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now)?;
     }
-    let mut body = facts(commit.detail.clone());
-    body.extend(of.clone());
-    if let Some(Artifact { digest, bytes, media_type }) = &commit.artifact {
-        let artifact = serde_json::json!({ "digest": digest, "bytes": bytes, "media_type": media_type });
-        body.extend(facts(artifact));
-    }
-    body.extend(facts(serde_json::json!({ "batch_place": commit.batch, "work": commit.work })));
-    body.retain(|_, value| !value.is_null());
+    let mut body = commit_facts(commit, &of);
     let mut crash = quarantine::Crash::default();
     match commit.event {
         RunEvent::StepInterrupted { step, cause: Interruption::Crash } => {
@@ -231,43 +196,6 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     let told = Told { request: commit.request.clone(), ..Told::default() };
     let next = if claims { Some(Box::new(start(tx, &mut run, told, now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
-}
-
-/// A step succeeds with an artifact and owes exactly the deliveries that its event counts.
-fn agrees(commit: &StepCommit) -> Attempt<()> {
-    let (succeeded, owed) = match &commit.event {
-        RunEvent::StepSucceeded { then: Then::Dispatch { deliveries }, .. } => (true, *deliveries),
-        RunEvent::StepSucceeded { then: Then::Step { .. }, .. } => (true, 0),
-        RunEvent::StepStarted { .. }
-        | RunEvent::StepFailed { .. }
-        | RunEvent::StepInterrupted { .. }
-        | RunEvent::SynthesisFailed { .. }
-        | RunEvent::DeliverySettled { .. }
-        | RunEvent::Redriven { .. }
-        | RunEvent::Cancelled { .. }
-        | RunEvent::DeadlinePassed { .. } => (false, 0),
-    };
-    let normalize_follows = Then::Step { step: Step::Normalize };
-    let follows = matches!(&commit.event, RunEvent::StepSucceeded { then, .. } if *then == normalize_follows);
-    if (commit.batch.is_some() && !follows) || (commit.work.is_some() && !succeeded) {
-        let name = commit.event.name();
-        return Err(Fault::contradiction(format!("`{name}` with a place in a batch or work to remember")));
-    }
-    let weighs = commit.artifact.as_ref().zip(commit.content.as_ref());
-    if weighs.is_some_and(|(artifact, content)| content.len() as u64 != artifact.bytes)
-        || (commit.artifact.is_none() && commit.content.is_some())
-    {
-        return Err(Fault::contradiction("the bytes of an artifact are not those of its length"));
-    }
-    if succeeded != commit.artifact.is_some() || u32::try_from(commit.deliveries.len()) != Ok(owed) {
-        return Err(Fault::contradiction(format!(
-            "`{}` with {} deliveries and {} artifact",
-            commit.event.name(),
-            commit.deliveries.len(),
-            if commit.artifact.is_some() { "an" } else { "no" }
-        )));
-    }
-    Ok(())
 }
 
 /// The output of a step is what its run has.

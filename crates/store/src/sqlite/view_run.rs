@@ -1,6 +1,6 @@
 //! Runs for screens, with their steps and what they owe.
 
-use orbit_core::run::{Ending, RunState, Step};
+use orbit_core::run::{RunState, Step};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
@@ -9,6 +9,7 @@ use super::fault::Attempt;
 use super::view::List;
 use super::{selection, view_delivery};
 use crate::contract::view::{Page, PageRequest, RunRequest, RunView, StepView};
+use crate::rows::run::reason;
 
 const RUNS: &str = "SELECT runs.*, c.run_profile_id, c.run_profile, c.snapshot, c.nominal
     FROM runs JOIN cycles c ON c.cycle_id = runs.cycle_id";
@@ -65,17 +66,6 @@ fn read(row: &Row<'_>, namespace: &str) -> rusqlite::Result<RunView> {
         steps: Vec::new(),
         deliveries: Vec::new(),
     })
-}
-
-fn reason(ending: &Ending) -> Option<String> {
-    match ending {
-        Ending::Succeeded => None,
-        Ending::Partial { accepted, lost } => {
-            Some(format!("{lost} of {} deliveries were given up", accepted + lost))
-        }
-        Ending::Failed { message, .. } => Some(message.clone()),
-        Ending::Cancelled { reason } => Some(reason.clone()),
-    }
 }
 
 fn complete(tx: &Connection, mut run: RunView) -> Attempt<RunView> {

@@ -8,12 +8,13 @@ use rusqlite::{Connection, params};
 
 use super::super::columns::{Length, Text};
 use super::super::fault::{Attempt, Fault};
-use super::super::normalize::{self, Done};
+use super::super::normalize;
 use super::super::transition::{self, Run};
 use super::super::{quarantine, selection, tiers};
 use super::reading::Entry;
 use crate::contract::Artifact;
 use crate::contract::selection::NewRun;
+use crate::rows::step::Done;
 
 impl From<FoldError> for Fault {
     fn from(error: FoldError) -> Self {

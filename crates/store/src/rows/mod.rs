@@ -1,0 +1,19 @@
+//! What rows mean, whichever database holds them: their types, and what is decided or recorded without a statement. A backend adds the statements.
+
+pub(crate) mod delivery;
+pub(crate) mod endpoint;
+pub(crate) mod record;
+pub(crate) mod retention;
+pub(crate) mod run;
+pub(crate) mod signing;
+pub(crate) mod step;
+
+/// A row or an argument that contradicts the rules: a defect, or a store that was changed.
+pub(crate) struct Contradiction(pub(crate) String);
+
+impl Contradiction {
+    /// In these words.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
