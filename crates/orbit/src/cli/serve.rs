@@ -17,9 +17,9 @@ use crate::engine::{Engine, OpenError};
 use crate::{exit, health};
 
 /// How often the home is tried while it is held: by a command that reads, which takes a moment.
-const TRIES: u32 = 20;
-/// The pause between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
+const TRIES: u32 = 1_000;
+/// The pause between two tries: far less than between two commands of a script that asks again and again, so that it cannot keep the service out.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves; the answer is the exit code.
 pub async fn serve(layout: &Layout) -> Result<u8, Failure> {
