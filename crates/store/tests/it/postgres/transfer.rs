@@ -116,20 +116,17 @@ async fn a_move_that_is_broken_off_goes_on() {
             () = enough.notified() => None,
             moved = transfer(End::Sqlite(&file), End::Postgres(&owner), &name, &mut progress) => Some(moved),
         };
-        match ended {
-            Some(moved) => break moved.unwrap(),
-            None => {
-                let opened = PostgresStore::open(&database.runtime(), &namespace()).await;
-                match opened.err() {
-                    Some(StoreError::Refused { message, .. }) => {
-                        assert!(message.contains("arriving"), "{message}")
-                    }
-                    // Before its mark, and after the last step.
-                    other => assert!(other.is_none() && (copied == 0 || steps > 20), "{other:?}"),
-                }
-                copied = copied.max(steps);
-            }
+        if let Some(moved) = ended {
+            break moved.unwrap();
         }
+        match PostgresStore::open(&database.runtime(), &name).await.err() {
+            Some(StoreError::Refused { message, .. }) => {
+                assert!(message.contains("arriving"), "{message}");
+            }
+            // Before its mark, and after the last step.
+            other => assert!(other.is_none() && (copied == 0 || steps > 20), "{other:?}"),
+        }
+        copied = copied.max(steps);
     };
     assert!(tries > 20 && moved.copied < moved.rows, "{tries} tries, {moved:?}");
     PostgresStore::open(&database.runtime(), &namespace()).await.unwrap();
