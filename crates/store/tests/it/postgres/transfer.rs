@@ -101,8 +101,8 @@ async fn a_move_that_is_broken_off_goes_on() {
     let database = TestDatabase::migrated().await;
     let (mut tries, mut copied) = (0, 0);
     let moved = loop {
-        tries += 1;
-        // Each try is ended a little later than the one before.
+        tries += 3;
+        // Each try is ended three steps later than the one before.
         let (mut steps, enough) = (0, Notify::new());
         let mut progress = |_: Progress| {
             steps += 1;
