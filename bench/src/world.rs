@@ -14,6 +14,7 @@ use orbit_engine::clock::{Clock as _, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
 use orbit_engine::layout::Layout;
+use orbit_engine::lease::LEASE;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::permits::NodePermits;
@@ -95,6 +96,7 @@ impl World {
         let processor: Arc<dyn Processor> = Arc::new(Filling { large });
         let shared = Shared {
             node: "bench".to_owned(),
+            lease: LEASE,
             layout,
             clock: Arc::new(SystemClock),
             disk: Arc::new(SystemDisk),

@@ -29,6 +29,8 @@ pub enum Door {
 /// What the gate looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateFacts {
+    /// Whether the node does not trust its lease any more: others may begin to do what it does.
+    pub lease_lapsed: bool,
     /// The reason of a halt of the whole node.
     pub halted_global: Option<String>,
     /// The reason of a halt of the namespace.
@@ -52,6 +54,9 @@ pub struct DiskFacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "closed", rename_all = "snake_case")]
 pub enum Closed {
+    /// The node does not trust its lease.
+    #[error("the lease of this node is not renewed: the database is out of reach, or slow")]
+    LeaseLapsed,
     /// An operator halted the whole node.
     #[error("halted: {reason}")]
     HaltedGlobal {
@@ -89,17 +94,20 @@ impl Closed {
     /// Whether work under way must end now, rather than only no new work start.
     pub const fn kills(&self) -> bool {
         match self {
-            Self::HaltedGlobal { .. } | Self::HaltedNamespace { .. } => true,
+            Self::LeaseLapsed | Self::HaltedGlobal { .. } | Self::HaltedNamespace { .. } => true,
             Self::Paused | Self::Document { .. } | Self::DiskFloor { .. } => false,
         }
     }
 }
 
-/// Asks the gate at a door. Halts come first, the global one before the namespace's.
+/// Asks the gate at a door. What a node may not do at all comes first, then halts, the global one before the namespace's.
 ///
 /// A document's state closes only [`Door::Tick`] and [`Door::Admit`]: admitted runs finish on their snapshot. The disk floor
 /// leaves dispatch open, because sending needs no space worth the name and frees the backlog.
 pub fn gate(door: Door, facts: &GateFacts, documents: &[(&str, DocState)]) -> Result<(), Closed> {
+    if facts.lease_lapsed {
+        return Err(Closed::LeaseLapsed);
+    }
     if let Some(reason) = &facts.halted_global {
         return Err(Closed::HaltedGlobal { reason: reason.clone() });
     }
@@ -139,6 +147,7 @@ mod tests {
     fn word(answer: &Result<(), Closed>) -> &'static str {
         match answer {
             Ok(()) => "open",
+            Err(Closed::LeaseLapsed) => "lease",
             Err(Closed::HaltedGlobal { .. }) => "global",
             Err(Closed::HaltedNamespace { .. }) => "namespace",
             Err(Closed::Paused) => "paused",
@@ -154,6 +163,7 @@ mod tests {
         let paused = GateFacts { paused: true, ..full.clone() };
         let halted = GateFacts { halted_namespace: Some("x".to_owned()), ..paused.clone() };
         let global = GateFacts { halted_global: Some("y".to_owned()), ..halted.clone() };
+        let lapsed = GateFacts { lease_lapsed: true, ..global.clone() };
         let enabled = [("profile `a`", DocState::Enabled)];
         let stopped = [("profile `a`", DocState::Enabled), ("profile `b`", DocState::Paused)];
         let doors = [Door::Tick, Door::Admit, Door::Step, Door::Dispatch, Door::Retry];
@@ -166,5 +176,6 @@ mod tests {
         check(&paused, &stopped, ["paused"; 5]);
         check(&halted, &enabled, ["namespace"; 5]);
         check(&global, &enabled, ["global"; 5]);
+        check(&lapsed, &stopped, ["lease"; 5]);
     }
 }

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orbit_store::StoreError;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use uuid::Uuid;
+
+use crate::lease::is_lost;
 
 /// See the module.
 #[derive(Default)]
@@ -18,6 +20,8 @@ pub struct Claims {
     calling: RwLock<()>,
     held: Held,
     in_doubt: AtomicBool,
+    /// Told when a claim was refused because this process is no node any more.
+    pub(crate) lost: Arc<Notify>,
 }
 
 /// By the id of a cycle, run or delivery: how many hold it. A delivery's next attempt may be claimed while the last one's task ends.
@@ -43,6 +47,11 @@ impl Claims {
                 .map(|one| (id(&one), one))
                 .map(|(id, one)| (one, self.hold(id)))
                 .collect()),
+            Err(error) if is_lost(&error) => {
+                // Whoever renews the lease finds the same, and joins anew.
+                self.lost.notify_one();
+                Ok(Vec::new())
+            }
             Err(error) => {
                 self.doubt();
                 Err(error)

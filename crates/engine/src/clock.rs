@@ -1,11 +1,16 @@
 //! The only clock and the only randomness. Everything else takes them as parameters.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 
 /// Time and randomness of a node.
 pub trait Clock: Send + Sync {
     /// The present instant, in whole microseconds, which is what a store keeps.
     fn now(&self) -> Timestamp;
+    /// How long ago some instant was that stays the same. It never goes back or jumps, whatever is done to the clock, and counts while the machine sleeps.
+    fn monotonic(&self) -> Duration;
     /// Random bytes that nobody can guess.
     fn random(&self) -> [u8; 32];
 }
@@ -19,6 +24,17 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    fn monotonic(&self) -> Duration {
+        match clock_gettime(ClockId::CLOCK_BOOTTIME) {
+            Ok(since_boot) => since_boot.into(),
+            Err(error) => {
+                // Every Linux that has namespaces has it. Without it nobody can say how long a lease still is.
+                tracing::error!(%error, "the kernel has no monotonic clock");
+                std::process::abort();
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the one home of randomness")]

@@ -47,6 +47,8 @@ impl<T: Clone> Cell<T> {
 
 /// Where the facts of a namespace come from.
 pub struct GateView<'a> {
+    /// Whether the lease is not trusted.
+    pub lease_lapsed: bool,
     /// The halt of the node.
     pub halted_global: Option<Halt>,
     /// The halt of the namespace.
@@ -67,6 +69,7 @@ impl GateView<'_> {
         let floor = self.snapshot.map(|snapshot| snapshot.config.disk_floor.0);
         let free = self.disk.free_bytes(self.data);
         GateFacts {
+            lease_lapsed: self.lease_lapsed,
             halted_global: self.halted_global.as_ref().map(|halt| halt.reason.clone()),
             halted_namespace: self.halted_namespace.as_ref().map(|halt| halt.reason.clone()),
             paused: self.paused,

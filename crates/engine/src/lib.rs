@@ -36,6 +36,9 @@ pub mod surveyor;
 /// What an operator orders: to end a run, to do it again, to try a processor.
 pub mod operator;
 
+/// When a node may act.
+pub mod lease;
+
 /// What is shared: the node and its namespaces first.
 pub mod node;
 

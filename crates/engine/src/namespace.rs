@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
 use crate::gate::{Cell, GateView};
+use crate::lease::Trust;
 use crate::node::Shared;
 use crate::permits::Permits;
 use crate::running::Running;
@@ -61,6 +62,8 @@ pub struct Namespace {
     pub payloads: Arc<Payloads>,
     /// Wakes its services.
     pub nudges: Nudges,
+    /// Until when this process may act in it.
+    pub trust: Trust,
     /// What is under way in it.
     pub running: Running,
     /// What is claimed in it.
@@ -108,6 +111,7 @@ impl Namespace {
             store,
             blobs,
             nudges,
+            trust: Trust::default(),
             running: Running::default(),
             claims: Claims::default(),
             permits,
@@ -163,6 +167,7 @@ impl Namespace {
     pub fn ask(&self, door: Door, documents: &[(&str, DocState)]) -> Result<(), Closed> {
         let snapshot = self.active();
         GateView {
+            lease_lapsed: !self.trust.is_given(self.shared.clock.monotonic()),
             halted_global: self.shared.halted.get(),
             halted_namespace: self.halted.get(),
             paused: self.shared.paused.get(),

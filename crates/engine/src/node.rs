@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use orbit_core::config::{DocName, Heartbeat, NamespaceName};
 use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::contract::governance::Halt;
+use orbit_store::contract::node::Joining;
 use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -28,7 +29,7 @@ use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, normalize, retention, schedule, selection, surveyor, tiers};
+use crate::{dispatch, keeper, lease, normalize, retention, schedule, selection, surveyor, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -37,6 +38,8 @@ const HARD_STOP: Duration = Duration::from_secs(15);
 pub struct Shared {
     /// The node's name.
     pub node: String,
+    /// How long the node is believed to be alive without a word of it, where leases end: [`lease::LEASE`] but for tests.
+    pub lease: Duration,
     /// Where things lie.
     pub layout: Layout,
     /// Time and randomness.
@@ -64,6 +67,20 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// How long leases are.
+    pub fn lease(&self) -> Duration {
+        self.lease.max(lease::LEASE_MIN)
+    }
+
+    /// What the node says of itself when it joins a store.
+    pub fn joining(&self) -> Joining {
+        Joining {
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lease: self.lease(),
+        }
+    }
+
     /// Space that is set aside for a full disk.
     pub fn ballast(&self) -> Ballast {
         Ballast::of(&self.layout)
@@ -83,6 +100,12 @@ pub struct Node {
     namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
     sequencers: RwLock<BTreeMap<NamespaceName, Arc<Sequencer>>>,
     services: TaskTracker,
+    /// What keeps leases. They outlast the services: what is under way while the node stops needs them.
+    leases: TaskTracker,
+    /// Cancelled when nothing is under way any more.
+    released: CancellationToken,
+    /// Namespaces whose stores it has joined.
+    joined: Mutex<Vec<Arc<Namespace>>>,
 }
 
 /// Which services a node runs.
@@ -110,16 +133,24 @@ impl Node {
             namespaces: RwLock::default(),
             sequencers: RwLock::default(),
             services: TaskTracker::new(),
+            leases: TaskTracker::new(),
+            released: CancellationToken::new(),
+            joined: Mutex::default(),
         })
     }
 
-    /// Adds a namespace and starts its services. What an earlier process left unfinished is recovered first, unless there is no duty.
+    /// Adds a namespace, joins its store and starts its services. What nobody works on any more is free first. Without a duty it is only added.
     pub async fn add(&self, namespace: Namespace, duty: Duty) -> Result<Arc<Namespace>, StoreError> {
         let namespace = Arc::new(namespace);
         if duty != Duty::None {
-            let detail = json!({ "node": self.shared.node, "version": env!("CARGO_PKG_VERSION") });
-            let recovered = namespace.store.recover(detail, self.shared.clock.now()).await?;
-            tracing::debug!(namespace = %namespace.name, ?recovered, "recovered");
+            let asked = self.shared.clock.monotonic();
+            let joined = namespace.store.join(&self.shared.joining(), self.shared.clock.now()).await?;
+            tracing::debug!(namespace = %namespace.name, ?joined, "joined");
+            if joined.expires {
+                namespace.trust.granted(asked, self.shared.lease());
+            }
+            self.keep_lease(&namespace);
+            self.joined.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&namespace));
             self.spawn_services(&namespace, duty);
         }
         self.write().insert(namespace.name.clone(), Arc::clone(&namespace));
@@ -140,6 +171,15 @@ impl Node {
         self.namespaces.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Renews the lease of a namespace from now on, and ends what is under way in it when that fails for too long.
+    fn keep_lease(&self, namespace: &Arc<Namespace>) {
+        let holder: Arc<dyn Service> = Arc::new(lease::Holder::new(Arc::clone(namespace)));
+        let pulse = self.vitals.pulse(&namespace.name, holder.name());
+        let (clock, lost) = (Arc::clone(&self.shared.clock), Arc::clone(&namespace.claims.lost));
+        self.leases.spawn(service::run(holder, lost, clock, pulse, self.released.clone()));
+        self.leases.spawn(lease::guard(Arc::clone(namespace), self.released.clone()));
+    }
+
     fn spawn_services(&self, namespace: &Arc<Namespace>, duty: Duty) {
         let nudges = &namespace.nudges;
         self.vitals.watch(&namespace.name, Arc::clone(&namespace.store));
@@ -155,6 +195,7 @@ impl Node {
         spawn(Arc::new(normalize::Batches::new(of(namespace))), &nudges.normalize);
         spawn(Arc::new(dispatch::Dispatcher::new(of(namespace))), &nudges.dispatch);
         spawn(Arc::new(keeper::Keeper::new(of(namespace))), &nudges.keeper);
+        spawn(Arc::new(lease::Watch::new(of(namespace))), &Arc::default());
         spawn(Arc::new(retention::Collector::new(of(namespace))), &Arc::default());
         spawn(Arc::new(surveyor::Surveyor::new(of(namespace))), &Arc::default());
         spawn(Arc::new(notify::Notifier::new(of(namespace))), &Arc::default());
@@ -284,7 +325,25 @@ impl Node {
             let body = json!({ "node": self.shared.node, "drained": drained });
             namespace.record(Kind::NodeStopped, Subject::default(), body).await;
         }
+        self.leave().await;
         self.end_logs(drained).await;
+    }
+
+    /// The node is none any more in any namespace, so that nobody has to wait until its leases have ended.
+    async fn leave(&self) {
+        self.released.cancel();
+        self.leases.close();
+        self.leases.wait().await;
+        let joined = std::mem::take(&mut *self.joined.lock().unwrap_or_else(PoisonError::into_inner));
+        for namespace in joined {
+            match namespace.store.leave().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(namespace = %namespace.name, "something is still claimed; it is free when the lease has ended");
+                }
+                Err(error) => tracing::warn!(namespace = %namespace.name, %error, "the node could not leave"),
+            }
+        }
     }
 
     /// The node's own log ends too, and every log with a checkpoint.

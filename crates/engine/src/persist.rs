@@ -48,6 +48,7 @@ pub(crate) fn passes(error: &StoreError) -> bool {
         | StoreError::NoRoom { .. }
         | StoreError::Corrupt { .. }
         | StoreError::Refused { .. }
+        | StoreError::NotJoined { .. }
         | StoreError::Closed { .. } => false,
     }
 }

@@ -1,8 +1,9 @@
-//! What is under way right now, so that it can be ended: by a halt, a stop, or an operator who cancels a run.
+//! What is under way right now, so that it can be ended: by a halt, a stop, an operator who cancels a run, or the end of a lease.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use orbit_core::governance::Closed;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -15,6 +16,19 @@ pub enum Cut {
     Stop,
     /// The run was cancelled; its row says so already.
     Cancelled,
+    /// The lease is not trusted any more: another node may begin to do the same.
+    Lapsed,
+}
+
+impl Cut {
+    /// Why a closed door ends what is under way, if it does.
+    pub const fn by(closed: &Closed) -> Option<Self> {
+        match closed {
+            Closed::LeaseLapsed => Some(Self::Lapsed),
+            Closed::HaltedGlobal { .. } | Closed::HaltedNamespace { .. } => Some(Self::Halt),
+            Closed::Paused | Closed::Document { .. } | Closed::DiskFloor { .. } => None,
+        }
+    }
 }
 
 /// The acts under way, by the id of their run or delivery.

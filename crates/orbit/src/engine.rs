@@ -13,6 +13,7 @@ use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
 use orbit_engine::layout::Layout;
+use orbit_engine::lease::LEASE;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::permits::NodePermits;
@@ -388,6 +389,7 @@ fn shared(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(Shared {
         node: config.node.name.clone(),
+        lease: LEASE,
         layout: layout.clone(),
         clock: Arc::clone(&clock),
         disk: Arc::new(SystemDisk),

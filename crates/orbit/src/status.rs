@@ -71,6 +71,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "counts_max": COUNT_MAX,
         "notices_waiting": namespace.store.notices_waiting().await?,
         "running": namespace.running.count(),
+        "nodes": namespace.store.nodes(namespace.shared.clock.now()).await?,
         "permits": permits_of(engine, namespace),
         "quarantined": quarantined(engine, namespace).await?,
         "next_firings": next_firings(engine, namespace),

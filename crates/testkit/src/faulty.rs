@@ -18,6 +18,7 @@ use orbit_store::contract::dispatch::{
 };
 use orbit_store::contract::governance::{GovernanceStore, Halt};
 use orbit_store::contract::log::{self, Entry, Inclusion, LogSigner, LogState, LogStore, StoredCheckpoint};
+use orbit_store::contract::node::{Joined, Joining, Load, NodeStore, NodeView, Renewal, Watched};
 use orbit_store::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use orbit_store::contract::notify::{ClaimedNotice, DueNotice, NotifyCommit, NotifyStore, OwedNotice};
 use orbit_store::contract::payload::{NewPayload, PayloadStore, StoredPayload};
@@ -31,9 +32,8 @@ use orbit_store::contract::view::{
     Counts, CycleView, DeliveryView, Identified, InitiationView, Page, PageRequest, RunRequest, RunView,
     StoreView,
 };
-use orbit_store::contract::{Claim, OpenDoors, Recovered};
+use orbit_store::contract::{Claim, OpenDoors};
 use orbit_store::{Store, StoreError};
-use serde_json::Value;
 use uuid::Uuid;
 
 use crate::fault::{Acknowledged, Effect, Ended, Fault, Mode, Plan, Repeat, When, error};
@@ -41,7 +41,7 @@ use crate::fault::{Acknowledged, Effect, Ended, Fault, Mode, Plan, Repeat, When,
 /// Calls that are not made twice, and why not.
 pub const NOT_REPEATED: [(&str, &str); 8] = [
     ("append", "a record is an event; told twice, it happened twice"),
-    ("recover", "it takes the store over from whoever held it, and says so each time"),
+    ("join", "every join is another incarnation, and says so"),
     ("claim_cycles", "a second claim is of another row"),
     ("claim_steps", "a second claim is of another row"),
     ("claim_batch", "a second claim is of other rows"),
@@ -215,9 +215,15 @@ traits! {
             self.blocking("is_taken", || self.inner.is_taken(rule, hash))
         }
     }
-    RunStore {
-        write recover(detail: Value, now: Timestamp) -> Recovered;
+    NodeStore {
+        write join(joining: &Joining, now: Timestamp) -> Joined;
+        write renew(load: Load) -> Renewal;
+        write take_over(now: Timestamp) -> Watched;
+        write leave() -> bool;
         write reclaim(held: &[Uuid], now: Timestamp) -> u32;
+        read nodes(now: Timestamp) -> Vec<NodeView>;
+    }
+    RunStore {
         read startable(most: u32, doors: OpenDoors, now: Timestamp) -> Startable;
         write claim_steps(free: Free, now: Timestamp) -> Vec<ClaimedStep>;
         write commit_step(claim: Claim, commit: StepCommit, now: Timestamp) -> StepCommitted;

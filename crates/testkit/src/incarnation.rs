@@ -11,6 +11,7 @@ use orbit_engine::clock::Clock as _;
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
 use orbit_engine::keeper::Keeper;
+use orbit_engine::lease::LEASE;
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::notify::Notifier;
@@ -24,7 +25,6 @@ use orbit_store::contract::earlier;
 use orbit_store::payloads::INLINE_BYTES_MAX;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Ended, Plan};
@@ -48,7 +48,7 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// Opens everything and recovers what the process before left. An error is a process that could not start.
+    /// Opens everything, joins, and takes over what the process before left. An error is a process that could not start.
     pub async fn start(world: &World, plan: &Arc<Plan>, ended: &Ended) -> Result<Self, StoreError> {
         let name = namespace();
         let inner: Arc<dyn Store> = Arc::new(SqliteStore::open(&world.database(), &name)?);
@@ -63,7 +63,7 @@ impl Incarnation {
         let node = Node::open(shared(world), system).await?;
         let opened = Namespace::open(name, Arc::clone(&node.shared), store, blobs).await?;
         let namespace = node.add(opened, Duty::None).await?;
-        namespace.store.recover(json!({ "node": "test" }), world.clock.now()).await?;
+        namespace.store.join(&namespace.shared.joining(), world.clock.now()).await?;
         let of = || Arc::clone(&namespace);
         let services: Vec<Arc<dyn Service>> = vec![
             Arc::new(selection::Selector::new(of())),
@@ -127,6 +127,7 @@ fn shared(world: &World) -> Shared {
         });
     Shared {
         node: "test".to_owned(),
+        lease: LEASE,
         layout: world.layout(),
         clock: clock(),
         disk: Arc::new(SystemDisk),

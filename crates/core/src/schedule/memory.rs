@@ -128,7 +128,7 @@ impl Why {
         let decision = match closed {
             Closed::HaltedGlobal { .. } | Closed::HaltedNamespace { .. } => Decision::Halted,
             Closed::Document { state, .. } if state == "archived" => Decision::Archived,
-            Closed::Paused | Closed::Document { .. } => Decision::Paused,
+            Closed::LeaseLapsed | Closed::Paused | Closed::Document { .. } => Decision::Paused,
             // The bytes that are free change all the time; equal reasons are one record.
             Closed::DiskFloor { floor_bytes, .. } => {
                 return Self::new(Decision::DiskFloor, format!("fewer than {floor_bytes} bytes are free"));
@@ -142,7 +142,7 @@ impl ClosedPeriod {
     pub(super) fn begin(since: Timestamp, closed: &Closed) -> Self {
         let lifted = match closed {
             Closed::HaltedGlobal { .. } | Closed::HaltedNamespace { .. } | Closed::Paused => true,
-            Closed::Document { .. } | Closed::DiskFloor { .. } => false,
+            Closed::LeaseLapsed | Closed::Document { .. } | Closed::DiskFloor { .. } => false,
         };
         Self { since, until: None, why: Why::gate(closed), lifted }
     }

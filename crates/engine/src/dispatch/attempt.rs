@@ -302,7 +302,7 @@ fn after_cut(cut: Option<Cut>, now: Timestamp) -> Next {
     match cut {
         // The row of a cancelled run says so already; this only keeps a commit that comes before it from asking for more.
         Some(Cut::Cancelled) => Next::Dead { reason: "the run was cancelled".to_owned() },
-        Some(Cut::Halt | Cut::Stop) | None => Next::Retry { until: now },
+        Some(Cut::Halt | Cut::Stop | Cut::Lapsed) | None => Next::Retry { until: now },
     }
 }
 

@@ -46,6 +46,10 @@ impl Clock for Standing {
         *self.0.lock().unwrap()
     }
 
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
     fn random(&self) -> [u8; 32] {
         [0; 32]
     }
@@ -86,6 +90,7 @@ impl World {
         let net = Net::new(serve);
         let shared = Shared {
             node: "test".to_owned(),
+            lease: crate::lease::LEASE,
             layout,
             clock: Arc::<Standing>::clone(&clock),
             disk: Arc::new(SystemDisk),
@@ -101,6 +106,7 @@ impl World {
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
+        namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
         namespace.activate(snapshot(&endpoint)).await.unwrap();
         let (run_id, delivery_id) = owe(&namespace).await;
         let dispatcher = Dispatcher::new(Arc::clone(&namespace));

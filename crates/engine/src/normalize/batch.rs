@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use orbit_core::config::{Processor as Document, StepRetry};
-use orbit_core::governance::{Closed, Door};
+use orbit_core::governance::Door;
 use orbit_core::id;
 use orbit_core::tiers::{Failure, Usage};
 use orbit_store::contract::Artifact;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::program::{self, Answer, Given, Job};
 use crate::namespace::Namespace;
 use crate::patience::Reader;
-use crate::running::Act;
+use crate::running::{Act, Cut};
 use crate::service::panic_message;
 use crate::tiers::attempt::{self, Finished, Made, Plan};
 use crate::tiers::{Work, step};
@@ -63,10 +63,10 @@ pub(super) async fn run(namespace: &Arc<Namespace>, batch: ClaimedBatch) {
     let ClaimedBatch { batch_id, items } = batch;
     let began = namespace.shared.clock.now();
     let acts: Vec<Act> = items.iter().map(|item| namespace.running.begin(item.claim.id)).collect();
-    // A halt that came between the claim and the registration of these acts has cut nothing.
-    let halted = namespace.ask(Door::Step, &[]).is_err_and(|closed: Closed| closed.kills());
+    // What came between the claim and the registration of these acts, such as a halt, has cut nothing.
+    let closed = namespace.ask(Door::Step, &[]).err().as_ref().and_then(Cut::by);
     let task = Task { id: batch_id, attempt: 1, items: items.clone() };
-    let done = if halted {
+    let done = if closed.is_some() {
         Done::failed(&task, &Failure::Cancelled)
     } else {
         unless_cut(namespace, task, &acts).await
@@ -86,7 +86,7 @@ pub(super) async fn run(namespace: &Arc<Namespace>, batch: ClaimedBatch) {
             words: if is_told { words.clone() } else { Vec::new() },
             ..finish(namespace, &claimed, end, &act.token).await
         };
-        step::end(namespace, (act, halted), claimed, finished, began).await;
+        step::end(namespace, (act, closed), claimed, finished, began).await;
     }
     drop(acts);
     remove(folder).await;

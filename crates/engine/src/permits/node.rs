@@ -171,6 +171,10 @@ mod tests {
             *self.0.lock().unwrap()
         }
 
+        fn monotonic(&self) -> std::time::Duration {
+            std::time::Duration::ZERO
+        }
+
         fn random(&self) -> [u8; 32] {
             [7; 32]
         }

@@ -32,6 +32,10 @@ impl Clock for Hand {
         Timestamp::from_millisecond(1_700_000_000_000 + *self.0.lock().unwrap()).unwrap()
     }
 
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
     fn random(&self) -> [u8; 32] {
         [9; 32]
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::digest::Digest;
-use orbit_core::governance::Door;
+use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::schedule::{Cursor, Facts, Load, Plan, Schedule, ScheduleError, decide};
@@ -176,6 +176,10 @@ impl Scheduled {
         let now = namespace.shared.clock.now();
         let document = format!("run profile `{label}`");
         let closed = namespace.ask(Door::Tick, &[(&document, *state)]).err();
+        if closed == Some(Closed::LeaseLapsed) {
+            // Nothing is decided: another node does, or this one when it is renewed.
+            return Ok(Turn::default());
+        }
         let base = cursor.as_ref().map(|cursor| cursor.decided_through);
         let cursor = cursor.map(|ScheduleCursor { decided_through, open_decisions }| Cursor {
             decided_through,

@@ -271,7 +271,8 @@ impl Admission<'_> {
             Ok(()) => Ok(None),
             Err(why @ Closed::Document { .. }) => Ok(Some(why)),
             Err(
-                Closed::HaltedGlobal { .. }
+                Closed::LeaseLapsed
+                | Closed::HaltedGlobal { .. }
                 | Closed::HaltedNamespace { .. }
                 | Closed::Paused
                 | Closed::DiskFloor { .. },

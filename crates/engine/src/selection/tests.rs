@@ -54,6 +54,7 @@ impl World {
         let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name)).unwrap());
         let shared = Shared {
             node: "test".to_owned(),
+            lease: crate::lease::LEASE,
             layout,
             clock: Arc::new(SystemClock),
             disk: Arc::new(SystemDisk),
@@ -69,6 +70,7 @@ impl World {
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
         let namespace = Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap();
+        namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
         let world = Self { home, namespace: Arc::new(namespace) };
         world.configure(change).await;
         world

@@ -35,6 +35,10 @@ impl Clock for Fixed {
         Timestamp::UNIX_EPOCH
     }
 
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
     fn random(&self) -> [u8; 32] {
         [7; 32]
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orbit_core::governance::{Closed, Door};
+use orbit_core::governance::Door;
 use orbit_core::run::{Interruption, RunEvent, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
@@ -44,9 +44,9 @@ async fn one(
     processor: Permit,
 ) -> Option<(ClaimedStep, Permit)> {
     let began = namespace.shared.clock.now();
-    // A halt that came between the claim and the registration of this act has cut nothing.
-    let halted = namespace.ask(Door::Step, &[]).is_err_and(|closed: Closed| closed.kills());
-    let finished = if halted {
+    // What came between the claim and the registration of this act, such as a halt, has cut nothing.
+    let closed = namespace.ask(Door::Step, &[]).err().as_ref().and_then(Cut::by);
+    let finished = if closed.is_some() {
         Finished::failed(Failure::Cancelled)
     } else {
         let (namespace, claimed, token) = (Arc::clone(namespace), claimed.clone(), act.token.clone());
@@ -59,18 +59,18 @@ async fn one(
         working.await.unwrap_or_else(panicked)
     };
     drop(processor);
-    end(namespace, (act, halted), claimed, finished, began).await
+    end(namespace, (act, closed), claimed, finished, began).await
 }
 
-/// Commits the end of an attempt that `began` then; the next step if the store gives it to the same worker. A halt may have come before the act.
+/// Commits the end of an attempt that `began` then; the next step if the store gives it to the same worker. What cuts it may have come before the act.
 pub(crate) async fn end(
     namespace: &Namespace,
-    (act, halted): (&Act, bool),
+    (act, closed): (&Act, Option<Cut>),
     claimed: ClaimedStep,
     finished: Finished,
     began: Timestamp,
 ) -> Option<(ClaimedStep, Permit)> {
-    let cut = act.cut().or(halted.then_some(Cut::Halt));
+    let cut = act.cut().or(closed);
     if cut == Some(Cut::Cancelled) {
         return None;
     }

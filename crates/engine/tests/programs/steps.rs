@@ -350,6 +350,8 @@ fn a_halt_interrupts() {
 
 fn a_stop_interrupts() {
     check_cut(Cut::Stop, "stop");
+    // Whoever does not trust its lease stops the same way.
+    check_cut(Cut::Lapsed, "stop");
 }
 
 fn a_stopping_node_claims_no_next_step() {

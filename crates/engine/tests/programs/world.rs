@@ -41,6 +41,10 @@ impl Clock for Standing {
         *self.0.lock().unwrap()
     }
 
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+
     fn random(&self) -> [u8; 32] {
         [7; 32]
     }
@@ -157,6 +161,7 @@ impl World {
         let snapshot = plan.snapshot(&asset);
         let shared = Shared {
             node: "test".to_owned(),
+            lease: orbit_engine::lease::LEASE,
             layout,
             clock: Arc::<Standing>::clone(&clock),
             disk: Arc::new(SystemDisk),
@@ -172,6 +177,7 @@ impl World {
         };
         let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
+        namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
         namespace.activate(snapshot.clone()).await.unwrap();
         let run_id = admit(&namespace, &plan, &snapshot).await;
         Self { _home: home, namespace, run_id, clock }

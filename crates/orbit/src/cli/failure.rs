@@ -113,6 +113,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Unknown { .. } => "look whether it was done, and do it again if it was not",
             StoreError::Refused { .. } => "the database has to be set up as the message says",
+            StoreError::NotJoined { .. } => "start the node again; what it had under way is taken over",
             StoreError::Newer { .. } => "use the newer `orbit` that wrote it",
             StoreError::Corrupt { .. } => "restore a backup, or move the file away and keep it",
         };

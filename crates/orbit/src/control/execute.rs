@@ -256,6 +256,9 @@ pub(super) fn refused(namespace: &Namespace, closed: &Closed) -> Refusal {
         Closed::HaltedNamespace { .. } => {
             (format!("`orbit resume -n {}` lifts the halt", namespace.name), exit::HALTED)
         }
+        Closed::LeaseLapsed => {
+            ("look whether the database answers; see `orbit doctor`".to_owned(), exit::FAILED)
+        }
         Closed::Paused => {
             ("set `ORBIT_PAUSED=false` in `.env` and in the environment".to_owned(), exit::HALTED)
         }

@@ -11,6 +11,7 @@ mod endpoint;
 mod fields;
 mod list;
 mod log;
+mod nodes;
 pub mod progress;
 mod record;
 mod schedule;

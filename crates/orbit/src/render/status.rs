@@ -122,6 +122,7 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("disk", disk(namespace)),
         ("forecast", forecast(&namespace["disk_forecast"], out)),
     ]));
+    shown.push_str(&super::nodes::nodes(namespace, out));
     for (endpoint, reason) in counts["endpoints_disabled"].as_object().into_iter().flatten() {
         let (endpoint, reason) =
             (super::text::clean(endpoint), super::fields::scalar(reason).unwrap_or_default());

@@ -3,6 +3,7 @@
 --
 -- Where this differs from SQLite: every row carries its namespace, which is the setting of the transaction and the first column of every key;
 -- `isolation.sql` hides all others. Text compares by its bytes. Flags are booleans. What there is once has no column `one`: the namespace is its key.
+-- Claims are counted by each process for itself: a counter in `store` would make every claim wait for the one before.
 
 -- The log: only its tables begin with `log_`. Every column but `header` is read out of it, so that none can contradict it.
 CREATE TABLE log_records (
@@ -65,14 +66,11 @@ CREATE TABLE snapshots (
 -- What there is once in a store.
 CREATE TABLE store (
     namespace       TEXT COLLATE "C" NOT NULL DEFAULT current_setting('orbit.namespace'),    -- whose store this is
-    epoch           BIGINT NOT NULL DEFAULT 0,    -- raised whenever a node takes the store over
+    epoch           BIGINT NOT NULL DEFAULT 0,    -- raised whenever a node joins
     active_snapshot TEXT COLLATE "C",    -- null before the first activation
     PRIMARY KEY (namespace),
     FOREIGN KEY (namespace, active_snapshot) REFERENCES snapshots (namespace, digest)
 );
-
--- Fencing tokens, for all namespaces: no two claims have the same one. A counter in `store` would make every claim wait for the one before.
-CREATE SEQUENCE claims AS BIGINT;
 
 CREATE TABLE schedule_cursors (
     namespace TEXT COLLATE "C" NOT NULL DEFAULT current_setting('orbit.namespace'),

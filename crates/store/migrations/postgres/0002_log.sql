@@ -109,3 +109,18 @@ DROP INDEX runs_of_cycle;
 CREATE INDEX runs_of_cycle ON runs (namespace, cycle_id);
 DROP INDEX deliveries_of_run;
 CREATE INDEX deliveries_of_run ON deliveries (namespace, run_id);
+
+-- Who works at the store: every process that has joined, and has neither left nor been taken over. Instants are by the clock of the database.
+CREATE TABLE nodes (
+    namespace TEXT COLLATE "C" NOT NULL DEFAULT current_setting('orbit.namespace'),
+    epoch      BIGINT NOT NULL,    -- the incarnation: the upper half of its tokens
+    node       TEXT COLLATE "C" NOT NULL,    -- the name of the node
+    version    TEXT COLLATE "C" NOT NULL,    -- of its binary
+    schema     BIGINT NOT NULL,    -- the newest that its binary knows
+    started_at BIGINT NOT NULL,
+    lease_ms   BIGINT NOT NULL,    -- so long after a renewal its lease ends
+    expires_at BIGINT,    -- when that is; null: never
+    runs       BIGINT NOT NULL DEFAULT 0,    -- at work at the last renewal
+    tasks      BIGINT NOT NULL DEFAULT 0,    -- cycles and deliveries, the same
+    UNIQUE (namespace, epoch)
+);

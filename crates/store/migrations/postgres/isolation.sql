@@ -18,7 +18,6 @@ DECLARE
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO orbit_runtime', current_schema());
     GRANT SELECT ON migrations TO orbit_runtime;
-    GRANT USAGE ON SEQUENCE claims TO orbit_runtime;
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename <> 'migrations' LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);

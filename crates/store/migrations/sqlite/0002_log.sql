@@ -101,3 +101,16 @@ DROP INDEX runs_of_cycle;
 CREATE INDEX runs_of_cycle ON runs (cycle_id);
 DROP INDEX deliveries_of_run;
 CREATE INDEX deliveries_of_run ON deliveries (run_id);
+
+-- Who works at the store: the process that joined last, if it has not left. Its lease has no end, because no other can join while it lives.
+CREATE TABLE nodes (
+    epoch      INTEGER NOT NULL UNIQUE,     -- the incarnation: the upper half of its tokens
+    node       TEXT NOT NULL,               -- the name of the node
+    version    TEXT NOT NULL,               -- of its binary
+    schema     INTEGER NOT NULL,            -- the newest that its binary knows
+    started_at INTEGER NOT NULL,
+    lease_ms   INTEGER NOT NULL,            -- so long after a renewal its lease ends
+    expires_at INTEGER,                     -- when that is; null: never
+    runs       INTEGER NOT NULL DEFAULT 0,  -- at work at the last renewal; here no renewal is written
+    tasks      INTEGER NOT NULL DEFAULT 0   -- cycles and deliveries, the same
+) STRICT;

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dispatch;
 pub mod governance;
 pub mod log;
+pub mod node;
 pub mod normalize;
 pub mod notify;
 pub mod payload;
@@ -23,7 +24,8 @@ pub const BATCH_MAX: u32 = 500;
 
 /// Everything a namespace remembers.
 pub trait Store:
-    config::ConfigStore
+    node::NodeStore
+    + config::ConfigStore
     + schedule::ScheduleStore
     + selection::SelectionStore
     + tiers::RunStore
@@ -106,6 +108,12 @@ pub enum StoreError {
         /// Why.
         message: String,
     },
+    /// This process is no node of the store: it has not joined, or was taken over. It may join anew.
+    #[error("this process is no node of the store `{place}`: it has not joined, or was taken over")]
+    NotJoined {
+        /// The database.
+        place: String,
+    },
     /// The writer has stopped.
     #[error("the store `{place}` is closed")]
     Closed {
@@ -143,8 +151,8 @@ pub struct Evidence {
     pub value: serde_json::Value,
 }
 
-/// What recovery found when a node took the store over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+/// What was under way of nodes that are no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Recovered {
     /// Steps that were under way.
     pub steps_interrupted: u32,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::dispatch::NewDelivery;
 use super::quarantine::Quarantine;
-use super::{Artifact, Claim, Evidence, OpenDoors, Recovered, StoreError};
+use super::{Artifact, Claim, Evidence, OpenDoors, StoreError};
 
 /// A step that this caller alone may do.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,16 +121,6 @@ pub enum StepCommitted {
 /// See the module.
 #[async_trait]
 pub trait RunStore {
-    /// Takes the store over for this process: every older claim is free. A step that was under way is interrupted by a crash, which counts against its
-    /// processor (see [`super::quarantine`]), a delivery attempt without an
-    /// answer has the receipt `unknown`, a cycle that was being selected waits again. A `node_started` record with `detail` tells what was found.
-    async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError>;
-
-    /// Frees what this process has claimed and does not hold, because the answer to a claim was lost; how much that was. Its steps are interrupted,
-    /// which counts against nothing, its attempts have the receipt `interrupted`, its cycles wait again. `held` are the ids of all cycles, runs and
-    /// deliveries that are worked on; nothing may be claimed meanwhile.
-    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError>;
-
     /// The lanes in which a run may start now, each with the number of its runs, counted up to `most`. The cost does not grow with the queue.
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError>;
 

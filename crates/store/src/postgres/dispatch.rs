@@ -165,7 +165,7 @@ async fn start(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDel
 }
 
 /// The delivery is the caller's.
-pub(super) async fn take(tx: &Connection, delivery_id: Uuid) -> Attempt<Claim> {
+pub(super) async fn take(tx: &Tx, delivery_id: Uuid) -> Attempt<Claim> {
     let token = token::next(tx).await?;
     send(tx, delivery_id, token).await?;
     Ok(Claim { id: delivery_id, token })

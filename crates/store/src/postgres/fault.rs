@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Unreachable(String),
     /// A row or an argument that contradicts the rules: a defect, or a table that was changed.
     Contradiction(String),
+    /// Whoever claims has not joined, or was taken over.
+    NotJoined,
 }
 
 /// What a transaction gives.
@@ -51,7 +53,7 @@ impl Fault {
                 }
                 None => error.is_closed(),
             },
-            Self::Unknown(_) | Self::Unreachable(_) | Self::Contradiction(_) => false,
+            Self::Unknown(_) | Self::Unreachable(_) | Self::Contradiction(_) | Self::NotJoined => false,
         }
     }
 
@@ -60,6 +62,7 @@ impl Fault {
         let place = place.to_owned();
         match self {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },
+            Self::NotJoined => StoreError::NotJoined { place },
             Self::Unreachable(message) => StoreError::Io { place, message },
             Self::Unknown(error) => StoreError::Unknown { place, message: words(&error) },
             Self::Postgres(error) => match error.code() {
@@ -73,7 +76,13 @@ impl Fault {
 
 /// The server ends sessions, or is not ready for them yet.
 fn is_shutdown(code: &SqlState) -> bool {
-    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code)
+    [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ]
+    .contains(code)
 }
 
 /// Of a violated constraint or of damaged data, as far as SQLite would say so too.

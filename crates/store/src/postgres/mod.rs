@@ -23,6 +23,7 @@ mod endpoint;
 mod governance;
 mod lanes;
 mod log;
+mod node;
 mod normalize;
 mod notice;
 mod notify;
@@ -54,6 +55,7 @@ pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{SCHEMA, migrate};
 pub(crate) use owner::{owner_session, position_everything};
 use tail::Tail;
+use token::Member;
 use tx::{Connection, Mode, Tx};
 
 /// The store of one namespace.
@@ -105,12 +107,14 @@ struct Database {
     place: Arc<str>,
     /// The end of the log when this process last gave positions: with it the tree's right edge need not be read again.
     known: Arc<Mutex<Tail>>,
+    /// What this process is in the store.
+    member: Member,
 }
 
 impl Database {
     fn new(pool: Pool, namespace: &NamespaceName, place: &str) -> Self {
         let place = format!("{place}, namespace {namespace}").into();
-        Self { namespace: namespace.clone(), pool, place, known: Arc::default() }
+        Self { namespace: namespace.clone(), pool, place, known: Arc::default(), member: Member::default() }
     }
 
     /// A transaction of this namespace.
@@ -120,6 +124,6 @@ impl Database {
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
         let begin = format!("BEGIN {mode_is}; SELECT set_config('orbit.namespace', '{namespace}', true)");
         connection.batch(&begin).await?;
-        Tx::new(connection, mode, &self.known).await
+        Tx::new(connection, mode, &self.known, self.member.get()).await
     }
 }

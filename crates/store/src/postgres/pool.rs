@@ -21,7 +21,8 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a session that has a transaction open and says nothing: one whose process has gone without a word holds no lock for longer.
-const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// A lease lasts 15 s and is renewed every 5 s: whoever takes over when it has ended meets no lock of the one that is gone.
+const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end does not confirm what was sent is lost after this.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(20);
 

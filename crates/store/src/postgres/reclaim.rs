@@ -1,43 +1,62 @@
-//! What is claimed and worked on by nobody waits again, while the process that claimed it goes on.
+//! What is claimed and worked on by nobody waits again.
 
 use jiff::Timestamp;
 use orbit_core::run::{Interruption, RunEvent, RunState};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Text, params};
 use super::fault::Attempt;
 use super::transition::{self, attempt_facts};
 use super::tx::{Connection, Tx};
-use super::{cycle, settle, tiers};
+use super::{cycle, quarantine, settle, tiers};
+use crate::contract::Recovered;
+use crate::rows::claim::Free;
 
-/// See [`crate::contract::tiers::RunStore::reclaim`].
-pub(super) async fn reclaim(tx: &Tx, held: &[Uuid], now: Timestamp) -> Attempt<u32> {
-    let mut free = 0;
-    let working = "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal";
-    for run_id in tiers::ids(tx, working, params![]).await? {
+/// Runs at work, in order.
+const WORKING: &str = "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal";
+
+/// These claims are free: steps are interrupted, attempts have their receipt, cycles wait again. A crash counts once against each processor.
+pub(super) async fn free(tx: &Tx, claims: &Free<'_>, now: Timestamp) -> Attempt<Recovered> {
+    let mut freed = Recovered::default();
+    let mut crash = quarantine::Crash::default();
+    for run_id in tiers::ids(tx, WORKING, params![]).await? {
         let mut run = transition::load_known(tx, run_id).await?;
         let RunState::Working { progress } = run.state else { continue };
-        if held.contains(&run_id) {
+        if !claims.covers(run_id, run.token) {
             continue;
         }
-        let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Unclaimed };
-        let of = attempt_facts(run_id, progress.step, progress.started);
+        let event = RunEvent::StepInterrupted { step: progress.step, cause: claims.cause() };
+        let mut of = attempt_facts(run_id, progress.step, progress.started);
+        if claims.cause() == Interruption::Crash {
+            of.extend(crash.count(tx, run_id, progress.step).await?);
+        }
         transition::apply(tx, &mut run, &event, of, now).await?;
-        free += 1;
+        freed.steps_interrupted += 1;
     }
-    let message = "the claim of this attempt was lost before anything was sent";
-    let receipt = json!({ "outcome": "interrupted", "message": message });
-    free += settle::answers_lost(tx, held, &receipt, now).await?;
-    for cycle_id in selecting(tx).await?.into_iter().filter(|id| !held.contains(id)) {
+    crash.judge(tx, now).await?;
+    freed.attempts_unknown = settle::answers_lost(tx, claims, now).await?;
+    for cycle_id in selecting(tx, claims).await? {
         let sql = format!("{} AND cycle_id = $1", cycle::WAIT_AGAIN);
         tx.execute(&sql, params![Text(cycle_id)]).await?;
-        free += 1;
+        freed.cycles_reclaimed += 1;
     }
-    Ok(free)
+    Ok(freed)
 }
 
-async fn selecting(tx: &Connection) -> Attempt<Vec<Uuid>> {
-    let sql = "SELECT cycle_id FROM cycles WHERE state = 'selecting'";
-    tx.query_all(sql, params![], |row| columns::id(row, "cycle_id")).await
+/// Whether any of these claims is out.
+pub(super) async fn is_anything_held(tx: &Connection, claims: &Free<'_>) -> Attempt<bool> {
+    for run_id in tiers::ids(tx, WORKING, params![]).await? {
+        if claims.covers(run_id, transition::load_known(tx, run_id).await?.token) {
+            return Ok(true);
+        }
+    }
+    let unanswered = settle::unanswered(tx, claims).await?;
+    Ok(!unanswered.is_empty() || !selecting(tx, claims).await?.is_empty())
+}
+
+async fn selecting(tx: &Connection, claims: &Free<'_>) -> Attempt<Vec<Uuid>> {
+    let sql = "SELECT cycle_id, token FROM cycles WHERE state = 'selecting'";
+    let read = |row: &columns::Row| Ok((columns::id(row, "cycle_id")?, row.get::<_, i64>("token")?));
+    let all = tx.query_all(sql, params![], read).await?.into_iter();
+    Ok(all.filter(|(id, token)| claims.covers(*id, *token)).map(|(id, _)| id).collect())
 }

@@ -91,7 +91,7 @@ impl SelectionStore for PostgresStore {
     }
 }
 
-async fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
+async fn claim(tx: &Tx) -> Attempt<Option<ClaimedCycle>> {
     let sql = format!(
         "SELECT cycle_id FROM cycles q WHERE q.state IN ('waiting', 'queued')
             AND (q.state = 'waiting' OR NOT EXISTS (

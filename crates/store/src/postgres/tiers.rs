@@ -4,36 +4,27 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::normalize;
-use super::record::{Facts, Seen, evidence, fact, facts};
+use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::{Connection, Tx, reading, writing};
-use super::{PostgresStore, cycle, lanes, payload, quarantine, reclaim, token};
+use super::{PostgresStore, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
-use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
+use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
 pub(super) use crate::rows::step::Told;
 use crate::rows::step::{Done, agrees, commit_facts};
 
 #[async_trait]
 impl RunStore for PostgresStore {
-    async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError> {
-        writing!(self, |tx| recover(tx, &detail, now).await)
-    }
-
-    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError> {
-        writing!(self, |tx| reclaim::reclaim(tx, held, now).await)
-    }
-
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
         reading!(self, |tx| lanes::startable(tx, most, doors, now).await)
     }
@@ -235,30 +226,4 @@ async fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
 async fn first_deadline(tx: &Connection) -> Attempt<Option<Timestamp>> {
     let sql = "SELECT min(deadline_at) AS least FROM runs WHERE state IN ('ready', 'waiting')";
     tx.query_row(sql, params![], |row| columns::instant_or_null(row, "least")).await
-}
-
-async fn recover(tx: &Tx, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
-    let epoch = token::raise_epoch(tx).await?;
-    let mut recovered = Recovered::default();
-    let mut crash = quarantine::Crash::default();
-    for run_id in
-        ids(tx, "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal", params![]).await?
-    {
-        let mut run = transition::load_known(tx, run_id).await?;
-        let RunState::Working { progress } = run.state else { continue };
-        let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Crash };
-        let mut of = attempt_facts(run_id, progress.step, progress.started);
-        of.extend(crash.count(tx, run_id, progress.step).await?);
-        transition::apply(tx, &mut run, &event, of, now).await?;
-        recovered.steps_interrupted += 1;
-    }
-    crash.judge(tx, now).await?;
-    recovered.attempts_unknown = settle::answers_lost(tx, &[], &settle::ended_receipt(), now).await?;
-    let reclaimed = tx.execute(cycle::WAIT_AGAIN, params![]).await?;
-    recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
-    let mut body = facts(detail.clone());
-    body.insert("epoch".to_owned(), epoch.into());
-    body.insert("recovered".to_owned(), serde_json::json!(recovered));
-    fact(tx, now, Kind::NodeStarted, Subject::default(), body)?;
-    Ok(recovered)
 }

@@ -1,12 +1,76 @@
-//! Fencing tokens: no two claims have the same one, across restarts and nodes too.
+//! Fencing tokens: no two claims of a store have the same one, across restarts and nodes too.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::columns::params;
-use super::fault::Attempt;
-use super::tx::Connection;
+use super::fault::{Attempt, Fault};
+use super::tx::{Connection, Tx};
+use crate::rows::claim;
 
-/// A token that no claim has had. On SQLite it is made of the epoch and a counter in one row; here that row would let one claim wait for another.
-pub(super) async fn next(tx: &Connection) -> Attempt<i64> {
-    tx.query_row("SELECT nextval('claims')", params![], |row| row.get(0)).await
+/// An incarnation as its process knows it: it counts its claims for itself. On SQLite the count stands in one row; here that row would let one claim wait for another.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// Its number.
+    pub(super) epoch: i64,
+    claims: AtomicI64,
+}
+
+/// The incarnation that this process is, if it has joined.
+#[derive(Default)]
+pub(super) struct Member(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    current: Option<Arc<Membership>>,
+    /// The last one that it was.
+    last: Option<i64>,
+}
+
+impl Member {
+    /// The incarnation.
+    pub(super) fn get(&self) -> Option<Arc<Membership>> {
+        self.lock().current.clone()
+    }
+
+    /// The last incarnation that this process was, also if it has left.
+    pub(super) fn last(&self) -> Option<i64> {
+        self.lock().last
+    }
+
+    /// From now on it is this one.
+    pub(super) fn joined(&self, epoch: i64) {
+        let membership = Membership { epoch, claims: AtomicI64::new(0) };
+        *self.lock() = Known { current: Some(Arc::new(membership)), last: Some(epoch) };
+    }
+
+    /// From now on it is none.
+    pub(super) fn leaves(&self) {
+        self.lock().current = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A token that no claim has had: the epoch in the upper half, the number of the claim within it in the lower. Only a node has one, and the transaction
+/// that asks is not true if the incarnation is taken over meanwhile.
+///
+/// A plain read of its row is enough for that: the transaction is serializable, and so is the one that takes over. If this one reads the row before the other deletes it,
+/// and the other looks for claims of the incarnation before this one's is there, then neither can be the first, and the database ends one of them. A lock of the
+/// row would do the same with a write for every claim.
+pub(super) async fn next(tx: &Tx) -> Attempt<i64> {
+    let membership = tx.membership().ok_or(Fault::NotJoined)?;
+    if !tx.is_known_member() {
+        let is_node = "SELECT EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)";
+        if !tx.query_row(is_node, params![membership.epoch], |row| row.get(0)).await? {
+            return Err(Fault::NotJoined);
+        }
+        tx.knows_member();
+    }
+    let number = membership.claims.fetch_add(1, Ordering::Relaxed) + 1;
+    claim::token(membership.epoch, number).ok_or(Fault::NotJoined)
 }
 
 /// A new epoch; its number.

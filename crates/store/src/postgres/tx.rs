@@ -18,6 +18,7 @@
 //! told the truth and choose.
 
 use std::ops::{ControlFlow, Deref};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use super::columns::{Parameter, Row};
 use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
+use super::token::Membership;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -49,6 +51,8 @@ pub(super) enum Mode {
     Positioned,
     /// It is the sequencer's.
     Sequencing,
+    /// It is a single statement, which takes a row as it is when it gets it.
+    Alone,
 }
 
 impl Mode {
@@ -57,7 +61,7 @@ impl Mode {
         match self {
             Self::Reading => "ISOLATION LEVEL REPEATABLE READ, READ ONLY",
             Self::Writing => "ISOLATION LEVEL SERIALIZABLE, READ WRITE",
-            Self::Positioned | Self::Sequencing => "ISOLATION LEVEL READ COMMITTED, READ WRITE",
+            Self::Positioned | Self::Sequencing | Self::Alone => "ISOLATION LEVEL READ COMMITTED, READ WRITE",
         }
     }
 }
@@ -160,18 +164,42 @@ pub(super) struct Tx {
     mode: Mode,
     held: Mutex<Held>,
     known: Arc<Mutex<Tail>>,
+    member: Option<Arc<Membership>>,
+    is_known_member: AtomicBool,
 }
 
 impl Tx {
-    /// A transaction that has begun; `known` is the end of the log as this process has seen it last.
-    pub(super) async fn new(connection: Connection, mode: Mode, known: &Arc<Mutex<Tail>>) -> Attempt<Self> {
-        let tx = Self { connection, mode, held: Mutex::default(), known: Arc::clone(known) };
+    /// A transaction that has begun; `known` is the end of the log as this process has seen it last, `member` the incarnation that this process is.
+    pub(super) async fn new(
+        connection: Connection,
+        mode: Mode,
+        known: &Arc<Mutex<Tail>>,
+        member: Option<Arc<Membership>>,
+    ) -> Attempt<Self> {
+        let known = Arc::clone(known);
+        let is_known_member = AtomicBool::new(false);
+        let tx = Self { connection, mode, held: Mutex::default(), known, member, is_known_member };
         if mode == Mode::Positioned {
             sequencer::lock(&tx).await?;
             let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
             tx.ends_at(tail)?;
         }
         Ok(tx)
+    }
+
+    /// The incarnation that claims.
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        self.member.as_deref()
+    }
+
+    /// Whether this transaction has seen that it is a node still.
+    pub(super) fn is_known_member(&self) -> bool {
+        self.is_known_member.load(Ordering::Relaxed)
+    }
+
+    /// This transaction has seen it.
+    pub(super) fn knows_member(&self) {
+        self.is_known_member.store(true, Ordering::Relaxed);
     }
 
     /// The end of the log when this process last gave positions.
@@ -257,7 +285,9 @@ impl Tx {
             // The server says that it did not commit; anything else leaves it open.
             Err(Fault::Postgres(error)) if error.as_db_error().is_none() => match self.mode {
                 Mode::Reading => Err(Fault::Postgres(error)),
-                Mode::Writing | Mode::Positioned | Mode::Sequencing => Err(Fault::Unknown(error)),
+                Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone => {
+                    Err(Fault::Unknown(error))
+                }
             },
             Err(fault) => Err(fault),
         }

@@ -1,7 +1,9 @@
 //! What rows mean, whichever database holds them: their types, and what is decided or recorded without a statement. A backend adds the statements.
 
+pub(crate) mod claim;
 pub(crate) mod delivery;
 pub(crate) mod endpoint;
+pub(crate) mod node;
 pub(crate) mod record;
 pub(crate) mod retention;
 pub(crate) mod run;

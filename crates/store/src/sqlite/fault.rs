@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Sqlite(rusqlite::Error),
     /// A row or an argument that contradicts the rules: a defect, or a file that was changed.
     Contradiction(String),
+    /// Whoever claims has not joined.
+    NotJoined,
 }
 
 /// What a transaction gives.
@@ -29,6 +31,7 @@ impl Fault {
         let place = place.to_owned();
         match self {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },
+            Self::NotJoined => StoreError::NotJoined { place },
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => StoreError::Full { place },
                 Some(

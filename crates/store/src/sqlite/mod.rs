@@ -21,6 +21,7 @@ mod endpoint;
 mod governance;
 mod lanes;
 mod log;
+mod node;
 mod normalize;
 mod notice;
 mod notify;
@@ -50,14 +51,15 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orbit_core::config::NamespaceName;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::contract::node::Load;
 use crate::{Store, StoreError, transfer};
 pub(crate) use fault::Attempt;
 use fault::Fault;
@@ -88,6 +90,8 @@ pub struct SqliteStore {
     // Fields are dropped in this order: the writer closes last, so that it is the one that tidies the write-ahead log away.
     readers: Readers,
     writer: Writer,
+    /// What the node has under way, for screens.
+    load: Mutex<Load>,
 }
 
 impl Store for SqliteStore {}
@@ -153,7 +157,12 @@ impl SqliteStore {
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
         let writer = Writer::start((connection, tail), place, rules)
             .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
-        Ok(Self { namespace: namespace.clone(), readers: Readers::new(location, place), writer })
+        Ok(Self {
+            namespace: namespace.clone(),
+            readers: Readers::new(location, place),
+            writer,
+            load: Mutex::default(),
+        })
     }
 
     /// A transaction that changes something; true and durable when the answer is there.

@@ -16,7 +16,8 @@ use super::transition::{self, Run};
 use super::tx::Tx;
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
-pub(super) use crate::rows::delivery::{Debtor, Delivery, Owner, Received, ended_receipt};
+use crate::rows::claim::Free;
+pub(super) use crate::rows::delivery::{Debtor, Delivery, Owner, Received};
 
 /// The owner of a delivery.
 pub(super) fn debtor(owner: Owner, tx: &Connection) -> Attempt<Debtor> {
@@ -196,14 +197,22 @@ pub(super) fn answer(
     Ok(tx.prepare_cached(update)?.execute(parameters)? == 1)
 }
 
-/// Attempts that are under way have this receipt, unless their delivery is held, and what they were for waits again; how many there were.
-pub(super) fn answers_lost(tx: &Tx<'_>, held: &[Uuid], receipt: &Value, now: Timestamp) -> Attempt<u32> {
-    let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts
+/// Attempts of these claims that are under way.
+pub(super) fn unanswered(tx: &Connection, claims: &Free<'_>) -> Attempt<Vec<Delivery>> {
+    let sql = "SELECT a.delivery_id, run_id, notice_id, endpoint, state, a.attempt AS attempts, token
         FROM attempts a INDEXED BY attempts_open JOIN deliveries d ON d.delivery_id = a.delivery_id
         WHERE a.receipt IS NULL ORDER BY d.ordinal";
-    let open = tx.prepare_cached(sql)?.query_map((), read)?.collect::<Result<Vec<_>, _>>()?;
+    let mut statement = tx.prepare_cached(sql)?;
+    let rows = statement.query_map((), |row| Ok((read(row)?, row.get::<_, i64>("token")?)))?;
+    let open = rows.collect::<Result<Vec<_>, _>>()?.into_iter();
+    Ok(open.filter(|(one, token)| claims.covers(one.id, *token)).map(|(one, _)| one).collect())
+}
+
+/// Attempts of these claims that are under way have their receipt, and what they were for waits again; how many there were.
+pub(super) fn answers_lost(tx: &Tx<'_>, claims: &Free<'_>, now: Timestamp) -> Attempt<u32> {
+    let receipt = &claims.receipt();
     let mut lost = 0;
-    for delivery in open.into_iter().filter(|delivery| !held.contains(&delivery.id)) {
+    for delivery in unanswered(tx, claims)? {
         let mut debtor = debtor(delivery.owner, tx)?;
         let waits = delivery.state == "sending" && debtor.is_owing();
         let retry_at = waits.then_some(now);

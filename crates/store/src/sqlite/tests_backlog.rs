@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use orbit_core::config::NamespaceName;
@@ -16,6 +17,7 @@ use super::tail::Tail;
 use super::tx::Tx;
 use super::{SqliteStore, endpoint, settle, view};
 use crate::contract::dispatch::DispatchStore as _;
+use crate::contract::node::{Joining, NodeStore as _};
 use crate::contract::view::COUNT_MAX;
 use crate::contract::{BATCH_MAX, OpenDoors};
 
@@ -115,6 +117,8 @@ async fn a_million_deliveries_of_one_endpoint_cost_the_others_nothing() {
     drop(connection);
 
     let store = SqliteStore::open(&path, &name).unwrap();
+    let joining = Joining { node: "test".to_owned(), version: "1".to_owned(), lease: Duration::ZERO };
+    store.join(&joining, at(0)).await.unwrap();
     let claim = async |endpoint: &str| store.claim_deliveries(endpoint, 4, OPEN, at(0)).await.unwrap();
     assert!(claim("gone").await.is_empty(), "its breaker is open");
     let claimed = claim("alive").await;

@@ -4,38 +4,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
 use rusqlite::{Connection, Row, params};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Text};
 use super::fault::{Attempt, Fault};
 use super::normalize;
-use super::record::{Facts, Seen, evidence, fact, facts};
+use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
 use super::tx::Tx;
-use super::{SqliteStore, cycle, lanes, payload, quarantine, reclaim, token};
+use super::{SqliteStore, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
-use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, Recovered, earlier};
+use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
 pub(super) use crate::rows::step::Told;
 use crate::rows::step::{Done, agrees, commit_facts};
 
 #[async_trait]
 impl RunStore for SqliteStore {
-    async fn recover(&self, detail: Value, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.write(move |tx| recover(tx, &detail, now)).await
-    }
-
-    async fn reclaim(&self, held: &[Uuid], now: Timestamp) -> Result<u32, StoreError> {
-        let held = held.to_vec();
-        self.write(move |tx| reclaim::reclaim(tx, &held, now)).await
-    }
-
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
         self.read(move |tx| lanes::startable(tx, most, doors, now)).await
     }
@@ -229,28 +219,4 @@ fn next_due(tx: &Connection) -> Attempt<Option<Timestamp>> {
 fn first_deadline(tx: &Connection) -> Attempt<Option<Timestamp>> {
     let sql = "SELECT min(deadline_at) AS least FROM runs INDEXED BY runs_by_deadline WHERE state IN ('ready', 'waiting')";
     Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::instant_or_null(row, "least"))?)
-}
-
-fn recover(tx: &Tx<'_>, detail: &Value, now: Timestamp) -> Attempt<Recovered> {
-    let epoch = token::raise_epoch(tx)?;
-    let mut recovered = Recovered::default();
-    let mut crash = quarantine::Crash::default();
-    for run_id in ids(tx, "SELECT run_id FROM runs WHERE state = 'working' ORDER BY ordinal", ())? {
-        let mut run = transition::load_known(tx, run_id)?;
-        let RunState::Working { progress } = run.state else { continue };
-        let event = RunEvent::StepInterrupted { step: progress.step, cause: Interruption::Crash };
-        let mut of = attempt_facts(run_id, progress.step, progress.started);
-        of.extend(crash.count(tx, run_id, progress.step)?);
-        transition::apply(tx, &mut run, &event, of, now)?;
-        recovered.steps_interrupted += 1;
-    }
-    crash.judge(tx, now)?;
-    recovered.attempts_unknown = settle::answers_lost(tx, &[], &settle::ended_receipt(), now)?;
-    let reclaimed = tx.execute(cycle::WAIT_AGAIN, ())?;
-    recovered.cycles_reclaimed = u32::try_from(reclaimed).unwrap_or(u32::MAX);
-    let mut body = facts(detail.clone());
-    body.insert("epoch".to_owned(), epoch.into());
-    body.insert("recovered".to_owned(), serde_json::json!(recovered));
-    fact(tx, now, Kind::NodeStarted, Subject::default(), body)?;
-    Ok(recovered)
 }

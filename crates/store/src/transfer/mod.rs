@@ -99,8 +99,8 @@ pub async fn transfer(
     if let Some(moved) = &standing.moved {
         return Err(source.refused(format!("it is {moved}, and nothing is moved out of it")));
     }
-    if let End::Postgres(config) = from {
-        postgres::Namespace::settle(config, namespace).await?;
+    if let (Side::Postgres(rows), End::Postgres(config)) = (&source, from) {
+        rows.settle(config, namespace).await?;
     }
     let log = log_of(&source, progress).await?;
     let mark = |word: &str| Some(format!("{word}: {} records, root {}", log.size, log.root));

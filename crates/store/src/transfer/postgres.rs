@@ -38,8 +38,18 @@ impl Namespace {
         Ok(opened)
     }
 
-    /// Every record has its position: what is moved is a log, not what waits to be one.
-    pub(super) async fn settle(config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
+    /// Nobody works here, and every record has its position: what is moved is a log, not what waits to be one.
+    pub(super) async fn settle(&self, config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
+        let sql = "SELECT node FROM nodes WHERE namespace = $1 AND expires_at > extract(epoch FROM now()) * 1000000";
+        let working =
+            self.with(async { Ok(self.session.query_opt(&format!("{sql} LIMIT 1"), &[&self.name]).await?) });
+        if let Some(row) = working.await? {
+            let node: String = row.try_get(0).unwrap_or_default();
+            return Err(StoreError::Refused {
+                place: self.place.clone(),
+                message: format!("node `{node}` works on it: stop it, or wait until its lease has ended"),
+            });
+        }
         position_everything(config, namespace).await
     }
 

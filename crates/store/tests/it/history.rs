@@ -54,7 +54,8 @@ pub(crate) enum Call {
         which: usize,
     },
     CancelCycles,
-    Recover,
+    /// The process ends, and another one joins.
+    Join,
     Expire,
     Redrive {
         endpoint: Option<u8>,
@@ -106,7 +107,7 @@ pub(crate) fn calls() -> impl Strategy<Value = Vec<Call>> {
         12 => (any::<usize>(), 0..8_u8).prop_map(|(which, how)| Call::CommitAttempt { which, how }),
         2 => any::<usize>().prop_map(|which| Call::CancelRun { which }),
         1 => Just(Call::CancelCycles),
-        2 => Just(Call::Recover),
+        2 => Just(Call::Join),
         2 => Just(Call::Expire),
         4 => proptest::option::of(0..2_u8).prop_map(|endpoint| Call::Redrive { endpoint }),
         1 => any::<bool>().prop_map(|processor| Call::Release { processor }),
@@ -127,6 +128,7 @@ const ENDPOINTS: [&str; 2] = ["archive", "mirror"];
 #[derive(Clone, Default)]
 pub(crate) struct History {
     now: i64,
+    joined: bool,
     cycles: u32,
     runs: Vec<uuid::Uuid>,
     steps: Vec<ClaimedStep>,
@@ -146,6 +148,9 @@ impl History {
 
     pub(crate) async fn call(&mut self, store: &dyn Store, call: Call) {
         let now = at(self.now);
+        if !std::mem::replace(&mut self.joined, true) {
+            World::new(store).join(now).await;
+        }
         match call {
             Call::Admit { runs, rejected, from } => self.admit(store, runs, rejected, from).await,
             Call::ClaimSteps { limit } => {
@@ -174,7 +179,7 @@ impl History {
                 }
             }
             Call::CancelCycles => drop(store.cancel_cycles(RUN_PROFILE, "overlap", now).await.unwrap()),
-            Call::Recover => drop(store.recover(Value::Null, now).await.unwrap()),
+            Call::Join => drop(World::new(store).join(now).await),
             Call::Expire => drop(store.expire_runs(now).await.unwrap()),
             Call::Redrive { endpoint } => {
                 let endpoint = endpoint.map(|endpoint| ENDPOINTS[usize::from(endpoint)].to_owned());

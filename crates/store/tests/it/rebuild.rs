@@ -221,6 +221,7 @@ async fn a_rebuild_tells_what_it_found_and_how_far_it_is() {
     let path = folder.path().join("orbit.db");
     let store = SqliteStore::open(&path, &namespace()).unwrap();
     let world = World::new(&store);
+    world.join(at(0)).await;
     let run_id = world.dispatching(1, &["archive"], at(0)).await;
     world.attempt("archive", answer("refused", dead()), at(1)).await;
     damage(&path, "DELETE FROM attempts; UPDATE runs SET state = 'ready'");
@@ -246,6 +247,7 @@ async fn a_log_that_contradicts_itself_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("orbit.db");
     let store = SqliteStore::open(&path, &namespace()).unwrap();
+    World::new(&store).join(at(0)).await;
     World::new(&store).dispatching(1, &["archive"], at(0)).await;
     // Somebody writes a second start of a step into the log.
     damage(

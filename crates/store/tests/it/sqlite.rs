@@ -63,6 +63,7 @@ fn a_new_file_is_the_owners_alone() {
 async fn what_was_done_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
+    World::new(&store).join(at(0)).await;
     let run_id = World::new(&store).dispatching(1, &["archive"], at(0)).await;
     let sending = World::new(&store).claim_delivery("archive", at(1)).await;
     let before = World::new(&store).log().await;
@@ -77,7 +78,7 @@ async fn what_was_done_is_there_after_reopening() {
 }
 
 async fn store_recovered(world: &World<'_>) -> u32 {
-    world.store.recover(json!({}), at(2)).await.unwrap().attempts_unknown
+    world.join(at(2)).await.attempts_unknown
 }
 
 /// Rows of one column.

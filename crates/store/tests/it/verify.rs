@@ -20,6 +20,10 @@ async fn fill(folder: &Path) {
     let store = SqliteStore::open(&folder.join("orbit.db"), &namespace()).unwrap();
     FolderBlobs::open(&folder.join("blobs")).unwrap().put_bytes(b"result").unwrap();
     store.begin_signing(Begin::First(signer(7)), at(0)).await.unwrap();
+    // A node that has joined, without the record of it: the positions below are those of what follows.
+    let joined = "UPDATE store SET epoch = 1;
+        INSERT INTO nodes (epoch, node, version, schema, started_at, lease_ms) VALUES (1, 'vps-1', '1.2.3', 2, 0, 0)";
+    Connection::open(folder.join("orbit.db")).unwrap().execute_batch(joined).unwrap();
     let world = World::new(&store);
     for number in 1..=4 {
         world.admitted(number, 1, at(0)).await;
@@ -363,6 +367,7 @@ async fn an_older_copy_of_the_store_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("orbit.db"), &namespace()).unwrap();
     store.begin_signing(Begin::First(signer(7)), at(0)).await.unwrap();
+    World::new(&store).join(at(0)).await;
     World::new(&store).admitted(1, 1, at(0)).await;
     store.checkpoint(&signer(7)).await.unwrap().unwrap();
     drop(store);

@@ -221,7 +221,7 @@ pub(crate) fn loses_a_claim(fault: Fault) -> bool {
 }
 
 /// Calls of a start: who is told that one failed does not start.
-const AT_START: [&str; 4] = ["active", "halted", "recover", "folder_sync"];
+const AT_START: [&str; 4] = ["active", "halted", "join", "folder_sync"];
 
 /// Plays the cycle with this fault: whether it happened, and what is wrong at the end.
 fn crash(fault: Fault, golden: &Golden) -> (bool, Vec<String>) {

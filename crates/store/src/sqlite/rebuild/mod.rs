@@ -10,6 +10,7 @@
 //! | `log_*` | primary | the truth; `orbit log verify` checks it |
 //! | `snapshots`, `payloads` | primary | their content has the digest that records name |
 //! | `store.epoch`, `store.claims`, `store.restored_at` | primary | they only make tokens and names unique |
+//! | `nodes` | primary | who works at the store now; `node_started` tells of everybody who ever did |
 //! | `store.active_snapshot` | derived | `config_activated` |
 //! | `cycles`, `initiations`, `initiation_holds` | derived | `cycle_*`, `initiation_*`; the preset of a cycle that was fired by an older version stays as it stands |
 //! | `lanes`, `runs`, `run_requests`, `steps`, `work_done` | derived | `run_admitted` and every event of a run; `artifacts_dropped` |
@@ -139,7 +140,7 @@ fn at_position(entry: &Entry, fault: Fault) -> Fault {
         {
             error.to_string()
         }
-        Fault::Sqlite(error) => return Fault::Sqlite(error),
+        fault @ (Fault::Sqlite(_) | Fault::NotJoined) => return fault,
     };
     Fault::contradiction(format!(
         "the record at position {} (`{}`) cannot follow those before it: {told}",

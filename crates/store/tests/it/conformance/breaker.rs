@@ -64,7 +64,7 @@ pub(crate) async fn a_lost_probe_is_made_again(world: &World<'_>) {
     world.attempt("archive", down(1), at(1)).await;
     world.attempt("archive", down(2), at(2)).await;
     let probe = world.claim_delivery("archive", at(20)).await;
-    world.store.recover(json!({}), at(21)).await.unwrap();
+    world.join(at(21)).await;
     assert_eq!(view(world, "archive").await.state, "open");
     let again = world.claim_delivery("archive", at(22)).await;
     assert_ne!(again.claim.token, probe.claim.token);

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod dispatch;
 pub(crate) mod endpoints;
 pub(crate) mod fairness;
+pub(crate) mod nodes;
 pub(crate) mod normalize;
 pub(crate) mod notices;
 pub(crate) mod ordered;
@@ -20,14 +21,22 @@ pub(crate) mod tiers;
 pub(crate) mod view;
 pub(crate) mod world;
 
-/// Runs every case on a store of its own; `$open` makes one and may keep something alive beside it.
+/// Runs every case on a store of its own, which this process has joined but for those `outside`; `$open` makes one and may keep something alive beside it.
 macro_rules! conformance {
-    ($open:expr; $($area:ident :: { $($case:ident),+ $(,)? })+) => {
+    (@joined $world:ident) => {
+        $world.join(crate::conformance::world::at(0)).await;
+    };
+    (@outside $world:ident) => {};
+    ($open:expr; $($cases:tt)+) => {
+        crate::conformance::conformance! { @cases joined $open; $($cases)+ }
+    };
+    (@cases $how:ident $open:expr; $($area:ident :: { $($case:ident),+ $(,)? })+) => {
         $($(
             #[tokio::test]
             async fn $case() {
                 let (store, _kept) = $open;
                 let world = crate::conformance::world::World::new(&store);
+                crate::conformance::conformance!(@$how world);
                 crate::conformance::$area::$case(&world).await;
                 crate::conformance::world::log_is_whole(&store).await;
             }
@@ -36,12 +45,11 @@ macro_rules! conformance {
     ($open:expr) => {
         crate::conformance::conformance! { $open;
             config::{
-                a_snapshot_is_activated_once_and_kept, a_halt_is_in_force_until_it_is_lifted,
-                records_are_read_in_order_and_by_subject, evidence_is_salted_and_merged,
+                a_snapshot_is_activated_once_and_kept, evidence_is_salted_and_merged,
             }
             schedule::{
-                a_cycle_fires_once, a_cursor_that_moved_refuses_the_commit, a_queued_cycle_waits_for_the_active_one,
-                only_runs_without_an_artifact_count, cycles_are_cancelled_with_their_runs,
+                a_cycle_fires_once, a_queued_cycle_waits_for_the_active_one, only_runs_without_an_artifact_count,
+                cycles_are_cancelled_with_their_runs,
             }
             selection::{
                 the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, several_cycles_are_claimed_at_once,
@@ -68,8 +76,7 @@ macro_rules! conformance {
                 bytes_of_another_length_are_refused,
             }
             retention::{
-                old_evidence_leaves_and_says_so, evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so,
-                a_payload_that_is_needed_stays,
+                evidence_of_what_is_not_finished_stays, old_payloads_leave_and_say_so, a_payload_that_is_needed_stays,
             }
             dispatch::{
                 a_delivery_is_accepted, a_retry_waits_and_keeps_its_key, a_dead_letter_is_redriven_to_success,
@@ -91,9 +98,13 @@ macro_rules! conformance {
                 a_redrive_does_not_ask_again_who_said_no, much_that_waits_is_given_up_in_batches, deadlines_end_runs_in_batches,
             }
             notices::{
-                the_log_is_followed_while_there_are_rules, events_gather_in_one_notice,
-                a_notice_is_owed_once_and_the_next_waits_for_it, a_dead_notice_is_redriven,
-                a_notice_under_way_outlives_a_crash, a_notice_to_a_disabled_endpoint_is_dead_at_once,
+                events_gather_in_one_notice, a_notice_is_owed_once_and_the_next_waits_for_it,
+                a_dead_notice_is_redriven, a_notice_under_way_outlives_a_crash,
+                a_notice_to_a_disabled_endpoint_is_dead_at_once,
+            }
+            nodes::{
+                a_claim_says_whose_it_is, a_node_is_renewed_with_what_it_does, who_has_left_claims_nothing,
+                what_is_under_way_when_a_node_leaves_is_not_free, what_this_process_does_not_hold_is_freed_and_nothing_else,
             }
             recovery::{
                 work_under_way_is_taken_over, a_step_may_be_interrupted_so_often, a_finished_world_recovers_nothing,
@@ -102,14 +113,28 @@ macro_rules! conformance {
                 crashes_in_a_row_quarantine_a_processor, a_step_that_is_done_takes_crashes_back,
                 a_crash_counts_once_and_only_what_was_under_way,
             }
+            view::{
+                pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,
+                ids_are_found_by_how_they_begin,
+            }
+        }
+        crate::conformance::conformance! { @cases outside $open;
+            config::{
+                a_halt_is_in_force_until_it_is_lifted, records_are_read_in_order_and_by_subject,
+            }
+            schedule::{
+                a_cursor_that_moved_refuses_the_commit,
+            }
+            retention::{
+                old_evidence_leaves_and_says_so,
+            }
+            notices::{
+                the_log_is_followed_while_there_are_rules,
+            }
             signing::{
                 a_log_is_signed_from_where_a_record_says_so, checkpoints_are_numbered_and_cover_what_is_durable,
                 every_record_below_a_checkpoint_is_proven, a_key_is_replaced_by_a_statement_of_both,
                 pages_hold_what_is_hashed,
-            }
-            view::{
-                pages_are_cut_where_the_cursor_says, counts_tell_states, views_tell_the_story,
-                ids_are_found_by_how_they_begin,
             }
         }
     };

@@ -115,12 +115,12 @@ pub(crate) async fn who_waits_for_a_batch_can_be_ended(world: &World<'_>) {
     let ids: Vec<_> = batch.iter().map(|item| item.claim.id).collect();
     assert_eq!(ids, runs[1..]);
     // A crash: both were under way, and go on alone.
-    assert_eq!(world.store.recover(json!({}), at(2)).await.unwrap().steps_interrupted, 2);
+    assert_eq!(world.join(at(2)).await.steps_interrupted, 2);
     assert!(claimed(world, 60).await.is_empty());
     assert_eq!(world.store.claim_steps(Free::of(9, OPEN), at(3)).await.unwrap().len(), 2);
     // One that waits when the engine dies still waits for its batch.
     let late = waiting(world, 2, 1, place("a", 90)).await[0];
-    world.store.recover(json!({}), at(4)).await.unwrap();
+    world.join(at(4)).await;
     assert_eq!(world.store.next_batch_due().await.unwrap(), Some(at(90)));
     assert!(claimed(world, DEADLINE).await.is_empty(), "it has passed its deadline");
     // The other two were interrupted by the second crash, and wait too.

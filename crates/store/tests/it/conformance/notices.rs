@@ -155,7 +155,7 @@ pub(crate) async fn a_dead_notice_is_redriven(world: &World<'_>) {
 pub(crate) async fn a_notice_under_way_outlives_a_crash(world: &World<'_>) {
     let store = world.store;
     let notice = claimed(world, 1).await;
-    let recovered = store.recover(serde_json::Value::Null, at(10)).await.unwrap();
+    let recovered = world.join(at(10)).await;
     assert_eq!(recovered.attempts_unknown, 1);
     let stale = answer("accepted", Settle::Accepted);
     assert!(!store.commit_attempt(notice.claim, stale, at(11)).await.unwrap());

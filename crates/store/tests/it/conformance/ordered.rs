@@ -39,7 +39,7 @@ pub(crate) async fn the_head_of_the_queue_holds_the_rest(world: &World<'_>) {
     // A crash while the second is sent: it is again the first in the queue.
     let (sending, _) = next(world, 61).await.unwrap();
     assert_eq!(sending, two);
-    world.store.recover(serde_json::json!({}), at(62)).await.unwrap();
+    world.join(at(62)).await;
     attempt(world, two, answer("accepted", Settle::Accepted), 62).await;
     attempt(world, three, answer("accepted", Settle::Accepted), 62).await;
     assert_eq!(next(world, 99).await, None);

@@ -12,7 +12,7 @@ async fn crash(world: &World<'_>, times: u32, first_number: u32) {
     for number in first_number..first_number + times {
         let run_id = world.admitted(number, 1, at(0)).await[0];
         world.claim_step(at(1)).await;
-        world.store.recover(json!({}), at(2)).await.unwrap();
+        world.join(at(2)).await;
         world.store.cancel_run(run_id, "enough", at(3)).await.unwrap();
     }
 }
@@ -45,7 +45,7 @@ pub(crate) async fn crashes_in_a_row_quarantine_a_processor(world: &World<'_>) {
     assert_eq!(world.store.release_processor("first", at(6)).await.unwrap(), quarantined);
     assert_eq!(world.log_of("processor_released").await.len(), 1);
     assert_eq!(next(world, 61).await.quarantine, None);
-    world.store.recover(json!({}), at(7)).await.unwrap();
+    world.join(at(7)).await;
     assert!(world.store.quarantined().await.unwrap().is_empty());
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn a_crash_counts_once_and_only_what_was_under_way(world: &Worl
     // Three steps of one processor under way: one crash. A halt or stop is none, a lost supervisor is one.
     world.admitted(1, 3, at(0)).await;
     assert_eq!(world.store.claim_steps(Free::of(3, OPEN), at(1)).await.unwrap().len(), 3);
-    world.store.recover(json!({}), at(2)).await.unwrap();
+    world.join(at(2)).await;
     let interrupted = world.log_of("step_interrupted").await;
     assert_eq!(interrupted.len(), 3);
     for record in &interrupted {

@@ -16,7 +16,7 @@ pub(crate) async fn work_under_way_is_taken_over(world: &World<'_>) {
     let working = world.claim_step(at(1)).await;
     world.fire(3, at(1)).await;
     world.claim_cycle(at(1)).await;
-    let recovered = world.store.recover(json!({ "node": "vps-1" }), at(2)).await.unwrap();
+    let recovered = world.join(at(2)).await;
     let expected = Recovered { steps_interrupted: 1, attempts_unknown: 1, cycles_reclaimed: 1 };
     assert_eq!(recovered, expected);
     let last = world.log().await.pop().unwrap();
@@ -44,7 +44,7 @@ pub(crate) async fn a_step_may_be_interrupted_so_often(world: &World<'_>) {
     let run_id = world.admitted(1, 1, at(0)).await[0];
     for crash in 0..=STEP_INTERRUPTIONS_MAX {
         assert_eq!(world.claim_step(at(1)).await.attempt, crash + 1);
-        world.store.recover(json!({}), at(2)).await.unwrap();
+        world.join(at(2)).await;
     }
     assert_eq!(world.state_of_run(run_id).await.1.as_deref(), Some("failed"));
     assert_eq!(world.outcome_of_cycle(1).await.as_deref(), Some("failed"));
@@ -55,10 +55,10 @@ pub(crate) async fn a_finished_world_recovers_nothing(world: &World<'_>) {
     let sending = world.claim_delivery("archive", at(1)).await;
     world.store.cancel_run(run_id, "by hand", at(2)).await.unwrap();
     // The attempt under way still gets its one receipt, but what was cancelled stays so.
-    let recovered = world.store.recover(json!({}), at(3)).await.unwrap();
+    let recovered = world.join(at(3)).await;
     assert_eq!(recovered.attempts_unknown, 1);
     assert_eq!(world.state_of_delivery(run_id, "archive").await, "cancelled");
     let view = world.store.delivery(sending.claim.id).await.unwrap().unwrap();
     assert_eq!((view.receipts.len(), &view.receipts[0].receipt["outcome"]), (1, &json!("unknown")));
-    assert_eq!(world.store.recover(json!({}), at(4)).await.unwrap(), Recovered::default());
+    assert_eq!(world.join(at(4)).await, Recovered::default());
 }

@@ -32,7 +32,7 @@ pub(crate) async fn much_that_waits_is_given_up_in_batches(world: &World<'_>) {
     world.attempt("archive", gone(), at(1)).await;
     assert_eq!(world.store.give_up_disabled(at(2)).await.unwrap(), BATCH_MAX);
     // A crash in between loses nothing, and nothing is handed out meanwhile.
-    world.store.recover(serde_json::json!({}), at(3)).await.unwrap();
+    world.join(at(3)).await;
     assert!(world.store.claim_deliveries("archive", 9, OPEN, at(3)).await.unwrap().is_empty());
     assert_eq!(world.store.give_up_disabled(at(4)).await.unwrap(), MANY - 1 - BATCH_MAX);
     assert_eq!(world.outcome_of_cycle(1).await.as_deref(), Some("partial"));

@@ -201,7 +201,7 @@ pub(crate) async fn a_crash_between_taking_and_admitting(world: &World<'_>) {
     let taken =
         world.store.take_initiation(first.claim, choice(&first, &["a"], rule()), at(1)).await.unwrap();
     let Taken::Initiation(initiation) = taken else { panic!("{taken:?}") };
-    assert_eq!(world.store.recover(json!({}), at(2)).await.unwrap().cycles_reclaimed, 1);
+    assert_eq!(world.join(at(2)).await.cycles_reclaimed, 1);
     assert!(!world.store.admit(first.claim, vec![run(&first, 0, at(2))], at(2)).await.unwrap());
     let second = world.claim_cycle(at(3)).await;
     assert_eq!(second.initiation, Some(initiation.clone()));
@@ -220,7 +220,7 @@ pub(crate) async fn a_failed_selection_ends_the_cycle(world: &World<'_>) {
     let view = world.store.cycle(cycle_id(1)).await.unwrap().unwrap();
     assert_eq!((view.outcome.as_deref(), view.reason.as_deref()), (Some("failed"), Some("no such file")));
     let kinds: Vec<_> = world.log().await.into_iter().map(|record| record.kind).collect();
-    assert_eq!(kinds, ["cycle_fired", "selection_failed", "cycle_finished"]);
+    assert_eq!(kinds, ["node_started", "cycle_fired", "selection_failed", "cycle_finished"]);
 }
 
 pub(crate) async fn a_rejected_run_fails_at_once(world: &World<'_>) {

@@ -47,7 +47,7 @@ pub(crate) async fn pages_are_cut_where_the_cursor_says(world: &World<'_>) {
 }
 
 pub(crate) async fn counts_tell_states(world: &World<'_>) {
-    assert_eq!(world.store.counts().await.unwrap().records, 0);
+    assert_eq!(world.store.counts().await.unwrap().records, 1, "that of the join");
     world.dispatching(1, &["archive", "mirror"], at(0)).await;
     world.attempt("archive", answer("accepted", Settle::Accepted), at(1)).await;
     world.admitted(2, 2, at(2)).await;

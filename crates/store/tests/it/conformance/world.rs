@@ -1,5 +1,7 @@
 //! A small world to ask a store about: one run profile, profiles by number, instants in seconds.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use orbit_core::config::{BreakerRule, Millis, NamespaceName};
 use orbit_core::digest::Digest;
@@ -8,16 +10,19 @@ use orbit_core::id;
 use orbit_core::run::{AfterFailure, RunEvent, RunState, Step, Then};
 use orbit_store::Store;
 use orbit_store::contract::dispatch::{AttemptCommit, ClaimedDelivery, NewDelivery, RedriveFilter, Settle};
+use orbit_store::contract::node::Joining;
 use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, TakeRule, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommit, StepCommitted};
-use orbit_store::contract::{Artifact, OpenDoors};
+use orbit_store::contract::{Artifact, OpenDoors, Recovered};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 pub(crate) const OPEN: OpenDoors = OpenDoors { first: true, retry: true };
 pub(crate) const RUN_PROFILE: Uuid = Uuid::from_u128(0x5eed);
+/// Longer than any test takes.
+pub(crate) const LEASE: Duration = Duration::from_mins(10);
 /// How long runs may take, in seconds.
 pub(crate) const DEADLINE: i64 = 3600;
 
@@ -34,6 +39,11 @@ pub(crate) struct World<'a> {
 
 pub(crate) fn namespace() -> NamespaceName {
     NamespaceName::parse("studio").unwrap()
+}
+
+/// A node of this name.
+pub(crate) fn joining(node: &str) -> Joining {
+    Joining { node: node.to_owned(), version: "1.2.3".to_owned(), lease: LEASE }
 }
 
 /// An instant so many seconds after the beginning.
@@ -179,6 +189,11 @@ pub(crate) fn dead() -> Settle {
 impl<'a> World<'a> {
     pub(crate) fn new(store: &'a dyn Store) -> Self {
         Self { store }
+    }
+
+    /// This process joins, again if it has before; what it had under way.
+    pub(crate) async fn join(&self, now: Timestamp) -> Recovered {
+        self.store.join(&joining("vps-1"), now).await.unwrap().recovered
     }
 
     pub(crate) async fn fire(&self, number: u32, now: Timestamp) -> bool {

@@ -247,6 +247,7 @@ async fn two_namespaces_of_one_database_know_nothing_of_each_other() {
     let other = NamespaceName::parse("other").unwrap();
     let other = PostgresStore::open(&database.runtime(), &other).await.unwrap();
     let (one, other): (&dyn Store, &dyn Store) = (&one, &other);
+    World::new(one).join(at(0)).await;
     let run_id = World::new(one).dispatching(1, &["archive"], at(0)).await;
     let delivery = one.run(run_id).await.unwrap().unwrap().deliveries[0].delivery_id;
     // By an id that is known, by what waits, and by what the log says.
@@ -257,6 +258,7 @@ async fn two_namespaces_of_one_database_know_nothing_of_each_other() {
     assert!(World::new(other).log().await.is_empty());
     assert_eq!(other.counts().await.unwrap().cycles, std::collections::BTreeMap::new());
     // The same ids there are other rows.
+    World::new(other).join(at(0)).await;
     let same = World::new(other).dispatching(1, &["archive"], at(0)).await;
     assert_eq!(same, run_id);
     assert!(other.cancel_run(same, "mine", at(1)).await.unwrap().is_some());

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod isolation;
+mod leases;
 mod nodes;
 mod schema;
 mod transfer;

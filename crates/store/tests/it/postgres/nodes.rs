@@ -24,13 +24,22 @@ use crate::conformance::world::{OPEN, World, at, commit, failed, log_is_whole, n
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Nodes of one store, each with connections of its own.
-async fn nodes<const N: usize>() -> ([Arc<PostgresStore>; N], TestDatabase) {
+pub(super) async fn nodes<const N: usize>() -> ([Arc<PostgresStore>; N], TestDatabase) {
     let (first, database) = store().await;
     let mut nodes = vec![Arc::new(first)];
     while nodes.len() < N {
         nodes.push(Arc::new(PostgresStore::open(&database.runtime(), &namespace()).await.unwrap()));
     }
     (nodes.try_into().unwrap_or_else(|_| unreachable!()), database)
+}
+
+/// The same, each of which has joined.
+async fn joined<const N: usize>() -> ([Arc<PostgresStore>; N], TestDatabase) {
+    let (nodes, database) = nodes().await;
+    for node in &nodes {
+        World::new(&**node).join(at(0)).await;
+    }
+    (nodes, database)
 }
 
 /// Waits until the server counts so many.
@@ -106,7 +115,7 @@ async fn readers_see_the_log_in_order_and_without_gaps_while_many_write() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_cycle_and_step_is_claimed_by_one_node() {
     const CYCLES: u32 = 6;
-    let (nodes, _database) = nodes::<3>().await;
+    let (nodes, _database) = joined::<3>().await;
     for number in 0..CYCLES {
         World::new(&*nodes[0]).fire(number, at(0)).await;
     }
@@ -140,7 +149,7 @@ async fn each_cycle_and_step_is_claimed_by_one_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cycle_ends_once_when_its_runs_end_at_once() {
     const RUNS: u32 = 4;
-    let (nodes, database) = nodes::<2>().await;
+    let (nodes, database) = joined::<2>().await;
     let world = World::new(&*nodes[0]);
     world.admitted(1, RUNS, at(0)).await;
     let steps = nodes[0].claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();

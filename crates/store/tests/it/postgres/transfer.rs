@@ -47,7 +47,8 @@ async fn there_and_back(before: Vec<Call>, after: Vec<Call>) {
     drop(leaves);
     let gone = moved(End::Sqlite(&first), End::Postgres(&database.owner())).await.unwrap();
     let store = PostgresStore::open(&database.runtime(), &namespace()).await.unwrap();
-    for call in after {
+    // Who goes on there has to join first.
+    for call in [Call::Join].into_iter().chain(after) {
         here.call(&stays, call.clone()).await;
         there.call(&store, call).await;
     }
@@ -55,7 +56,11 @@ async fn there_and_back(before: Vec<Call>, after: Vec<Call>) {
     agree(&told(&World::new(&store)).await, &expected);
     log_is_whole(&store).await;
     drop(store);
-    let back = moved(End::Postgres(&database.owner()), End::Sqlite(&last)).await.unwrap();
+    let owner = database.owner();
+    let refused = moved(End::Postgres(&owner), End::Sqlite(&last)).await.unwrap_err().to_string();
+    assert!(refused.contains("works on it"), "{refused}");
+    connect(&owner).await.batch_execute("UPDATE nodes SET expires_at = 0").await.unwrap();
+    let back = moved(End::Postgres(&owner), End::Sqlite(&last)).await.unwrap();
     assert!(back.size >= gone.size && back.rows == back.copied, "{back:?}");
     is_sound(&last);
     let store = SqliteStore::open(&last, &namespace()).unwrap();
