@@ -5,6 +5,7 @@ mod isolation;
 mod leases;
 mod nodes;
 mod schema;
+mod transfer;
 mod twins;
 
 mod suite {
