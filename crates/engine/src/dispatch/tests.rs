@@ -16,7 +16,6 @@ use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
 use orbit_store::contract::tiers::{Free, StepCommit, StepCommitted};
 use orbit_store::contract::view::DeliveryView;
 use orbit_store::contract::{Artifact, OpenDoors};
-use orbit_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +98,7 @@ impl World {
             runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: BTreeMap::new(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let store = orbit_testkit::backend::store(&name).await;
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
         namespace.activate(snapshot(&endpoint)).await.unwrap();
         let (run_id, delivery_id) = owe(&namespace).await;

@@ -10,7 +10,6 @@ use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{ClaimedCycle, Taken};
 use orbit_store::contract::view::PageRequest;
-use orbit_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -67,7 +66,7 @@ impl World {
             runs: NodePermits::new(1, Arc::new(SystemClock)),
             embedded: BTreeMap::new(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let store = orbit_testkit::backend::store(&name).await;
         let namespace = Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap();
         let world = Self { home, namespace: Arc::new(namespace) };
         world.configure(change).await;

@@ -23,7 +23,6 @@ use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
 use orbit_store::contract::tiers::{ClaimedStep, Free};
 use orbit_store::contract::view::RunView;
-use orbit_store::sqlite::SqliteStore;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -170,7 +169,7 @@ impl World {
             runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: plan.embedded.clone(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let store = orbit_testkit::backend::store(&name).await;
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
         namespace.activate(snapshot.clone()).await.unwrap();
         let run_id = admit(&namespace, &plan, &snapshot).await;

@@ -4,6 +4,7 @@ mod cluster;
 mod isolation;
 mod nodes;
 mod schema;
+mod tls;
 mod twins;
 
 mod suite {
