@@ -22,14 +22,13 @@ pub fn is_postgres() -> bool {
     }
 }
 
-/// A store of its own in which nothing has happened yet.
-pub async fn store(name: &NamespaceName) -> Arc<dyn Store> {
+/// A store of its own in which nothing has happened yet, and the database that it is in, if it is: another test gets that one when it is dropped.
+pub async fn store(name: &NamespaceName) -> (Arc<dyn Store>, Option<TestDatabase>) {
     if is_postgres() {
-        // Nobody else gets this database: who knows how long the store lives.
-        let database = TestDatabase::migrated().await;
-        return Arc::new(PostgresStore::open(&database.runtime(), name).await.unwrap());
+        let (store, database) = crate::cluster::store(name).await;
+        return (Arc::new(store), Some(database));
     }
-    Arc::new(SqliteStore::in_memory(name).unwrap())
+    (Arc::new(SqliteStore::in_memory(name).unwrap()), None)
 }
 
 /// Where a store is that outlives its process.

@@ -10,6 +10,7 @@ use orbit_core::record::{Begin, Kind, Record, Seed, Seeds, Signer, Subject};
 use orbit_store::Store;
 use orbit_store::contract::log::StoredCheckpoint;
 use orbit_store::contract::record::RecordFilter;
+use orbit_testkit::cluster::TestDatabase;
 use serde_json::{Value, json};
 
 use super::{Sequencer, begin};
@@ -40,14 +41,17 @@ struct Desk {
     store: Arc<dyn Store>,
     clock: Arc<Hand>,
     folder: tempfile::TempDir,
+    _database: Option<TestDatabase>,
 }
 
 impl Desk {
     async fn new() -> Self {
+        let (store, database) = orbit_testkit::backend::store(&lab()).await;
         let desk = Self {
-            store: orbit_testkit::backend::store(&lab()).await,
+            store,
             clock: Arc::new(Hand(Mutex::new(0))),
             folder: tempfile::tempdir().unwrap(),
+            _database: database,
         };
         desk.store.begin_signing(Begin::First(signer()), desk.clock.now()).await.unwrap();
         desk
@@ -219,7 +223,7 @@ async fn many_copies_take_several_turns() {
 
 #[tokio::test]
 async fn a_log_is_begun_once_and_handed_over() {
-    let store = orbit_testkit::backend::store(&lab()).await;
+    let (store, _database) = orbit_testkit::backend::store(&lab()).await;
     let clock = Hand(Mutex::new(0));
     let seeds = |current: u8, previous: Option<u8>| Seeds {
         current: Seed::new([current; 32]),
