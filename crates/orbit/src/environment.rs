@@ -308,7 +308,7 @@ mod tests {
             let shown = |url: Option<Secret>| url.map(|url| url.expose().to_owned());
             (shown(found.database_url()), shown(found.database_owner_url()))
         };
-        assert_eq!(urls(&[], "ORBIT_DATABASE_URL= "), (None, None));
+        assert_eq!(urls(&[], "ORBIT_DATABASE_URL=' '"), (None, None));
         let both = urls(&[(DATABASE_URL, "x")], "ORBIT_DATABASE_URL=y\nORBIT_DATABASE_OWNER_URL=z");
         assert_eq!(both, (Some("x".to_owned()), Some("z".to_owned())));
     }

@@ -9,6 +9,7 @@ mod blocking;
 mod columns;
 mod fault;
 mod migrate;
+mod owner;
 mod pool;
 mod sequencer;
 mod server;
@@ -48,10 +49,12 @@ use std::sync::{Arc, Mutex};
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
-use fault::Attempt;
+use columns::params;
+pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
+pub(crate) use owner::{owner_session, position_everything};
 pub use server::{Look, Server};
 use tail::Tail;
 use tx::{Connection, Mode, Tx};
@@ -69,6 +72,14 @@ impl PostgresStore {
     pub async fn open(url: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
         Server::connect(url).await?.store(namespace).await
     }
+}
+
+/// Why the store is not served, if it is only half here or has gone elsewhere.
+async fn moved(tx: &Connection) -> Attempt<Option<String>> {
+    let moved = tx
+        .query_optional("SELECT moved FROM store", params![], |row| row.get::<_, Option<String>>(0))
+        .await?;
+    Ok(moved.flatten().map(|moved| transfer::refusal(&moved)))
 }
 
 /// The rows of one namespace, and the way to them.

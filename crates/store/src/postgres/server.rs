@@ -11,7 +11,7 @@ use super::blocking::Blocking;
 use super::columns::{Micros, params};
 use super::fault::Attempt;
 use super::tx::{self, Connection, Mode};
-use super::{Database, PostgresStore, governance, migrate, pool};
+use super::{Database, PostgresStore, governance, migrate, moved, pool};
 use crate::StoreError;
 use crate::contract::governance::Halt;
 
@@ -71,6 +71,9 @@ impl Server {
     /// Opens the store of a namespace, or makes it.
     pub async fn store(&self, namespace: &NamespaceName) -> Result<PostgresStore, StoreError> {
         let database = Database::new(self.pool.clone(), namespace, self.place());
+        if let Some(message) = tx::transaction!(&database, Mode::Reading, |tx| moved(tx).await)? {
+            return Err(StoreError::Refused { place: database.place.to_string(), message });
+        }
         tx::transaction!(&database, Mode::Writing, |tx| {
             let mine = "INSERT INTO store DEFAULT VALUES ON CONFLICT DO NOTHING";
             tx.execute(mine, params![]).await
