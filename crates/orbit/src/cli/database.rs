@@ -21,11 +21,9 @@ pub async fn migrate(home: &Path, dry_run: bool, as_json: bool) -> Result<u8, Fa
             "set it for this command alone, as in ORBIT_DATABASE_OWNER_URL='postgres://OWNER:PASSWORD@HOST/DATABASE' orbit database migrate",
         )
     })?;
-    let migrated = if dry_run {
-        postgres::pending(url.expose()).await.map_err(failure)?
-    } else {
-        postgres::migrate(url.expose()).await.map_err(failure)?
-    };
+    let migrated =
+        if dry_run { postgres::pending(url.expose()).await } else { postgres::migrate(url.expose()).await };
+    let migrated = migrated.map_err(|error| failure(&error))?;
     let mut answer = json!(migrated);
     answer["dry_run"] = json!(dry_run);
     either(&answer, as_json, |_| text(&migrated, dry_run))?;
@@ -58,8 +56,8 @@ fn text(migrated: &Migrated, dry_run: bool) -> String {
     text
 }
 
-fn failure(error: StoreError) -> Failure {
-    let hint = match &error {
+fn failure(error: &StoreError) -> Failure {
+    let hint = match error {
         StoreError::Io { message, .. }
             if message.contains("permission denied") || message.contains("must be owner") =>
         {
