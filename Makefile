@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-large test-programs test-samples bench check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix test-large test-programs test-samples bench check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -15,11 +15,22 @@ demo: ## Install what is missing, build, and run a real cycle: topics in, spoken
 demo-documents: ## The same in another domain: records in, typeset pages out, two endpoints
 	@scripts/demo-documents.sh
 
-test: test-rust test-programs test-samples ## Everything
+test: test-rust test-postgres test-programs test-samples ## Everything
 
 test-rust: ## The crates and the real binary
 	scripts/install.sh build test
 	cargo test --workspace --locked
+
+# The crates' own tests, the engine's with real programs, a sample of the crash matrix, and the binary's modules that are about one home's work.
+test-postgres: ## The engine, its crashes and the real binary on a PostgreSQL server of their own
+	scripts/install.sh build test
+	ORBIT_TEST_BACKEND=postgres cargo test --workspace --locked --lib --test programs --test matrix
+	ORBIT_TEST_BACKEND=postgres cargo test --workspace --locked --test it -- cycle:: crash:: schedule:: queue:: governance:: delivery::
+
+crash-matrix: ## Every crash of every call of a cycle, on both backends; many minutes
+	scripts/install.sh build test
+	cargo test --workspace --locked --test matrix -- --all
+	ORBIT_TEST_BACKEND=postgres cargo test --workspace --locked --test matrix -- --all
 
 test-large: ## An artifact of more than 4 GiB in every form; a minute or two
 	cargo test --workspace --locked --lib more_than_32_bits -- --ignored

@@ -45,6 +45,7 @@ pub(crate) fn passes(error: &StoreError) -> bool {
     match error {
         StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unknown { .. } => true,
         StoreError::Newer { .. }
+        | StoreError::Older { .. }
         | StoreError::NoRoom { .. }
         | StoreError::Corrupt { .. }
         | StoreError::Refused { .. }

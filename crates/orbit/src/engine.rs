@@ -19,10 +19,9 @@ use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
+use orbit_store::StoreError;
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::governance::Halt;
-use orbit_store::sqlite::SqliteStore;
-use orbit_store::{Store, StoreError};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +30,7 @@ use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::signing;
+use crate::stores::{DatabaseError, Stores, backend_of};
 
 /// See the module.
 pub struct Engine {
@@ -48,6 +48,8 @@ pub struct Engine {
     pub backups: Arc<Desk>,
     /// The address that health is served on.
     pub listening: Cell<Option<String>>,
+    /// Where the rows are.
+    pub stores: Stores,
     seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
@@ -81,6 +83,9 @@ pub enum OpenError {
     /// The seed of the logs' keys is gone.
     #[error("`ORBIT_LOG_SEED` is not set, but the logs of this home are signed")]
     SeedGone,
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// A store or the blobs cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -114,12 +119,17 @@ impl Engine {
             Duty::Serve | Duty::RunOnly => Some(valid(load(layout.home()))?),
         };
         let config = loaded.as_ref().map(|loaded| loaded.node.clone()).unwrap_or_default();
+        let backend = match &loaded {
+            Some(loaded) => loaded.node.storage.backend,
+            None => backend_of(&layout).map_err(|problems| OpenError::Config { problems })?,
+        };
+        let stores = Stores::find(&layout, backend, &environment).await?;
         let environment = Arc::new(Cell::new(environment));
         if duty != Duty::None {
             // Whoever survived a crash of the last process works for nobody.
             supervisor::sweep(&supervisor::marker(layout.home()));
         }
-        let system = open_store(&layout, &NamespaceName::system())?;
+        let system = stores.open(&NamespaceName::system()).await?;
         let seeds = match duty {
             Duty::None => None,
             Duty::Serve | Duty::RunOnly => {
@@ -134,6 +144,7 @@ impl Engine {
             node,
             config,
             duty,
+            stores,
             seeds,
             backups: Arc::default(),
             listening: Cell::default(),
@@ -212,7 +223,7 @@ impl Engine {
     }
 
     async fn open_namespace(&self, name: &NamespaceName) -> Result<Namespace, OpenError> {
-        let store = open_store(&self.layout, name)?;
+        let store = self.stores.open(name).await?;
         let folder = self.layout.blobs(name);
         let blobs = FolderBlobs::open(&folder).map_err(|error| OpenError::Io {
             path: folder.display().to_string(),
@@ -355,10 +366,6 @@ fn valid(loaded: Loaded) -> Result<Loaded, OpenError> {
         return Err(OpenError::Config { problems: loaded.problems });
     }
     Ok(loaded)
-}
-
-fn open_store(layout: &Layout, name: &NamespaceName) -> Result<Arc<dyn Store>, StoreError> {
-    SqliteStore::open(&layout.database(name), name).map(|store| Arc::new(store) as Arc<dyn Store>)
 }
 
 /// Copies every asset to the blobs, where the snapshot finds it by its digest.

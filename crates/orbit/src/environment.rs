@@ -19,6 +19,8 @@ const PREFIX: &str = "ORBIT_";
 const PAUSED: &str = "ORBIT_PAUSED";
 const SEED: &str = "ORBIT_LOG_SEED";
 const SEED_PREVIOUS: &str = "ORBIT_LOG_SEED_PREVIOUS";
+const DATABASE_URL: &str = "ORBIT_DATABASE_URL";
+const DATABASE_OWNER_URL: &str = "ORBIT_DATABASE_OWNER_URL";
 const FILE: &str = ".env";
 /// Largest `.env`, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -105,6 +107,16 @@ impl Environment {
     /// The value of a namespace's secret; an empty one is not set.
     pub fn secret(&self, namespace: &NamespaceName, secret: &SecretRef) -> Option<Secret> {
         self.value(&secret.variable(namespace)).filter(|value| !value.is_empty()).cloned().map(Secret)
+    }
+
+    /// Where the engine's role reaches the database; an empty one is not set.
+    pub fn database_url(&self) -> Option<Secret> {
+        self.value(DATABASE_URL).filter(|value| !value.trim().is_empty()).cloned().map(Secret)
+    }
+
+    /// Where the owner of the tables reaches the database, which only a migration needs.
+    pub fn database_owner_url(&self) -> Option<Secret> {
+        self.value(DATABASE_OWNER_URL).filter(|value| !value.trim().is_empty()).cloned().map(Secret)
     }
 
     /// The seeds of the keys of the logs; none if there is no current one.
@@ -287,6 +299,18 @@ mod tests {
         check(&[], "ORBIT_SECRET_A__B_TOKEN='x $Y #z'", Some("x $Y #z"));
         check(&[], "ORBIT_SECRET_A__B_TOKEN=", None);
         check(&[("ORBIT_SECRET_A__B_TOKEN", "p")], "ORBIT_SECRET_A__B_TOKEN=x", Some("p"));
+    }
+
+    #[test]
+    fn addresses_of_the_database() {
+        let urls = |process: &[(&str, &str)], file: &str| {
+            let found = environment(process, file);
+            let shown = |url: Option<Secret>| url.map(|url| url.expose().to_owned());
+            (shown(found.database_url()), shown(found.database_owner_url()))
+        };
+        assert_eq!(urls(&[], "ORBIT_DATABASE_URL=' '"), (None, None));
+        let both = urls(&[(DATABASE_URL, "x")], "ORBIT_DATABASE_URL=y\nORBIT_DATABASE_OWNER_URL=z");
+        assert_eq!(both, (Some("x".to_owned()), Some("z".to_owned())));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod render;
 pub mod schema;
 pub mod signing;
 pub mod status;
+pub mod stores;
 
 /// The hidden subcommand under which this binary supervises one program.
 pub const SUPERVISE: &str = "__supervise";

@@ -37,6 +37,7 @@ pub async fn status(engine: &Engine) -> Result<Value, Refusal> {
         "node": engine.node_name(),
         "version": env!("CARGO_PKG_VERSION"),
         "home": engine.layout.home(),
+        "storage": engine.stores.backend(),
         "state": state,
         "serving": serving,
         "pid": (engine.duty != Duty::None).then(std::process::id),
@@ -58,7 +59,7 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
     let disk_floor = snapshot.as_ref().map(|snapshot| snapshot.config.disk_floor.0);
     Ok(json!({
         "namespace": namespace.name,
-        "schema": orbit_store::sqlite::SCHEMA,
+        "schema": engine.stores.schema(),
         "snapshot": snapshot.as_ref().map(|snapshot| snapshot.digest()),
         "state": if closed.is_some() { "closed" } else { "open" },
         "halt": namespace.halted(),

@@ -230,6 +230,7 @@ fn of_store(error: &StoreError) -> BlobError {
         | StoreError::Unknown { place, .. }
         | StoreError::Refused { place, .. }
         | StoreError::NotJoined { place }
+        | StoreError::Older { place, .. }
         | StoreError::Closed { place } => BlobError::Io { path: place.clone(), message: error.to_string() },
     }
 }

@@ -20,11 +20,11 @@ use orbit_engine::service::Service;
 use orbit_engine::supervisor::Launcher;
 use orbit_engine::tiers::{Job, Processed, Processor, Workers};
 use orbit_engine::{dispatch, normalize, selection};
+use orbit_store::StoreError;
 use orbit_store::blobs::{BlobError, FolderBlobs};
 use orbit_store::contract::earlier;
 use orbit_store::payloads::INLINE_BYTES_MAX;
 use orbit_store::sqlite::SqliteStore;
-use orbit_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::{Ended, Plan};
@@ -51,7 +51,7 @@ impl Incarnation {
     /// Opens everything, joins, and takes over what the process before left. An error is a process that could not start.
     pub async fn start(world: &World, plan: &Arc<Plan>, ended: &Ended) -> Result<Self, StoreError> {
         let name = namespace();
-        let inner: Arc<dyn Store> = Arc::new(SqliteStore::open(&world.database(), &name)?);
+        let inner = world.place().open(&name).await?;
         world.alive.set(&inner);
         let store = Arc::new(FaultyStore::new(inner, Arc::clone(plan), ended.clone()));
         let files = Arc::new(FaultyFiles::new(Arc::clone(plan), ended.clone()));

@@ -1,7 +1,6 @@
 //! What must be true of a world when its cycle is over, whatever happened on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use orbit_core::digest::Digest;
@@ -9,14 +8,15 @@ use orbit_core::record::tree::{Frontier, is_kept, leaf_hash};
 use orbit_core::run::{RunEvent, RunState};
 use orbit_store::Store;
 use orbit_store::blobs::FolderBlobs;
-use orbit_store::contract::record::{RecordFilter, RecordStore as _, StoredRecord};
+use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::view::PageRequest;
 use orbit_store::payloads::Payloads;
-use orbit_store::sqlite::SqliteStore;
 use uuid::Uuid;
 
+use crate::cluster::blocking;
 use crate::deviation::text;
 use crate::fault::Acknowledged;
+use crate::stored::{self, Stored};
 use crate::world::{World, namespace};
 
 /// More than a cycle has of anything.
@@ -25,11 +25,11 @@ const MANY: u32 = 1_000;
 /// The records of a world, and everything that is wrong in it.
 pub fn judge(world: &World) -> (Vec<StoredRecord>, Vec<String>) {
     let mut wrong = Vec::new();
-    wrong.extend(log_is_whole(&world.database()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let records = runtime.block_on(async {
-        let store = match SqliteStore::open(&world.database(), &namespace()) {
-            Ok(store) => Arc::new(store),
+        wrong.extend(log_is_whole(&stored::read(world.place()).await));
+        let store = match world.place().open(&namespace()).await {
+            Ok(store) => store,
             Err(error) => {
                 wrong.push(format!("the store does not open: {error}"));
                 return Vec::new();
@@ -40,7 +40,7 @@ pub fn judge(world: &World) -> (Vec<StoredRecord>, Vec<String>) {
         wrong.extend(rows_are_the_fold(&*store, &records).await);
         wrong.extend(one_end_a_step(&records));
         wrong.extend(one_receipt_an_attempt(&*store, &records).await);
-        wrong.extend(artifacts_are_there(world, Arc::clone(&store) as _, &records));
+        wrong.extend(artifacts_are_there(world, Arc::clone(&store), &records));
         wrong.extend(everything_arrived(world, &*store).await);
         records
     });
@@ -48,36 +48,20 @@ pub fn judge(world: &World) -> (Vec<StoredRecord>, Vec<String>) {
 }
 
 /// Positions without gaps, leaves that are what the headers hash to, and every stored node as a second computation has it.
-fn log_is_whole(database: &Path) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let connection = rusqlite::Connection::open(database).unwrap();
-    let integrity: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
-    if integrity != "ok" {
-        wrong.push(format!("the database is damaged: {integrity}"));
-    }
-    let mut statement =
-        connection.prepare("SELECT position, header, leaf FROM log_records ORDER BY position").unwrap();
-    let rows = statement
-        .query_map((), |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, [u8; 32]>(2)?))
-        })
-        .unwrap();
+fn log_is_whole(stored: &Stored) -> Vec<String> {
+    let mut wrong = stored.damage.clone();
     let (mut frontier, mut expected) = (Frontier::new(), BTreeMap::new());
-    for (index, row) in rows.enumerate() {
-        let (position, header, leaf) = row.unwrap();
-        if i64::try_from(index).unwrap() != position || leaf_hash(header.as_bytes()) != Digest(leaf) {
+    for (index, (position, header, _, leaf)) in stored.records.iter().enumerate() {
+        if i64::try_from(index).unwrap() != *position || leaf_hash(header.as_bytes()).0 != leaf.as_slice() {
             wrong.push(format!("the record at {position} is out of place"));
         }
         frontier.push(leaf_hash(header.as_bytes()), |level, index, hash| {
             if is_kept(level) {
-                expected.insert((i64::from(level), i64::try_from(index).unwrap()), hash.0);
+                expected.insert((i64::from(level), i64::try_from(index).unwrap()), hash.0.to_vec());
             }
         });
     }
-    let mut statement = connection.prepare("SELECT level, idx, hash FROM log_nodes").unwrap();
-    let nodes = statement.query_map((), |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?))).unwrap();
-    let nodes: BTreeMap<(i64, i64), [u8; 32]> = nodes.map(Result::unwrap).collect();
-    if nodes != expected {
+    if stored.nodes != expected {
         wrong.push("the nodes of the tree are not those of the records".to_owned());
     }
     wrong
@@ -129,19 +113,15 @@ fn one_end_a_step(records: &[StoredRecord]) -> Vec<String> {
 
 /// What was durable when a call was answered is there as it was.
 pub fn lost(world: &World, acknowledged: &[Acknowledged]) -> Vec<String> {
-    let connection = rusqlite::Connection::open(world.database()).unwrap();
-    let find = "SELECT header, (SELECT body FROM log_bodies b WHERE b.position = r.position) FROM log_records r WHERE position = ?1";
-    let mut statement = connection.prepare(find).unwrap();
+    let stored = blocking(stored::read(world.place()));
     let mut wrong = Vec::new();
     for one in acknowledged {
-        let position = i64::try_from(one.position).unwrap();
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
-        let found = statement.query_row([position], row).ok();
-        let found = found.map(|(header, body)| Acknowledged::digest_of(&header, body.as_deref()));
+        let found = stored.records.get(usize::try_from(one.position).unwrap());
+        let found = found.map(|(_, header, body, _)| Acknowledged::digest_of(header, body.as_deref()));
         if found != Some(one.digest) {
             wrong.push(format!(
-                "`{}` was answered, and the record at {position} is not what it was",
-                one.call
+                "`{}` was answered, and the record at {} is not what it was",
+                one.call, one.position
             ));
         }
     }

@@ -12,12 +12,13 @@ use orbit_engine::clock::Clock;
 use orbit_engine::layout::Layout;
 use orbit_engine::secrets::Secrets;
 use orbit_store::Store;
-use orbit_store::contract::record::{RecordFilter, RecordStore as _, StoredRecord};
+use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::view::Counts;
-use orbit_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::backend::{Place, is_postgres};
+use crate::cluster::{TestDatabase, blocking};
 use crate::receiver::{Receiver, Request};
 
 /// More records than a cycle has.
@@ -82,7 +83,7 @@ impl Secrets for NoSecrets {
 #[derive(Clone)]
 pub struct Alive {
     store: Arc<RwLock<Option<Weak<dyn Store>>>>,
-    database: PathBuf,
+    place: Place,
 }
 
 impl Alive {
@@ -105,7 +106,7 @@ impl Alive {
         let filter = RecordFilter::default();
         let Some(store) = store else {
             // The one that is alive is another process.
-            let store = SqliteStore::open(&self.database, &namespace()).unwrap();
+            let store = self.place.open(&namespace()).await.unwrap();
             return store.records(filter, RECORDS_MAX).await.unwrap();
         };
         store.records(filter, RECORDS_MAX).await.unwrap_or_default()
@@ -116,6 +117,8 @@ impl Alive {
 pub struct World {
     home: PathBuf,
     _folder: Option<tempfile::TempDir>,
+    /// Another world may have it after this one.
+    _database: Option<TestDatabase>,
     receiver: Option<Receiver>,
     /// Where the endpoints are.
     pub address: String,
@@ -132,19 +135,23 @@ impl World {
         let layout = Layout::new(folder.path());
         fs::create_dir_all(layout.namespace(&namespace())).unwrap();
         fs::create_dir_all(layout.data(&namespace())).unwrap();
+        let database = is_postgres().then(|| blocking(TestDatabase::lent()));
+        if let Some(database) = &database {
+            Place::write_note(folder.path(), database);
+        }
         let mut world = Self::of_another(folder.path(), String::new());
         let mended = world.mended();
         let receiver = Receiver::start(move |request| answer(request, &mended));
         world.address = receiver.url("");
-        Self { _folder: Some(folder), receiver: Some(receiver), ..world }
+        Self { _folder: Some(folder), _database: database, receiver: Some(receiver), ..world }
     }
 
     /// The world of another process, which has the receiver at this address.
     pub fn of_another(home: &Path, address: String) -> Self {
-        let database = Layout::new(home).database(&namespace());
-        let alive = Alive { store: Arc::default(), database };
+        let place = Place::noted(home, Layout::new(home).database(&namespace()));
+        let alive = Alive { store: Arc::default(), place };
         let clock = Arc::new(Standing::open(home.join("clock")));
-        Self { home: home.to_owned(), _folder: None, receiver: None, address, clock, alive }
+        Self { home: home.to_owned(), _folder: None, _database: None, receiver: None, address, clock, alive }
     }
 
     /// The home; everything durable lies in it.
@@ -172,9 +179,9 @@ impl World {
         Layout::new(&self.home)
     }
 
-    /// The database.
-    pub fn database(&self) -> PathBuf {
-        self.layout().database(&namespace())
+    /// Where the store is.
+    pub fn place(&self) -> &Place {
+        &self.alive.place
     }
 
     /// Two profiles whose runs are normalized together and owed to two endpoints; a third endpoint is told of dead letters and halts.

@@ -66,6 +66,8 @@ pub enum StorageBackend {
     /// One SQLite file a namespace, inside the home.
     #[default]
     Sqlite,
+    /// One PostgreSQL database, whose address is the secret `ORBIT_DATABASE_URL`; `orbit database migrate` makes its tables.
+    Postgres,
 }
 
 /// Where payloads are kept.

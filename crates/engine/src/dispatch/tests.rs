@@ -16,7 +16,7 @@ use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
 use orbit_store::contract::tiers::{Free, StepCommit, StepCommitted};
 use orbit_store::contract::view::DeliveryView;
 use orbit_store::contract::{Artifact, OpenDoors};
-use orbit_store::sqlite::SqliteStore;
+use orbit_testkit::cluster::TestDatabase;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +77,7 @@ struct World {
     dispatcher: Dispatcher,
     run_id: Uuid,
     delivery_id: Uuid,
+    _database: Option<TestDatabase>,
 }
 
 impl World {
@@ -104,13 +105,13 @@ impl World {
             runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: BTreeMap::new(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let (store, database) = orbit_testkit::backend::store(&name).await;
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
         namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
         namespace.activate(snapshot(&endpoint)).await.unwrap();
         let (run_id, delivery_id) = owe(&namespace).await;
         let dispatcher = Dispatcher::new(Arc::clone(&namespace));
-        Self { _home: home, clock, net, namespace, dispatcher, run_id, delivery_id }
+        Self { _home: home, clock, net, namespace, dispatcher, run_id, delivery_id, _database: database }
     }
 
     /// One turn of the dispatcher; what was started in it is done.

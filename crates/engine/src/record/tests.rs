@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use orbit_core::config::NamespaceName;
 use orbit_core::record::{Begin, Kind, Record, Seed, Seeds, Signer, Subject};
 use orbit_store::Store;
-use orbit_store::contract::log::{LogStore as _, StoredCheckpoint};
+use orbit_store::contract::log::StoredCheckpoint;
 use orbit_store::contract::record::RecordFilter;
-use orbit_store::sqlite::SqliteStore;
+use orbit_testkit::cluster::TestDatabase;
 use serde_json::{Value, json};
 
 use super::{Sequencer, begin};
@@ -45,14 +45,17 @@ struct Desk {
     store: Arc<dyn Store>,
     clock: Arc<Hand>,
     folder: tempfile::TempDir,
+    _database: Option<TestDatabase>,
 }
 
 impl Desk {
     async fn new() -> Self {
+        let (store, database) = orbit_testkit::backend::store(&lab()).await;
         let desk = Self {
-            store: Arc::new(SqliteStore::in_memory(&lab()).unwrap()),
+            store,
             clock: Arc::new(Hand(Mutex::new(0))),
             folder: tempfile::tempdir().unwrap(),
+            _database: database,
         };
         desk.store.begin_signing(Begin::First(signer()), desk.clock.now()).await.unwrap();
         desk
@@ -224,21 +227,21 @@ async fn many_copies_take_several_turns() {
 
 #[tokio::test]
 async fn a_log_is_begun_once_and_handed_over() {
-    let store = SqliteStore::in_memory(&lab()).unwrap();
+    let (store, _database) = orbit_testkit::backend::store(&lab()).await;
     let clock = Hand(Mutex::new(0));
     let seeds = |current: u8, previous: Option<u8>| Seeds {
         current: Seed::new([current; 32]),
         previous: previous.map(|previous| Seed::new([previous; 32])),
     };
-    let first = begin(&store, &lab(), &seeds(1, None), &clock).await.unwrap();
+    let first = begin(&*store, &lab(), &seeds(1, None), &clock).await.unwrap();
     assert_eq!(first.verifier().name(), "orbit/lab/0909090909090909");
-    let again = begin(&store, &lab(), &seeds(1, None), &clock).await.unwrap();
+    let again = begin(&*store, &lab(), &seeds(1, None), &clock).await.unwrap();
     assert_eq!(again.verifier(), first.verifier());
-    let refused = begin(&store, &lab(), &seeds(2, None), &clock).await.unwrap_err().to_string();
+    let refused = begin(&*store, &lab(), &seeds(2, None), &clock).await.unwrap_err().to_string();
     assert!(refused.contains(&first.verifier().to_string()), "{refused}");
     assert_eq!(store.log_state().await.unwrap().size, 1);
-    let second = begin(&store, &lab(), &seeds(2, Some(1)), &clock).await.unwrap();
+    let second = begin(&*store, &lab(), &seeds(2, Some(1)), &clock).await.unwrap();
     assert_ne!(second.verifier(), first.verifier());
-    begin(&store, &lab(), &seeds(2, Some(1)), &clock).await.unwrap();
+    begin(&*store, &lab(), &seeds(2, Some(1)), &clock).await.unwrap();
     assert_eq!(store.log_state().await.unwrap().size, 2);
 }

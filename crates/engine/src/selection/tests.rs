@@ -10,7 +10,7 @@ use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{ClaimedCycle, Taken};
 use orbit_store::contract::view::PageRequest;
-use orbit_store::sqlite::SqliteStore;
+use orbit_testkit::cluster::TestDatabase;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -42,6 +42,7 @@ impl Secrets for NoSecrets {
 struct World {
     home: tempfile::TempDir,
     namespace: Arc<Namespace>,
+    _database: Option<TestDatabase>,
 }
 
 impl World {
@@ -68,10 +69,10 @@ impl World {
             runs: NodePermits::new(1, Arc::new(SystemClock)),
             embedded: BTreeMap::new(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let (store, database) = orbit_testkit::backend::store(&name).await;
         let namespace = Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap();
         namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
-        let world = Self { home, namespace: Arc::new(namespace) };
+        let world = Self { home, namespace: Arc::new(namespace), _database: database };
         world.configure(change).await;
         world
     }

@@ -23,7 +23,7 @@ use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Choice, Initiation, NewRun, TakeRule};
 use orbit_store::contract::tiers::{ClaimedStep, Free};
 use orbit_store::contract::view::RunView;
-use orbit_store::sqlite::SqliteStore;
+use orbit_testkit::cluster::TestDatabase;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -76,6 +76,7 @@ pub(crate) struct World {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) run_id: Uuid,
     clock: Arc<Standing>,
+    _database: Option<TestDatabase>,
 }
 
 impl Plan {
@@ -175,12 +176,12 @@ impl World {
             runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: plan.embedded.clone(),
         };
-        let store = Arc::new(SqliteStore::in_memory(&name).unwrap());
+        let (store, database) = orbit_testkit::backend::store(&name).await;
         let namespace = Arc::new(Namespace::open(name, Arc::new(shared), store, blobs).await.unwrap());
         namespace.store.join(&namespace.shared.joining(), namespace.shared.clock.now()).await.unwrap();
         namespace.activate(snapshot.clone()).await.unwrap();
         let run_id = admit(&namespace, &plan, &snapshot).await;
-        Self { _home: home, namespace, run_id, clock }
+        Self { _home: home, namespace, run_id, clock, _database: database }
     }
 
     /// The step that may start now, if there is one.

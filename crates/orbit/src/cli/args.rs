@@ -50,6 +50,9 @@ pub enum Verb {
         #[arg(long, requires = "rebuild")]
         dry_run: bool,
     },
+    /// The PostgreSQL database of `storage: { backend: postgres }`
+    #[command(subcommand)]
+    Database(Database),
     /// Show what the node is doing
     Status {
         /// Show it again every second until interrupted
@@ -139,6 +142,17 @@ pub enum Verb {
     Completions {
         /// The shell
         shell: Shell,
+    },
+}
+
+/// `orbit database`.
+#[derive(Debug, Subcommand)]
+pub enum Database {
+    /// Bring the database of `ORBIT_DATABASE_OWNER_URL` up to this version's schema, and let the role `orbit_runtime` use it; no node needs this right while it runs
+    Migrate {
+        /// Say what would be done, and change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -7,12 +7,13 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{either, say};
-use super::session::is_home;
+use super::session::{has_files, is_home};
 use crate::control::{HomeLock, LockError};
 use crate::doctor::stores_of;
 use crate::exit;
 use crate::render::Terminal;
 use crate::render::units::bytes;
+use crate::stores::FileWork;
 
 /// Compacts every database of the home, the node's own included, or that of one namespace. The home is held meanwhile.
 pub async fn compact(
@@ -22,6 +23,7 @@ pub async fn compact(
     json: bool,
 ) -> Result<u8, Failure> {
     is_home(layout.home())?;
+    has_files(layout, FileWork::Compact)?;
     let _lock = HomeLock::take(layout).map_err(|error| match error {
         held @ LockError::Held { .. } => Failure::failed(held.to_string())
             .hint("stop it first: a database is compacted only while nobody has it open"),

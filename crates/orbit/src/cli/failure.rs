@@ -10,6 +10,7 @@ use crate::engine::OpenError;
 use crate::exit;
 use crate::render::text::clean_lines;
 use crate::render::units::counted;
+use crate::stores::{DatabaseError, FileWork};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +85,29 @@ impl From<OpenError> for Failure {
                 "put back the line from your copy of `.env`; if it is gone, restore a backup: its log goes on under a new name",
             ),
             OpenError::Lock(error) => error.into(),
+            OpenError::Database(error) => error.into(),
             OpenError::Store(error) => error.into(),
             OpenError::Io { .. } => {
                 Self::failed(error.to_string()).hint("the home must be readable and writable by this user")
             }
         }
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let failure = match &error {
+            DatabaseError::Unset => Self::usage(error.to_string()),
+            DatabaseError::Store(_) => Self::failed(error.to_string()),
+        };
+        failure.hint(error.hint())
+    }
+}
+
+impl From<FileWork> for Failure {
+    fn from(work: FileWork) -> Self {
+        let (message, hint) = work.refusal();
+        Self::usage(message).hint(hint)
     }
 }
 
@@ -112,7 +131,9 @@ impl From<StoreError> for Failure {
                 "`data/` in the home must be readable and writable by this user; see `orbit doctor`"
             }
             StoreError::Unknown { .. } => "look whether it was done, and do it again if it was not",
-            StoreError::Refused { .. } => "the database has to be set up as the message says",
+            StoreError::Refused { .. } | StoreError::Older { .. } => {
+                "the database has to be set up as the message says"
+            }
             StoreError::NotJoined { .. } => "start the node again; what it had under way is taken over",
             StoreError::Newer { .. } => "use the newer `orbit` that wrote it",
             StoreError::Corrupt { .. } => "restore a backup, or move the file away and keep it",

@@ -9,7 +9,7 @@ use super::args::Cli;
 
 /// Every command, in groups, in the order in which somebody meets them.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Set up", &["init", "check", "doctor", "schema", "completions"]),
+    ("Set up", &["init", "check", "doctor", "database", "schema", "completions"]),
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
     ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),

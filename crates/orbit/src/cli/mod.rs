@@ -4,6 +4,7 @@ pub mod args;
 pub mod artifact;
 pub mod backup;
 pub mod compact;
+pub mod database;
 pub mod documents;
 pub mod endpoints;
 pub mod failure;
@@ -95,6 +96,9 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
             log_to_stderr(false, "warn");
             let mode = if *dry_run { RebuildMode::Compare } else { RebuildMode::Apply };
             read::rebuild(&layout()?, mode, &out, cli.json).await
+        }
+        Verb::Database(args::Database::Migrate { dry_run }) => {
+            database::migrate(layout()?.home(), *dry_run, cli.json).await
         }
         Verb::Schema { kind } => print_schema(kind.as_deref()),
         Verb::Completions { shell } => {

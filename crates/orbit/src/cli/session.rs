@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_core::config::StorageBackend;
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,7 @@ use super::failure::Failure;
 use crate::backup::{MANIFEST, PARTIAL};
 use crate::control::{Answer, Command, Connection, LockError, SocketError, execute, listen};
 use crate::engine::{Engine, OpenError};
+use crate::stores::{FileWork, backend_of};
 
 /// How often a command that finds the home held, and nobody listening, tries again: the holder is starting, stopping or reading.
 const TRIES: u32 = 50;
@@ -164,6 +166,14 @@ pub fn is_home(home: &Path) -> Result<(), Failure> {
     }
     let is_home = home.join("orbit.yaml").exists() || home.join("namespaces").is_dir();
     if is_home { Ok(()) } else { Err(Failure::no_home(home)) }
+}
+
+/// Refuses work on files where there are none.
+pub fn has_files(layout: &Layout, work: FileWork) -> Result<(), Failure> {
+    match backend_of(layout).map_err(|problems| OpenError::Config { problems })? {
+        StorageBackend::Sqlite => Ok(()),
+        StorageBackend::Postgres => Err(work.into()),
+    }
 }
 
 async fn open(layout: &Layout, duty: Duty) -> Result<End, Failure> {

@@ -60,6 +60,11 @@ pub(super) struct HomeFiles {
     pub namespaces: Vec<NamespaceFiles>,
 }
 
+/// Finds and reads `orbit.yaml` alone.
+pub(super) fn read_node(home: &Path, problems: &mut Vec<Diagnostic>) -> Option<DocumentFile> {
+    Finder { home, problems }.one_of(home, "orbit", None).ok().flatten()
+}
+
 /// Finds and reads all of them.
 pub(super) fn read(home: &Path, problems: &mut Vec<Diagnostic>) -> HomeFiles {
     let mut finder = Finder { home, problems };

@@ -81,6 +81,14 @@ pub fn load(home: &Path) -> Loaded {
     Loaded { node, namespaces, problems }
 }
 
+/// Reads `orbit.yaml` alone, and what is wrong with it.
+pub fn load_node(home: &Path) -> (NodeConfig, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let file = files::read_node(home, &mut problems);
+    let node = document::read_node(file.as_ref(), &mut problems);
+    (node, problems)
+}
+
 /// What is wrong with `.env` and the flags, so that one command names every problem.
 fn environment(home: &Path) -> Vec<Diagnostic> {
     let wrong = |error: EnvironmentError| {

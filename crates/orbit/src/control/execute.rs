@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use orbit_core::config::{RunProfile, Snapshot};
+use orbit_core::config::{RunProfile, Snapshot, StorageBackend};
 use orbit_core::governance::{Closed, Door};
 use orbit_core::id::{Trigger, cycle_id};
 use orbit_engine::namespace::Namespace;
@@ -26,6 +26,7 @@ use super::{Command, DocumentKind, Fired, List, Refusal, Thing};
 use crate::backup::Job;
 use crate::engine::Engine;
 use crate::exit;
+use crate::stores::FileWork;
 
 /// Does it; the answer is what `--json` prints.
 pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal> {
@@ -98,6 +99,10 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
 
 /// It goes on whether anybody asks after it or not.
 fn begin_backup(engine: &Engine, folder: PathBuf, with_secrets: bool) -> Result<Value, Refusal> {
+    if engine.stores.backend() == StorageBackend::Postgres {
+        let (message, hint) = FileWork::Backup.refusal();
+        return Err(Refusal::usage(message, hint));
+    }
     if !engine.backups.begin() {
         return Err(Refusal {
             hint: Some("wait until it is done; one is made at a time".to_owned()),

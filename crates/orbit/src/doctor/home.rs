@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
+use orbit_core::config::StorageBackend;
 use orbit_engine::layout::Layout;
 use orbit_store::contract::governance::GovernanceStore;
 use orbit_store::contract::quarantine::QuarantineStore;
@@ -58,8 +59,16 @@ fn writable(folder: &Path) -> Option<Finding> {
     })
 }
 
-/// Who holds the home. If nobody does, the stores that exist are opened and read.
-pub(super) async fn holder(layout: &Layout, documents: &[LoadedNamespace]) -> Vec<Finding> {
+/// Who holds the home. If nobody does, the stores that lie in it are opened and read.
+pub(super) async fn holder(
+    layout: &Layout,
+    documents: &[LoadedNamespace],
+    backend: StorageBackend,
+) -> Vec<Finding> {
+    let stores = async || match backend {
+        StorageBackend::Sqlite => stores(layout, documents).await,
+        StorageBackend::Postgres => Vec::new(),
+    };
     match Connection::open(layout).await {
         Ok(mut connection) => return answer_of(&mut connection).await,
         Err(SocketError::NobodyListens) => {}
@@ -73,12 +82,12 @@ pub(super) async fn holder(layout: &Layout, documents: &[LoadedNamespace]) -> Ve
     }
     // Without the folder nobody can hold the home, and none is made here.
     if !layout.run().exists() {
-        return stores(layout, documents).await;
+        return stores().await;
     }
     match HomeLock::take(layout) {
         Ok(_lock) => {
             let mut findings = vec![Finding::ok("home", "nobody serves this home; `orbit serve` does")];
-            findings.extend(stores(layout, documents).await);
+            findings.extend(stores().await);
             findings
         }
         Err(error @ LockError::Held { .. }) => {

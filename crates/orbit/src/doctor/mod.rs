@@ -4,6 +4,7 @@
 //! when it is asked for, writes.
 
 mod copies;
+mod database;
 mod home;
 mod machine;
 mod needs;
@@ -14,7 +15,7 @@ mod told;
 use std::fmt::Write;
 use std::path::Path;
 
-use orbit_core::config::NamespaceName;
+use orbit_core::config::{NamespaceName, StorageBackend};
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Disk, SystemDisk};
 use orbit_engine::layout::Layout;
@@ -29,7 +30,7 @@ use crate::render::units::counted;
 /// What was found in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `heartbeat`, `notices`, `tls` or `kernel`.
+    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `database`, `heartbeat`, `notices`, `tls` or `kernel`.
     pub area: &'static str,
     /// How bad it is.
     pub level: Level,
@@ -74,7 +75,8 @@ impl Finding {
 pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let mut findings = home::folders(layout);
     let loaded = load(layout.home());
-    findings.extend(home::holder(layout, &loaded.namespaces).await);
+    let backend = loaded.node.storage.backend;
+    findings.extend(home::holder(layout, &loaded.namespaces, backend).await);
     findings.extend(copies::all(layout));
     findings.extend(configuration(&loaded.problems));
     let environment = match Environment::load(layout.home()) {
@@ -98,6 +100,11 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
             "set `ORBIT_PAUSED=false` or `true`",
         ));
     }
+    let names: Vec<NamespaceName> =
+        loaded.namespaces.iter().map(|namespace| namespace.name.clone()).collect();
+    if backend == StorageBackend::Postgres {
+        findings.extend(database::findings(layout, &environment, &names).await);
+    }
     for namespace in &loaded.namespaces {
         let name = &namespace.name;
         findings.extend(programs::missing(&namespace.snapshot, &layout.namespace(name)));
@@ -109,8 +116,6 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     if loaded.namespaces.iter().any(|namespace| needs::speaks_tls(&namespace.snapshot)) {
         findings.push(machine::roots());
     }
-    let names: Vec<NamespaceName> =
-        loaded.namespaces.iter().map(|namespace| namespace.name.clone()).collect();
     findings.push(machine::clock(SystemClock.now(), machine::newest_write(layout, &names)));
     findings.extend(machine::kernel());
     findings

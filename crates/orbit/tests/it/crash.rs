@@ -9,8 +9,8 @@ use crate::receiver::{Receiver, Reply};
 
 /// Crashes in one test.
 const CRASHES: u64 = 6;
-/// Runs in flight.
-const CYCLES: usize = 24;
+/// Cycles in flight, of two runs each. No more than the candidates that a pass keeps: where all are selected at the same instant, they keep the same ones.
+const CYCLES: usize = orbit_core::limits::SELECTION_KEPT_MAX;
 
 #[test]
 fn after_crashes_every_run_ends_and_every_delivery_arrives_with_its_key() {
@@ -41,7 +41,9 @@ fn after_crashes_every_run_ends_and_every_delivery_arrives_with_its_key() {
     }
     until("every run to finish", || all_finished(&home));
     let runs = all(&home, "runs");
-    assert_eq!(runs.len(), CYCLES * 2);
+    let cycles = all(&home, "cycles");
+    let without: Vec<_> = cycles.iter().filter(|cycle| cycle["outcome"] != "succeeded").collect();
+    assert_eq!(runs.len(), CYCLES * 2, "{without:#?}");
     for run in &runs {
         assert_eq!(run["outcome"], "succeeded", "{run}");
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use orbit_testkit::backend::is_postgres;
+use orbit_testkit::cluster::{TestDatabase, blocking};
 use serde_json::Value;
 
 /// Nothing that a test waits for may take longer; a machine that is busy is slow, not wrong.
@@ -13,6 +15,8 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 
 pub struct Home {
     folder: tempfile::TempDir,
+    /// Where its rows are, unless they are in files.
+    database: Option<TestDatabase>,
 }
 
 /// What a command came to.
@@ -30,9 +34,21 @@ pub struct Serving {
 }
 
 impl Home {
-    /// An empty home with one namespace `lab`.
+    /// An empty home with one namespace `lab`, on the backend that tests run on.
     pub fn new() -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
+        if is_postgres() { Self::on_postgres() } else { Self::with(None) }
+    }
+
+    /// The same with its rows in a database of its own, whose address is in the environment of every command.
+    pub fn on_postgres() -> Self {
+        let home = Self::with(Some(blocking(TestDatabase::lent())));
+        let node = fs::read_to_string(home.path("orbit.yaml")).unwrap();
+        home.write("orbit.yaml", &format!("{node}storage: {{ backend: postgres }}\n"));
+        home
+    }
+
+    fn with(database: Option<TestDatabase>) -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap(), database };
         home.write("orbit.yaml", "listen: { address: \"127.0.0.1:0\" }\nlimits: { drain: 10s }\n");
         home.write(".env", "");
         fs::set_permissions(home.path(".env"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -42,13 +58,18 @@ impl Home {
 
     /// An empty folder.
     pub fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), database: None }
     }
 
     /// A home whose namespace has a source `words` of this many items, processors `one`, `two`, `three` that each add a line, a profile `plain` and a
     /// run profile `daily` that never fires within a test.
     pub fn lab(items: usize) -> Self {
-        let home = Self::new();
+        Self::new().furnished(items)
+    }
+
+    /// Makes the documents of [`Self::lab`].
+    pub fn furnished(self, items: usize) -> Self {
+        let home = self;
         home.items(items);
         home.processor("one", "cat; echo one", "");
         home.processor("two", "cat; echo two", "");
@@ -133,6 +154,9 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orbit"));
         command.arg("--home").arg(self.root()).args(args).stdin(Stdio::null());
         command.env_remove("ORBIT_HOME").env_remove("ORBIT_PAUSED").env("NO_COLOR", "1");
+        if let Some(database) = &self.database {
+            command.env("ORBIT_DATABASE_URL", database.runtime());
+        }
         command
     }
 

@@ -17,6 +17,7 @@ mod log;
 mod normalize;
 mod notify;
 mod operate;
+mod postgres;
 mod queue;
 mod rebuild;
 mod receiver;

@@ -83,6 +83,16 @@ pub enum StoreError {
         /// The newest schema known.
         known: u32,
     },
+    /// The database has an older schema, or none, and only its owner may bring it up to date.
+    #[error("the store `{place}` has schema {found}, and {needed} is needed")]
+    Older {
+        /// The database.
+        place: String,
+        /// The schema found; 0 if there is none.
+        found: u32,
+        /// The schema that is served.
+        needed: u32,
+    },
     /// A row that contradicts the spine or cannot be read back: a defect, or a file that was changed.
     #[error("the store `{place}` holds something that cannot be: {message}")]
     Corrupt {

@@ -4,8 +4,8 @@ use std::sync::mpsc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc as queue;
-use tokio_postgres::Config;
 
+use super::address::Address;
 use super::{Database, pool};
 use crate::StoreError;
 use orbit_core::config::NamespaceName;
@@ -26,12 +26,13 @@ pub(super) struct Blocking {
 
 impl Blocking {
     /// Starts the thread. It connects when it is asked first.
-    pub(super) fn start(config: Config, namespace: &NamespaceName, place: &str) -> Result<Self, StoreError> {
+    pub(super) fn start(address: &Address, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        let place = &address.place;
         let failed = |error: std::io::Error| StoreError::Io {
             place: place.to_owned(),
             message: format!("its thread for reads that block could not be started: {error}"),
         };
-        let pool = pool::pool(config, CONNECTIONS).map_err(|fault| fault.at(place))?;
+        let pool = pool::pool(address, CONNECTIONS).map_err(|fault| fault.at(place))?;
         let database = Database::new(pool, namespace, place);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (sender, mut questions) = queue::channel::<Question>(QUEUE_MAX);

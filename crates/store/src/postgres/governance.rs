@@ -37,7 +37,7 @@ impl GovernanceStore for PostgresStore {
     }
 }
 
-async fn in_force(tx: &Connection) -> Attempt<Option<Halt>> {
+pub(super) async fn in_force(tx: &Connection) -> Attempt<Option<Halt>> {
     let sql = "SELECT at, reason FROM halts WHERE lifted_at IS NULL";
     let halt = |row: &Row| Ok(Halt { at: columns::instant(row, "at")?, reason: row.get("reason")? });
     tx.query_optional(sql, params![], halt).await

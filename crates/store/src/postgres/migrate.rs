@@ -3,11 +3,11 @@
 //! The owner of the tables makes them, before a node starts; a node, whose role may not, refuses a schema that is not the one it knows.
 
 use orbit_core::digest::Digest;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
+use super::address::Address;
 use super::columns::{Text, params};
 use super::fault::{Attempt, Fault};
-use super::pool;
 use super::tx::Connection;
 use crate::StoreError;
 
@@ -20,30 +20,103 @@ const MIGRATIONS: [&str; 2] = [
 const ISOLATION: &str = include_str!("../../migrations/postgres/isolation.sql");
 /// The schema of a store that this binary can serve.
 pub const SCHEMA: u32 = 2;
+/// Whether anything was ever migrated, and what.
+const MADE: &str = "SELECT to_regclass('migrations') IS NOT NULL";
+const CHECKSUMS: &str = "SELECT checksum FROM migrations ORDER BY number";
 /// The advisory lock under which one process at a time migrates a database.
 const LOCK: i64 = 0x006f_7262_6974;
 
-/// The schema of the database is the newest that this binary knows, and the role `orbit_runtime` may serve stores in it. `config` is a URL or key=value
+/// What a migration found and did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Migrated {
+    /// The database, for people: no user and no password.
+    pub database: String,
+    /// Its schema before; 0 if it had none.
+    pub before: u32,
+    /// The schema that this binary serves.
+    pub schema: u32,
+    /// The migrations that were needed.
+    pub migrations: Vec<u32>,
+    /// Whether the role `orbit_runtime` was missing on the server.
+    pub role_made: bool,
+    /// Whether that role could not use the tables that were there.
+    pub grants_made: bool,
+}
+
+impl Migrated {
+    /// Whether there was something to do.
+    pub fn is_change(&self) -> bool {
+        !self.migrations.is_empty() || self.role_made || self.grants_made
+    }
+}
+
+/// The schema of the database is the newest that this binary knows, and the role `orbit_runtime` may serve stores in it. `url` is a URL or key=value
 /// list of a role that owns the tables and may create roles. A newer database is refused, and so is one whose migrations were other ones.
-pub async fn migrate(config: &str) -> Result<(), StoreError> {
-    let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
-    let place = pool::place(&config);
-    let (mut client, connection) =
-        config.connect(NoTls).await.map_err(|error| Fault::from(error).at(&place))?;
+pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
+    as_owner(url, true).await
+}
+
+/// What [`migrate`] would do. Nothing is changed.
+pub async fn pending(url: &str) -> Result<Migrated, StoreError> {
+    as_owner(url, false).await
+}
+
+async fn as_owner(url: &str, changes: bool) -> Result<Migrated, StoreError> {
+    let address = Address::parse(url)?;
+    let place = &address.place;
+    let connected = address.config.connect(address.tls.clone()).await;
+    let (mut client, connection) = connected.map_err(|error| Fault::from(error).at(place))?;
     let connection = tokio::spawn(connection);
-    let migrated = migrate_by(&mut client, &place).await;
+    let done = async {
+        let needed = needed(&client, place).await?;
+        if changes && needed.is_change() {
+            for (number, sql) in (1..).zip(MIGRATIONS) {
+                let found = apply(&mut client, number, sql).await.map_err(|fault| fault.at(place))?;
+                is_known(found, place)?;
+            }
+            if needed.migrations.is_empty() {
+                client.batch_execute(ISOLATION).await.map_err(|error| Fault::from(error).at(place))?;
+            }
+        }
+        Ok(needed)
+    }
+    .await;
     drop(client);
     // It ends with its client; how is of no interest once the answer is there.
     let _ = connection.await;
-    migrated
+    done
 }
 
-async fn migrate_by(client: &mut Client, place: &str) -> Result<(), StoreError> {
-    for (number, sql) in (1..).zip(MIGRATIONS) {
-        let found = apply(client, number, sql).await.map_err(|fault| fault.at(place))?;
-        is_known(found, place)?;
+/// What is missing, found without changing anything.
+async fn needed(client: &Client, place: &str) -> Result<Migrated, StoreError> {
+    let found = checksums(client).await.map_err(|fault| fault.at(place))?;
+    let before = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    is_known(before, place)?;
+    are_ours(&found).map_err(|fault| fault.at(place))?;
+    let role = "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'orbit_runtime')";
+    let granted = "SELECT has_table_privilege('orbit_runtime', 'store', 'INSERT')";
+    let asked = async {
+        let has_role: bool = client.query_one(role, &[]).await?.try_get(0)?;
+        let is_granted = !has_role || before == 0 || client.query_one(granted, &[]).await?.try_get(0)?;
+        Attempt::Ok((has_role, is_granted))
+    };
+    let (has_role, is_granted) = asked.await.map_err(|fault| fault.at(place))?;
+    Ok(Migrated {
+        database: place.to_owned(),
+        before,
+        schema: SCHEMA,
+        migrations: (before + 1..=SCHEMA).collect(),
+        role_made: !has_role,
+        grants_made: !is_granted,
+    })
+}
+
+async fn checksums(client: &Client) -> Attempt<Vec<Digest>> {
+    if !client.query_one(MADE, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let rows = client.query(CHECKSUMS, &[]).await?;
+    rows.iter().map(|row| row.try_get::<_, String>(0)?.parse().map_err(Fault::unreadable)).collect()
 }
 
 /// The migration is made, if it is the next one; the number of the newest one that was there.
@@ -91,24 +164,24 @@ pub(super) async fn is_served(tx: &Connection, place: &str) -> Result<(), StoreE
     let newest = u32::try_from(found.len()).unwrap_or(u32::MAX);
     is_known(newest, place)?;
     if newest < SCHEMA {
-        let message =
-            format!("it has schema {newest}, and {SCHEMA} is needed: its owner has to migrate it first");
-        return Err(StoreError::Refused { place: place.to_owned(), message });
+        return Err(StoreError::Older { place: place.to_owned(), found: newest, needed: SCHEMA });
     }
-    for ((number, sql), checksum) in (1..).zip(MIGRATIONS).zip(found) {
-        if checksum != Digest::of(sql.as_bytes()) {
-            return Err(another(number).at(place));
-        }
+    are_ours(&found).map_err(|fault| fault.at(place))
+}
+
+/// The migrations that were made are those of this binary.
+fn are_ours(found: &[Digest]) -> Attempt<()> {
+    let mut known = (1..).zip(MIGRATIONS).zip(found);
+    match known.find(|((_, sql), checksum)| **checksum != Digest::of(sql.as_bytes())) {
+        Some(((number, _), _)) => Err(another(number)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The checksums of the migrations that were made, in order.
 async fn applied(tx: &Connection) -> Attempt<Vec<Digest>> {
-    let exists = "SELECT to_regclass('migrations') IS NOT NULL";
-    if !tx.query_row(exists, params![], |row| row.get::<_, bool>(0)).await? {
+    if !tx.query_row(MADE, params![], |row| row.get::<_, bool>(0)).await? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT checksum FROM migrations ORDER BY number";
-    tx.query_all(sql, params![], |row| row.get::<_, Text<Digest>>(0).map(|text| text.0)).await
+    tx.query_all(CHECKSUMS, params![], |row| row.get::<_, Text<Digest>>(0).map(|text| text.0)).await
 }

@@ -1,9 +1,10 @@
 //! The PostgreSQL backend: any number of namespaces in one database, any number of nodes on it.
 //!
 //! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `sequencer` how records get their positions,
-//! `pool` which roles are refused. The other files are those of SQLite, with the same names and statements in the same order; a comment says where they
+//! `pool` which roles are refused, `address` what is protected on the way there. The other files are those of SQLite, with the same names and statements in the same order; a comment says where they
 //! must differ. `INDEXED BY` is missing everywhere: PostgreSQL has no such thing.
 
+mod address;
 mod blocking;
 mod columns;
 mod fault;
@@ -11,6 +12,7 @@ mod migrate;
 mod owner;
 mod pool;
 mod sequencer;
+mod server;
 mod tail;
 mod token;
 mod tree;
@@ -52,8 +54,9 @@ use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
 use columns::params;
 pub(crate) use fault::{Attempt, Fault};
-pub use migrate::{SCHEMA, migrate};
+pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub(crate) use owner::{owner_session, position_everything};
+pub use server::{Look, Server};
 use tail::Tail;
 use token::Member;
 use tx::{Connection, Mode, Tx};
@@ -67,28 +70,9 @@ pub struct PostgresStore {
 impl Store for PostgresStore {}
 
 impl PostgresStore {
-    /// Opens the store of a namespace in a database that was migrated. `config` is a URL or key=value list of a role that row-level security binds and that may not
-    /// change what the log says; any other is refused.
-    pub async fn open(config: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
-        let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
-        let place = pool::place(&config);
-        let pool = pool::pool(config.clone(), pool::CONNECTIONS_MAX).map_err(|fault| fault.at(&place))?;
-        let database = Database::new(pool, namespace, &place);
-        let tx = database.begin(Mode::Reading).await.map_err(|fault| fault.at(&place))?;
-        migrate::is_served(&tx, &place).await?;
-        let refusal = match pool::refusal(&tx).await {
-            Ok(None) => moved(&tx).await,
-            refusal => refusal,
-        };
-        if let Some(message) = tx.end(refusal).await.map_err(|fault| fault.at(&place))? {
-            return Err(StoreError::Refused { place, message });
-        }
-        tx::transaction!(&database, Mode::Writing, |tx| {
-            let mine = "INSERT INTO store DEFAULT VALUES ON CONFLICT DO NOTHING";
-            tx.execute(mine, params![]).await
-        })?;
-        let blocking = Blocking::start(config, namespace, &place)?;
-        Ok(Self { database, blocking })
+    /// Opens the store of one namespace, over connections that no other shares; see [`Server`].
+    pub async fn open(url: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        Server::connect(url).await?.store(namespace).await
     }
 }
 

@@ -3,6 +3,7 @@
 use deadpool_postgres::Object;
 use orbit_core::config::NamespaceName;
 
+use super::address::Address;
 use super::fault::Attempt;
 use super::tx::{self, Mode};
 use super::{Database, pool};
@@ -13,10 +14,10 @@ pub(crate) async fn owner_session(
     config: &str,
     namespace: &NamespaceName,
 ) -> Result<(Object, String), StoreError> {
-    let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
-    let place = pool::place(&config);
+    let address = Address::parse(config)?;
+    let place = address.place.clone();
     let session = async {
-        let session = pool::pool(config, 1)?.get().await?;
+        let session = pool::pool(&address, 1)?.get().await?;
         // A namespace is made of letters, digits and dashes.
         session
             .batch_execute(&format!("SET orbit.namespace = '{namespace}'; SET statement_timeout = 0"))
@@ -29,9 +30,8 @@ pub(crate) async fn owner_session(
 
 /// Everything that is durable has its position.
 pub(crate) async fn position_everything(config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
-    let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
-    let place = pool::place(&config);
-    let pool = pool::pool(config, 1).map_err(|fault| fault.at(&place))?;
-    let database = Database::new(pool, namespace, &place);
+    let address = Address::parse(config)?;
+    let pool = pool::pool(&address, 1).map_err(|fault| fault.at(&address.place))?;
+    let database = Database::new(pool, namespace, &address.place);
     tx::transaction!(&database, Mode::Positioned, |_tx| Ok(()))
 }

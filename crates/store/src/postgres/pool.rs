@@ -5,14 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::config::Host;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
 
+use super::address::Address;
 use super::columns::params;
 use super::fault::{Attempt, Fault};
 use super::tx::Connection;
 
-/// Transactions of a store at once; more wait.
+/// Transactions of a server's stores at once; more wait.
 pub(super) const CONNECTIONS_MAX: usize = 16;
 /// How long a connection is waited for, one of the pool or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,26 +46,13 @@ pub(super) fn config(text: &str) -> Attempt<Config> {
     Ok(config)
 }
 
-/// Where the database is, for people: no user and no password.
-pub(super) fn place(config: &Config) -> String {
-    let hosts: Vec<_> = config
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        })
-        .collect();
-    format!("postgres {}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
-}
-
 /// A pool of so many connections at most.
 ///
 /// Nothing is cleaned when a connection comes back: transactions that are not known to be over never let theirs back, and everything that is set
 /// on one ends with its transaction.
-pub(super) fn pool(config: Config, connections: usize) -> Attempt<Pool> {
+pub(super) fn pool(address: &Address, connections: usize) -> Attempt<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    Pool::builder(Manager::from_config(config, NoTls, recycling))
+    Pool::builder(Manager::from_config(address.config.clone(), address.tls.clone(), recycling))
         .max_size(connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(WAIT_TIMEOUT))

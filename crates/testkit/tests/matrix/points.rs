@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use orbit_core::digest::Digest;
 use orbit_store::contract::record::StoredRecord;
+use orbit_testkit::backend::is_postgres;
 use orbit_testkit::deviation::{Aftermath, differences, unanswered};
 use orbit_testkit::fault::{Effect, Fault, Mode, NOTHING, Plan, Point, Repeat, When};
 use orbit_testkit::script::play;
@@ -24,6 +25,8 @@ const POINTS_MIN: usize = 100;
 const MISSED_MAX: usize = 3;
 /// Crashes that are played unless all are asked for. Calls that change something are all crashed in all four ways; of the others so many are drawn.
 const CRASHES_MAX: usize = 600;
+/// The same on PostgreSQL, where a history takes several times as long; there all of them are drawn.
+const CRASHES_MAX_POSTGRES: usize = 150;
 
 /// What is asked for on the command line.
 #[derive(Debug, Default)]
@@ -114,8 +117,13 @@ fn drawn(calls: &[(Point, Mode)], wanted: &Wanted) -> (Vec<Fault>, usize) {
     }
     let possible = sure.len() + others.len();
     if !wanted.all {
+        let mut most = CRASHES_MAX;
+        if is_postgres() {
+            others.append(&mut sure);
+            most = CRASHES_MAX_POSTGRES;
+        }
         others.sort_by_key(|fault| Digest::of(format!("{} {fault}", wanted.seed).as_bytes()));
-        others.truncate(CRASHES_MAX.saturating_sub(sure.len()));
+        others.truncate(most.saturating_sub(sure.len()));
     }
     sure.extend(others);
     (sure, possible)

@@ -20,7 +20,10 @@ mod text;
 
 use std::collections::BTreeSet;
 
-use super::{Endpoint, NamespaceConfig, NodeConfig, Processor, Profile, RunProfile, Source};
+use super::{
+    ArtifactBackend, Endpoint, NamespaceConfig, NodeConfig, Processor, Profile, RunProfile, Source,
+    StorageBackend,
+};
 
 /// The kinds of document that a namespace holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +148,15 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
         notify::check_heartbeat(heartbeat, &mut report);
     }
     log::check(&node.log, &mut report);
+    // The rows are everybody's then, and the payloads are not.
+    if (node.storage.backend, node.artifacts.backend) == (StorageBackend::Postgres, ArtifactBackend::Folder) {
+        report
+            .warning(
+                path(&["storage", "backend"]),
+                "payloads lie in a folder of this home, which no other node sees",
+            )
+            .hint("nothing is wrong while this is the only node of the database");
+    }
     found
 }
 

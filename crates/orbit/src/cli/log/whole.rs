@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use super::verify::verifier;
 use crate::cli::failure::Failure;
 use crate::cli::output::{either, say};
-use crate::cli::session::is_home;
+use crate::cli::session::{has_files, is_home};
 use crate::exit;
 use crate::render::Terminal;
 use crate::render::text::clean_lines;
 use crate::render::units::{bytes, counted};
+use crate::stores::FileWork;
 
 /// How often a line is printed where no bar can be shown.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ pub(super) async fn whole(
     as_json: bool,
 ) -> Result<u8, Failure> {
     is_home(layout.home())?;
+    has_files(layout, FileWork::Verify)?;
     let names = namespaces(layout, what.namespace)?;
     let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
     let key = what.key.map(verifier).transpose()?;

@@ -191,8 +191,8 @@ fn what_later_versions_do() {
         &later("run-profiles/r.yaml:3:55", "processor", "one of `weighted`, `in_order`"),
     );
     check(
-        &[("orbit.yaml", "storage: { backend: postgres }\n")],
-        &later("orbit.yaml:1:21", "postgres", "one of `sqlite`").replace('…', ".").replace("./", ""),
+        &[("orbit.yaml", "artifacts: { backend: s3 }\n")],
+        &later("orbit.yaml:1:23", "s3", "one of `folder`").replace('…', ".").replace("./", ""),
     );
     check(
         &[("namespaces/n/rules/a.yaml", "x: 1\n")],

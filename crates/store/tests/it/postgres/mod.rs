@@ -5,6 +5,7 @@ mod isolation;
 mod leases;
 mod nodes;
 mod schema;
+mod tls;
 mod transfer;
 mod twins;
 

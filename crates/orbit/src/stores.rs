@@ -1,0 +1,174 @@
+//! Where the rows of a home are kept: in files of the home, or in the database that `ORBIT_DATABASE_URL` names.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+
+use orbit_core::config::{NamespaceName, StorageBackend};
+use orbit_engine::layout::Layout;
+use orbit_store::postgres::{self, Server};
+use orbit_store::sqlite::{self, SqliteStore};
+use orbit_store::{Store, StoreError};
+
+use crate::config::{Diagnostic, load_node};
+use crate::environment::Environment;
+
+/// See the module.
+pub enum Stores {
+    /// A file a namespace.
+    Files(Layout),
+    /// One database for all.
+    Database(Layout, Box<Server>),
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    /// Nobody says where it is.
+    #[error("`storage: {{ backend: postgres }}` needs `ORBIT_DATABASE_URL`, which is not set")]
+    Unset,
+    /// It cannot be reached, or must not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DatabaseError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unset => {
+                "set it in `.env`, as in ORBIT_DATABASE_URL='postgres://orbit_runtime:PASSWORD@HOST/DATABASE'"
+            }
+            Self::Store(StoreError::Io { message, .. }) if message.contains("TLS") => {
+                "to another machine TLS is required: give the server a certificate for its name, name the authority with `sslrootcert=FILE` in the URL, or say `sslmode=disable`"
+            }
+            Self::Store(StoreError::Io { .. }) => {
+                "the server must run and take the role, password and database of `ORBIT_DATABASE_URL`; `orbit doctor` tries again"
+            }
+            Self::Store(StoreError::Older { .. }) => {
+                "`orbit database migrate`, with the owner's URL in `ORBIT_DATABASE_OWNER_URL`, brings it up to date"
+            }
+            Self::Store(StoreError::Newer { .. }) => "use the newer `orbit` that migrated it",
+            Self::Store(StoreError::Refused { .. }) => {
+                "`ORBIT_DATABASE_URL` must name the role `orbit_runtime`, which `orbit database migrate` makes; the owner's URL is for that alone"
+            }
+            Self::Store(
+                StoreError::Full { .. }
+                | StoreError::NoRoom { .. }
+                | StoreError::Corrupt { .. }
+                | StoreError::Unknown { .. }
+                | StoreError::NotJoined { .. }
+                | StoreError::Closed { .. },
+            ) => "look at what the server says; `orbit doctor` tries again",
+        }
+    }
+}
+
+impl Stores {
+    /// Finds out where they are; a database is reached, and refused if it must not be used.
+    pub async fn find(
+        layout: &Layout,
+        backend: StorageBackend,
+        environment: &Environment,
+    ) -> Result<Self, DatabaseError> {
+        match backend {
+            StorageBackend::Sqlite => Ok(Self::Files(layout.clone())),
+            StorageBackend::Postgres => {
+                let url = environment.database_url().ok_or(DatabaseError::Unset)?;
+                let server = Server::connect(url.expose()).await?;
+                if server.is_unprotected() {
+                    tracing::warn!(
+                        database = server.place(),
+                        "everything goes to the database unprotected: its URL says `sslmode=disable`"
+                    );
+                }
+                Ok(Self::Database(layout.clone(), Box::new(server)))
+            }
+        }
+    }
+
+    /// Opens the store of a namespace, or makes it. Afterwards there is a folder for what lies beside it.
+    pub async fn open(&self, name: &NamespaceName) -> Result<Arc<dyn Store>, StoreError> {
+        match self {
+            Self::Files(layout) => {
+                SqliteStore::open(&layout.database(name), name).map(|store| Arc::new(store) as Arc<dyn Store>)
+            }
+            Self::Database(layout, server) => {
+                let folder = layout.data(name);
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                made.map_err(|error| StoreError::Io {
+                    place: folder.display().to_string(),
+                    message: error.to_string(),
+                })?;
+                server.store(name).await.map(|store| Arc::new(store) as Arc<dyn Store>)
+            }
+        }
+    }
+
+    /// The schema that they have.
+    pub const fn schema(&self) -> u32 {
+        match self {
+            Self::Files(_) => sqlite::SCHEMA,
+            Self::Database(..) => postgres::SCHEMA,
+        }
+    }
+
+    /// Which backend that is.
+    pub const fn backend(&self) -> StorageBackend {
+        match self {
+            Self::Files(_) => StorageBackend::Sqlite,
+            Self::Database(..) => StorageBackend::Postgres,
+        }
+    }
+}
+
+/// Work that is done on the files of a home, and what to do instead where its rows are in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileWork {
+    /// `orbit backup`.
+    Backup,
+    /// `orbit gc --compact`.
+    Compact,
+    /// `orbit doctor --rebuild`.
+    Rebuild,
+    /// `orbit log verify`.
+    Verify,
+}
+
+impl FileWork {
+    /// What to say where it cannot be done, and what to do instead.
+    pub const fn refusal(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Backup => (
+                "`orbit backup` copies files, and the rows of this home are in PostgreSQL",
+                "back up the database first (`pg_dump --format=custom`, or base backups with the WAL archived), then `.env` and the folder `data/`",
+            ),
+            Self::Compact => (
+                "`orbit gc --compact` rewrites files, and the rows of this home are in PostgreSQL",
+                "autovacuum reuses the space there; `VACUUM (FULL)` as the owner gives it back, and holds up everything meanwhile",
+            ),
+            Self::Rebuild => (
+                "`orbit doctor --rebuild` works on files, and the rows of this home are in PostgreSQL",
+                "restore the database from its backup",
+            ),
+            Self::Verify => (
+                "`orbit log verify` reads files, and the rows of this home are in PostgreSQL",
+                "`orbit log export` prints every record as it was hashed, and `orbit log prove` and `orbit log checkpoint` what it is held against",
+            ),
+        }
+    }
+}
+
+/// Where the rows of a home are kept by its documents. Where `orbit.yaml` is wrong, what lies in the home tells, and else its problems are the answer: nothing
+/// is opened that might be the wrong one.
+pub fn backend_of(layout: &Layout) -> Result<StorageBackend, Vec<Diagnostic>> {
+    let (node, problems) = load_node(layout.home());
+    if !problems.iter().any(Diagnostic::is_error) {
+        return Ok(node.storage.backend);
+    }
+    if layout.database(&NamespaceName::system()).exists() {
+        Ok(StorageBackend::Sqlite)
+    } else {
+        Err(problems)
+    }
+}
