@@ -11,7 +11,7 @@ fn epoch_of(token: i64) -> i64 {
     token >> 32
 }
 
-fn is_refused<T>(answer: Result<T, StoreError>) -> bool {
+fn is_refused<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::NotJoined { .. }))
 }
 
@@ -49,15 +49,15 @@ pub(crate) async fn who_has_left_claims_nothing(world: &World<'_>) {
     assert!(store.leave().await.unwrap());
     assert!(store.leave().await.unwrap(), "once more changes nothing");
     assert_eq!(store.nodes(at(1)).await.unwrap(), []);
-    assert!(is_refused(store.claim_cycle(at(1)).await));
-    assert!(is_refused(store.claim_steps(Free::of(1, OPEN), at(1)).await));
+    assert!(is_refused(&store.claim_cycle(at(1)).await));
+    assert!(is_refused(&store.claim_steps(Free::of(1, OPEN), at(1)).await));
     assert_eq!(store.counts().await.unwrap().runs["ready"], 1);
     assert_eq!(world.join(at(2)).await.steps_interrupted, 0);
     let step = world.claim_step(at(3)).await;
     world.commit(&step, done(&step, &["archive"]), at(3)).await;
     assert!(store.leave().await.unwrap());
-    assert!(is_refused(store.claim_deliveries("archive", 1, OPEN, at(4)).await));
-    assert!(is_refused(store.claim_next_in_order("archive", OPEN, at(4)).await));
+    assert!(is_refused(&store.claim_deliveries("archive", 1, OPEN, at(4)).await));
+    assert!(is_refused(&store.claim_next_in_order("archive", OPEN, at(4)).await));
 }
 
 pub(crate) async fn what_is_under_way_when_a_node_leaves_is_not_free(world: &World<'_>) {

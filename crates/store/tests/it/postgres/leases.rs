@@ -196,9 +196,9 @@ async fn meet(commits: bool) {
         assert_eq!(acted, (freed == 1) != commits, "round {round}");
         assert_eq!(world.state_of_run(run_id).await.0, "ready");
         if acted {
-            before += 1
+            before += 1;
         } else {
-            behind += 1
+            behind += 1;
         }
         one.join(&joining("one"), now).await.unwrap();
         one.cancel_run(run_id, "the next round", now).await.unwrap();
