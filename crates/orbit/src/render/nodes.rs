@@ -49,8 +49,8 @@ mod tests {
         };
         let namespace =
             json!({ "nodes": [node("a", json!(9000)), node("b", json!(-4000)), node("c", Value::Null)] });
-        let expected = "  node `a` (7, 0.1.0) joined 3h ago: 1 run, 3 tasks under way; its lease ends in 9s
-  node `b` (7, 0.1.0) joined 3h ago: 1 run, 3 tasks under way; its lease ended 4s ago\n";
+        let expected = "  node `a` (7, 0.1.0) joined 3h ago: 1 run, 3 tasks under way; its lease ends in 9.0s
+  node `b` (7, 0.1.0) joined 3h ago: 1 run, 3 tasks under way; its lease ended 4.0s ago\n";
         assert_eq!(nodes(&namespace, &terminal(Some(100))), expected);
         assert_eq!(nodes(&json!({}), &terminal(None)), "");
     }
