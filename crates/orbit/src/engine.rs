@@ -18,7 +18,7 @@ use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::Blobs;
 use orbit_store::contract::governance::Halt;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::{Store, StoreError};
@@ -26,7 +26,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Desk;
-use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
+use crate::bucket::{Place, PlaceError};
+use crate::config::{self, Diagnostic, Loaded, LoadedAsset, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::signing;
@@ -47,6 +48,8 @@ pub struct Engine {
     pub backups: Arc<Desk>,
     /// The address that health is served on.
     pub listening: Cell<Option<String>>,
+    /// Where larger payloads lie.
+    pub place: Place,
     seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
@@ -80,6 +83,9 @@ pub enum OpenError {
     /// The seed of the logs' keys is gone.
     #[error("`ORBIT_LOG_SEED` is not set, but the logs of this home are signed")]
     SeedGone,
+    /// The place of larger payloads cannot be used.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A store or the blobs cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +119,11 @@ impl Engine {
             Duty::Serve | Duty::RunOnly => Some(valid(load(layout.home()))?),
         };
         let config = loaded.as_ref().map(|loaded| loaded.node.clone()).unwrap_or_default();
+        let artifacts = match &loaded {
+            Some(loaded) => loaded.node.artifacts.clone(),
+            None => config::node(layout.home()).artifacts,
+        };
+        let place = Place::new(&artifacts, &environment)?;
         let environment = Arc::new(Cell::new(environment));
         if duty != Duty::None {
             // Whoever survived a crash of the last process works for nobody.
@@ -133,6 +144,7 @@ impl Engine {
             node,
             config,
             duty,
+            place,
             seeds,
             backups: Arc::default(),
             listening: Cell::default(),
@@ -204,8 +216,8 @@ impl Engine {
             let clock = &*self.node.shared.clock;
             namespace.signer = Some(signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?);
         }
-        store_assets(&namespace.blobs, &loaded)?;
-        namespace.activate(loaded.snapshot).await?;
+        let snapshot = store_assets(&namespace, loaded).await?;
+        namespace.activate(snapshot).await?;
         self.node.add(namespace, self.duty).await?;
         Ok(())
     }
@@ -213,7 +225,7 @@ impl Engine {
     async fn open_namespace(&self, name: &NamespaceName) -> Result<Namespace, OpenError> {
         let store = open_store(&self.layout, name)?;
         let folder = self.layout.blobs(name);
-        let blobs = FolderBlobs::open(&folder).map_err(|error| OpenError::Io {
+        let blobs = self.place.open(&self.layout, name).map_err(|error| OpenError::Io {
             path: folder.display().to_string(),
             message: error.to_string(),
         })?;
@@ -325,8 +337,8 @@ impl Engine {
             // Its log cannot be signed: nothing is written to it before the next start.
             Some(namespace) if namespace.signer.is_none() => Ok(()),
             Some(namespace) => {
-                store_assets(&namespace.blobs, &loaded)?;
-                if namespace.activate(loaded.snapshot).await? {
+                let snapshot = store_assets(&namespace, loaded).await?;
+                if namespace.activate(snapshot).await? {
                     tracing::info!(namespace = %namespace.name, "a changed configuration is active");
                 }
                 Ok(())
@@ -361,8 +373,22 @@ fn open_store(layout: &Layout, name: &NamespaceName) -> Result<Arc<dyn Store>, S
 }
 
 /// Copies every asset to the blobs, where the snapshot finds it by its digest.
-fn store_assets(blobs: &FolderBlobs, loaded: &LoadedNamespace) -> Result<(), OpenError> {
-    for asset in &loaded.assets {
+async fn store_assets(namespace: &Namespace, loaded: LoadedNamespace) -> Result<Snapshot, OpenError> {
+    let LoadedNamespace { snapshot, assets, .. } = loaded;
+    let is_known = namespace.active().is_some_and(|active| active.digest() == snapshot.digest());
+    if is_known && namespace.blobs.is_shared() {
+        // They were put before it was activated, and what a snapshot names is never removed. So a start needs no bucket.
+        return Ok(snapshot);
+    }
+    let blobs = Arc::clone(&namespace.blobs);
+    let storing = tokio::task::spawn_blocking(move || put_assets(&blobs, &assets));
+    // A panic is a defect, and nothing that passes.
+    storing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok(snapshot)
+}
+
+fn put_assets(blobs: &Blobs, assets: &[LoadedAsset]) -> Result<(), OpenError> {
+    for asset in assets {
         let unusable = |message| OpenError::Io { path: asset.path.display().to_string(), message };
         let blob = blobs.put_file(&asset.path).map_err(|error| unusable(error.to_string()))?;
         if (blob.digest, blob.bytes) != (asset.digest, asset.bytes) {
@@ -406,6 +432,7 @@ fn shared(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orbit_store::blobs::FolderBlobs;
 
     #[test]
     fn an_asset_that_changed_since_it_was_read_is_refused() {
@@ -431,11 +458,11 @@ mod tests {
         let loaded = valid(load(home.path())).map_err(|error| error.to_string()).unwrap();
         let loaded = &loaded.namespaces[0];
         assert_eq!(loaded.assets.len(), 1);
-        let blobs = FolderBlobs::open(&home.path().join("blobs")).unwrap();
-        store_assets(&blobs, loaded).unwrap();
-        assert!(blobs.contains(loaded.assets[0].digest));
+        let blobs = Blobs::from(FolderBlobs::open(&home.path().join("blobs")).unwrap());
+        put_assets(&blobs, &loaded.assets).unwrap();
+        assert_eq!(blobs.contains(loaded.assets[0].digest), Ok(true));
         write("namespaces/lab/asset.bin", "as it is now");
-        let refused = store_assets(&blobs, loaded).unwrap_err().to_string();
+        let refused = put_assets(&blobs, &loaded.assets).unwrap_err().to_string();
         assert!(refused.contains("asset.bin") && refused.contains("changed while"), "{refused}");
     }
 }

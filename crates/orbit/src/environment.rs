@@ -19,6 +19,8 @@ const PREFIX: &str = "ORBIT_";
 const PAUSED: &str = "ORBIT_PAUSED";
 const SEED: &str = "ORBIT_LOG_SEED";
 const SEED_PREVIOUS: &str = "ORBIT_LOG_SEED_PREVIOUS";
+const BUCKET_KEY: &str = "ORBIT_S3_ACCESS_KEY_ID";
+const BUCKET_SECRET: &str = "ORBIT_S3_SECRET_ACCESS_KEY";
 const FILE: &str = ".env";
 /// Largest `.env`, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -33,6 +35,15 @@ pub struct Environment {
 /// A value that is not printed by accident: it has neither `Debug` nor `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
+
+/// What signs the requests to a bucket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BucketKeys {
+    /// The public part, which is not printed either.
+    pub id: Secret,
+    /// The secret part.
+    pub secret: Secret,
+}
 
 /// Why the environment cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +116,15 @@ impl Environment {
     /// The value of a namespace's secret; an empty one is not set.
     pub fn secret(&self, namespace: &NamespaceName, secret: &SecretRef) -> Option<Secret> {
         self.value(&secret.variable(namespace)).filter(|value| !value.is_empty()).cloned().map(Secret)
+    }
+
+    /// The keys of the bucket; the name of a variable that is not set, if one is missing.
+    pub fn bucket_keys(&self) -> Result<BucketKeys, &'static str> {
+        let set = |name| {
+            let value = self.value(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+            value.map(|value| Secret(value.to_owned())).ok_or(name)
+        };
+        Ok(BucketKeys { id: set(BUCKET_KEY)?, secret: set(BUCKET_SECRET)? })
     }
 
     /// The seeds of the keys of the logs; none if there is no current one.
@@ -287,6 +307,16 @@ mod tests {
         check(&[], "ORBIT_SECRET_A__B_TOKEN='x $Y #z'", Some("x $Y #z"));
         check(&[], "ORBIT_SECRET_A__B_TOKEN=", None);
         check(&[("ORBIT_SECRET_A__B_TOKEN", "p")], "ORBIT_SECRET_A__B_TOKEN=x", Some("p"));
+    }
+
+    #[test]
+    fn the_keys_of_a_bucket_are_both_there_or_one_is_named() {
+        let keys = |file: &str| environment(&[(BUCKET_KEY, "id")], file).bucket_keys();
+        assert_eq!(keys("").err(), Some(BUCKET_SECRET));
+        assert_eq!(keys(&format!("{BUCKET_SECRET}=\n")).err(), Some(BUCKET_SECRET));
+        let both = keys(&format!("{BUCKET_KEY}=other\n{BUCKET_SECRET}=s")).ok().unwrap();
+        assert_eq!((both.id.expose(), both.secret.expose()), ("id", "s"));
+        assert_eq!(environment(&[], "").bucket_keys().err(), Some(BUCKET_KEY));
     }
 
     #[test]

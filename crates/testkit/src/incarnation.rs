@@ -58,7 +58,7 @@ impl Incarnation {
         let blobs = FolderBlobs::open_over(&world.layout().blobs(&name), files);
         let of_files =
             |error: BlobError| StoreError::Io { place: "blobs".to_owned(), message: error.to_string() };
-        let blobs = Arc::new(blobs.map_err(of_files)?);
+        let blobs = Arc::new(blobs.map_err(of_files)?.into());
         let system = Arc::new(SqliteStore::in_memory(&name)?);
         let node = Node::open(shared(world), system).await?;
         let opened = Namespace::open(name, Arc::clone(&node.shared), store, blobs).await?;

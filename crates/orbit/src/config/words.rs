@@ -1,12 +1,8 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 12] = [
+const LATER: [(&str, &str); 8] = [
     ("StorageBackend", "postgres"),
-    ("ArtifactBackend", "s3"),
-    ("Artifacts", "bucket"),
-    ("Artifacts", "endpoint"),
-    ("Artifacts", "region"),
     ("Listen", "public_url"),
     ("Caps", "runs_per_day"),
     ("Caps", "deliveries_per_hour"),

@@ -3,6 +3,7 @@
 //! Pure. A problem names a document and a path within it; only the loader knows files and lines. Forms, types and ranges
 //! are the schema's and were checked before.
 
+mod artifacts;
 mod deep;
 mod endpoint;
 mod http;
@@ -145,6 +146,7 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
         notify::check_heartbeat(heartbeat, &mut report);
     }
     log::check(&node.log, &mut report);
+    artifacts::check(&node.artifacts, &mut report);
     found
 }
 

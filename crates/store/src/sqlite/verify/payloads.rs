@@ -6,7 +6,7 @@ use orbit_core::record::audit::Fault;
 use rusqlite::Connection;
 
 use super::Report;
-use crate::blobs::FolderBlobs;
+use crate::blobs::Blobs;
 use crate::sqlite::columns::{Length, Text};
 use crate::sqlite::fault::Attempt;
 
@@ -23,7 +23,7 @@ struct Payload {
 /// Reads all of them.
 pub(super) fn check(
     connection: &Connection,
-    blobs: &FolderBlobs,
+    blobs: &Blobs,
     report: &mut Report,
     progress: &mut dyn FnMut(&Report, u64),
 ) -> Attempt<()> {
@@ -63,7 +63,7 @@ fn page(connection: &Connection, after: i64) -> Attempt<Vec<Payload>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn difference(payload: &Payload, blobs: &FolderBlobs) -> Option<String> {
+fn difference(payload: &Payload, blobs: &Blobs) -> Option<String> {
     let found = match &payload.content {
         Some(content) => {
             let digest = Digest::of(content);

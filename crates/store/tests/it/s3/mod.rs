@@ -1,0 +1,56 @@
+//! Payloads in a bucket of a real server, and on a network that fails.
+
+mod faults;
+mod places;
+mod proxy;
+pub(crate) mod server;
+mod trash;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_core::config::NamespaceName;
+use orbit_store::blobs::bucket::{Bucket, BucketClient, BucketSettings, Waits};
+use orbit_store::blobs::{Blobs, FolderBlobs};
+
+/// So short that a test of what never comes does not take long.
+const WAITS: Waits = Waits {
+    asked_within: Duration::from_secs(10),
+    silence_max: Duration::from_millis(700),
+    retried_within: Duration::from_millis(1_500),
+};
+
+fn settings(server: SocketAddr, bucket: &str) -> BucketSettings {
+    BucketSettings {
+        bucket: bucket.to_owned(),
+        endpoint: format!("http://{server}"),
+        region: "us-east-1".to_owned(),
+        prefix: "some/where".to_owned(),
+        allow_http: true,
+        access_key_id: "canary-id".to_owned(),
+        secret_access_key: "canary-secret".to_owned(),
+        waits: Waits::default(),
+    }
+}
+
+/// The payloads of a namespace in the bucket, behind this address, with this folder as the cache.
+fn blobs(server: SocketAddr, bucket: &str, cache: &Path, waits: Waits) -> Blobs {
+    let client = BucketClient::new(BucketSettings { waits, ..settings(server, bucket) }).unwrap();
+    let bucket = Bucket::new(Arc::new(client), &NamespaceName::parse("lab").unwrap());
+    Blobs::in_bucket(bucket, FolderBlobs::open(cache).unwrap())
+}
+
+/// The path of a payload's object on the server.
+fn object(bucket: &str, digest: orbit_core::digest::Digest) -> String {
+    let hex = digest.hex();
+    format!("/{bucket}/some/where/lab/{}/{}", &hex[..2], &hex[2..])
+}
+
+/// Uploads that are neither complete nor aborted.
+fn unfinished(bucket: &str) -> usize {
+    let (status, body) = server::request("GET", &format!("/{bucket}?uploads"), b"");
+    assert_eq!(status, 200);
+    String::from_utf8(body).unwrap().matches("<UploadId>").count()
+}
