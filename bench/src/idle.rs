@@ -55,6 +55,12 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
         all.records / effort.idle as u64,
         median(&bare),
     ));
+    let each = |what: std::time::Duration| milliseconds(what) / effort.idle as f64;
+    report.say(&format!(
+        "its own commits took {:.3} ms, and the writer was busy for {:.3} ms",
+        each(all.committing),
+        each(all.busy)
+    ));
     report.add("idle_run", Measured::against(median(&runs), "ms", median(&sums), (TARGET, Better::Lower)));
     Ok(())
 }

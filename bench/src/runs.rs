@@ -84,7 +84,8 @@ async fn engine(
     let before = (world.written(), bytes_written()?);
     let began = Instant::now();
     world.run(u64::try_from(runs)?).await?;
-    let speed = runs as f64 / began.elapsed().as_secs_f64();
+    let took = began.elapsed().as_secs_f64();
+    let speed = runs as f64 / took;
     let (written, bytes) = (before.0.until(world.written()), bytes_written()? - before.1);
     let database = world.database();
     let folder = world.stop().await;
@@ -92,12 +93,14 @@ async fn engine(
     drop(folder);
     let each = |count: u64| count as f64 / runs as f64;
     report.say(&format!(
-        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows, {:.0} KiB written",
+        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows, {:.0} KiB written; the writer is busy {:.0} % of the time, {:.0} % of it commits",
         each(written.commits),
         each(written.transactions),
         each(written.records),
         rows.count() as f64 / (runs + in_flight) as f64,
         each(bytes) / 1024.0,
+        100.0 * written.busy.as_secs_f64() / took,
+        100.0 * written.committing.as_secs_f64() / took,
     ));
     Ok((speed, rows))
 }

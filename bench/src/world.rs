@@ -154,22 +154,18 @@ impl World {
         let number = self.fired.fetch_add(1, Ordering::Relaxed);
         let count = u64::try_from(self.run_profiles.len())?;
         let run_profile = &self.run_profiles[usize::try_from(number % count)?];
-        let trigger = Trigger::Manual { key: number.to_string() };
+        let (trigger, nominal) = (Trigger::Schedule, SystemClock.now());
+        let id = cycle_id(&self.namespace.name, run_profile.run_profile_id, &trigger, nominal);
         Ok(NewCycle {
-            cycle_id: cycle_id(
-                &self.namespace.name,
-                run_profile.run_profile_id,
-                &trigger,
-                jiff::Timestamp::UNIX_EPOCH,
-            ),
+            cycle_id: id,
             run_profile_id: run_profile.run_profile_id,
             run_profile: run_profile.label.to_string(),
             trigger: trigger.to_string(),
-            nominal: SystemClock.now(),
+            nominal,
             snapshot: self.snapshot,
             queued: false,
             preset: Value::Null,
-            detail: json!({ "reason": "by hand" }),
+            detail: json!({ "reason": "due" }),
         })
     }
 

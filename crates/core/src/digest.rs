@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+/// What a written digest begins with.
+const PREFIX: &str = "sha256:";
+
 /// A SHA-256 digest, written as `sha256:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -25,6 +28,15 @@ impl Digest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Whether this text is how the digest is written. Makes no text of it, which for many short records costs more than the digest.
+    pub fn is_written(&self, text: &str) -> bool {
+        let Some(digits) = text.strip_prefix(PREFIX) else { return false };
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        rest.is_empty()
+            && pairs.len() == self.0.len()
+            && pairs.iter().zip(&self.0).all(|(pair, byte)| *pair == pair_of(*byte))
     }
 
     /// The 64 hex digits without the prefix.
@@ -47,13 +59,13 @@ impl Hasher {
 
 /// Lower-case hex of any bytes.
 pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| pair_of(*byte)).map(char::from).collect()
+}
+
+/// The two hex digits of a byte.
+const fn pair_of(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
 }
 
 /// The bytes of a hex text of even length, or nothing.
@@ -68,7 +80,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{PREFIX}{}", self.hex())
     }
 }
 
@@ -83,7 +95,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let refuse = || DigestError { text: text.to_owned() };
-        let bytes = unhex(text.strip_prefix("sha256:").ok_or_else(refuse)?).ok_or_else(refuse)?;
+        let bytes = unhex(text.strip_prefix(PREFIX).ok_or_else(refuse)?).ok_or_else(refuse)?;
         bytes.try_into().map(Self).map_err(|_| refuse())
     }
 }
@@ -116,6 +128,26 @@ mod tests {
         check("sha256:zz");
         check("sha256:ba78");
         check(&digest.hex());
+    }
+
+    #[test]
+    fn only_its_own_text_is_how_it_is_written() {
+        let digest = Digest::of(b"abc");
+        let text = digest.to_string();
+        assert!(digest.is_written(&text));
+        for other in [
+            "",
+            "sha256:",
+            &text[..text.len() - 1],
+            &text[..text.len() - 2],
+            &format!("{text}00"),
+            &text.to_uppercase(),
+            &digest.hex(),
+            &Digest::of(b"abd").to_string(),
+            &text.replace("ad", "ae"),
+        ] {
+            assert!(!digest.is_written(other), "{other}");
+        }
     }
 
     #[test]

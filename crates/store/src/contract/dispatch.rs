@@ -13,7 +13,7 @@ use super::{Artifact, Claim, Evidence, OpenDoors, StoreError};
 /// A delivery to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDelivery {
-    /// UUIDv5 of (run, endpoint); also the `Idempotency-Key` of every attempt.
+    /// [`orbit_core::id::delivery_id`]; also the `Idempotency-Key` of every attempt.
     pub delivery_id: Uuid,
     /// The endpoint.
     pub endpoint: String,

@@ -23,7 +23,7 @@ pub struct ScheduleCursor {
 /// A cycle that should exist.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewCycle {
-    /// UUIDv5 of (namespace, run profile, trigger, nominal).
+    /// [`orbit_core::id::cycle_id`].
     pub cycle_id: Uuid,
     /// The run profile.
     pub run_profile_id: Uuid,

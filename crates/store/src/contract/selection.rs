@@ -31,7 +31,7 @@ pub struct ClaimedCycle {
 /// What a cycle is about.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Initiation {
-    /// UUIDv5 of the cycle.
+    /// [`orbit_core::id::initiation_id`].
     pub id: Uuid,
     /// What it is called.
     pub label: String,
@@ -81,7 +81,7 @@ pub enum Taken {
 /// A run to admit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {
-    /// UUIDv5 of (cycle, profile).
+    /// [`orbit_core::id::run_id`].
     pub run_id: Uuid,
     /// The profile.
     pub profile_id: Uuid,

@@ -67,6 +67,10 @@ pub struct Written {
     pub transactions: u64,
     /// Records in them.
     pub records: u64,
+    /// How long they took: the pages are written to the log ahead, and it is made durable.
+    pub committing: Duration,
+    /// How long all of the physical transactions took, from BEGIN to the last answer.
+    pub busy: Duration,
 }
 
 impl Written {
@@ -77,6 +81,8 @@ impl Written {
             commits: later.commits - self.commits,
             transactions: later.transactions - self.transactions,
             records: later.records - self.records,
+            committing: later.committing.saturating_sub(self.committing),
+            busy: later.busy.saturating_sub(self.busy),
         }
     }
 }
@@ -87,11 +93,16 @@ struct Counts {
     commits: AtomicU64,
     transactions: AtomicU64,
     records: AtomicU64,
+    committing: AtomicU64,
+    busy: AtomicU64,
 }
 
 impl Counts {
-    fn add(&self, changed: bool, transactions: usize, records: usize) {
+    fn add(&self, (changed, committing): (bool, Duration), transactions: usize, records: usize) {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        if changed {
+            self.committing.fetch_add(nanoseconds(committing), Ordering::Relaxed);
+        }
         self.commits.fetch_add(u64::from(changed), Ordering::Relaxed);
         self.transactions.fetch_add(number(transactions), Ordering::Relaxed);
         self.records.fetch_add(number(records), Ordering::Relaxed);
@@ -128,6 +139,8 @@ impl Writer {
             commits: self.counts.commits.load(Ordering::Relaxed),
             transactions: self.counts.transactions.load(Ordering::Relaxed),
             records: self.counts.records.load(Ordering::Relaxed),
+            committing: Duration::from_nanos(self.counts.committing.load(Ordering::Relaxed)),
+            busy: Duration::from_nanos(self.counts.busy.load(Ordering::Relaxed)),
         }
     }
 
@@ -204,8 +217,8 @@ struct Loop {
 }
 
 /// What a physical transaction holds so far.
-#[derive(Default)]
 struct Batch {
+    begun: Instant,
     done: Vec<Box<dyn Job>>,
     records: Vec<Sealed>,
     bytes: u64,
@@ -247,8 +260,13 @@ impl Loop {
             first.refuse(Fault::from(error).at(&self.place));
             return Ended::Answered;
         }
-        let begun = Instant::now();
-        let mut batch = Batch { changes_before: self.connection.total_changes(), ..Batch::default() };
+        let mut batch = Batch {
+            begun: Instant::now(),
+            done: Vec::new(),
+            records: Vec::new(),
+            bytes: 0,
+            changes_before: self.connection.total_changes(),
+        };
         let mut taken = 1;
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
@@ -267,7 +285,7 @@ impl Loop {
                 }
             }
             let room = taken < most && batch.bytes < self.rules.batch_bytes;
-            if room && begun.elapsed() < self.rules.batch_time {
+            if room && batch.begun.elapsed() < self.rules.batch_time {
                 next = self.receiver.try_recv().ok();
                 taken += 1;
             }
@@ -280,14 +298,16 @@ impl Loop {
         if let Err(fault) = tail.write(&self.connection, &batch.records) {
             return self.undone(batch.done, fault);
         }
+        let began = Instant::now();
         match self.connection.execute_batch("COMMIT") {
             Ok(()) => {
                 self.tail = tail;
                 let changed = self.connection.total_changes() != batch.changes_before;
-                self.counts.add(changed, batch.done.len(), batch.records.len());
+                self.counts.add((changed, began.elapsed()), batch.done.len(), batch.records.len());
                 for job in batch.done {
                     job.confirm();
                 }
+                self.counts.busy.fetch_add(nanoseconds(batch.begun.elapsed()), Ordering::Relaxed);
                 Ended::Answered
             }
             Err(error) if is_full(&error) => self.undone(batch.done, error.into()),
@@ -315,6 +335,10 @@ impl Loop {
         (self.rules.fatal)(&format!("the store `{}` could not commit: {message}", self.place));
         Ended::Stop
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Does it within the open physical transaction: its records, and how many bytes were written as far as they were counted.

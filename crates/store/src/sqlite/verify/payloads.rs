@@ -17,7 +17,8 @@ struct Payload {
     ordinal: i64,
     digest: Digest,
     bytes: u64,
-    content: Option<Vec<u8>>,
+    /// Digest and length of its bytes, if they are in the row.
+    inline: Option<(Digest, u64)>,
 }
 
 /// Reads all of them.
@@ -40,7 +41,7 @@ pub(super) fn check(
             report.payloads += 1;
             report.bytes += payload.bytes;
             if let Some(difference) = difference(payload, blobs) {
-                let table = if payload.content.is_some() { "payloads" } else { "blobs" };
+                let table = if payload.inline.is_some() { "payloads" } else { "blobs" };
                 report.faults.add(Fault::of(table, payload.digest.to_string(), difference));
             }
         }
@@ -57,21 +58,23 @@ fn page(connection: &Connection, after: i64) -> Attempt<Vec<Payload>> {
             ordinal: row.get(0)?,
             digest: row.get::<_, Text<Digest>>(1)?.0,
             bytes: row.get::<_, Length>(2)?.0,
-            content: row.get(3)?,
+            // Hashed where it lies: a copy would be a tenth of the time.
+            inline: row.get_ref(3)?.as_bytes_or_null()?.map(|bytes| (Digest::of(bytes), length(bytes))),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
 fn difference(payload: &Payload, blobs: &Blobs) -> Option<String> {
-    let found = match &payload.content {
-        Some(content) => {
-            let digest = Digest::of(content);
-            if digest != payload.digest {
-                return Some(format!("its bytes have the digest {digest}"));
-            }
-            u64::try_from(content.len()).unwrap_or(u64::MAX)
+    let found = match payload.inline {
+        Some((digest, _)) if digest != payload.digest => {
+            return Some(format!("its bytes have the digest {digest}"));
         }
+        Some((_, bytes)) => bytes,
         None => match blobs.verify(payload.digest) {
             Ok(bytes) => bytes,
             Err(error) => return Some(error.to_string()),
