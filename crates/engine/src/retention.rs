@@ -83,6 +83,9 @@ pub async fn step(namespace: &Namespace, from: u16) -> Result<Step, StoreError> 
     if dropped != Dropped::default() {
         return Ok(Step { dropped, next: Some(from) });
     }
+    if from == 0 {
+        of_blobs(namespace, Blobs::abort_left).await;
+    }
     if from < SHARDS {
         let end = from.saturating_add(SHARDS_A_STEP);
         let files = sweep(namespace, from, end).await?;

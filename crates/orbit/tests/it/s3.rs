@@ -74,20 +74,20 @@ fn over_crashes_every_payload_is_in_the_bucket_and_arrives() {
     assert_eq!(bodies.len(), CYCLES);
     assert!(bodies.iter().all(|body| body.ends_with(&tail)));
     assert_eq!(serving.stop(), 0);
+    // Uploads that a crash cut off are given up by a later pass, unless it came between the answer that began one and the note of it.
+    assert!(matches!(home.run(&["gc"]).code, 0 | 5));
+    assert!(listed(&bucket, "uploads").matches("<UploadId>").count() <= 1);
     // What is verified is what lies in the bucket.
     fs::remove_dir_all(home.path("data/lab/blobs")).unwrap();
     let verified = home.json(&["log", "verify"], 0);
-    let counted: u64 =
-        verified["items"].as_array().unwrap().iter().filter_map(|one| one["payloads"].as_u64()).sum();
+    let items = verified["items"].as_array().unwrap();
+    let counted: u64 = items.iter().filter_map(|one| one["report"]["payloads"].as_u64()).sum();
     assert!(counted >= 3 * CYCLES as u64, "{verified}");
     let run = &all(&home, "runs")[0];
     let shown = home.json(&["runs", "show", run["run_id"].as_str().unwrap()], 0);
     let digest = shown["steps"][2]["digest"].as_str().unwrap();
     let got = home.command(&["artifacts", "get", digest]).output().unwrap();
     assert!(got.status.success() && bodies.contains(&got.stdout));
-    // Uploads that a crash cut off are given up by a later pass.
-    assert!(matches!(home.run(&["gc"]).code, 0 | 5));
-    assert!(!listed(&bucket, "uploads").contains("<UploadId>"));
     let hex = digest.trim_start_matches("sha256:");
     let object = format!("/{bucket}/home/lab/{}/{}", &hex[..2], &hex[2..]);
     assert_eq!(server::request("PUT", &object, b"another").0, 200);

@@ -139,10 +139,7 @@ impl Blobs {
             Err(BlobError::Missing { .. } | BlobError::Corrupt { .. }) => {
                 behind.bucket.fetch(digest, &self.folder)?;
                 let answer = act(&self.folder);
-                self.added(
-                    behind,
-                    std::fs::metadata(self.folder.path(digest)).map_or(0, |found| found.len()),
-                );
+                self.added(behind, std::fs::metadata(self.folder.path(digest)).map_or(0, |file| file.len()));
                 answer
             }
             answer => {

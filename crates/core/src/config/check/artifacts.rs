@@ -1,7 +1,5 @@
 //! `artifacts` of the node.
 
-use std::net::IpAddr;
-
 use url::{Host, Url};
 
 use super::{Report, path};
@@ -85,8 +83,8 @@ fn check_endpoint(address: &str, allow_http: bool, report: &mut Report<'_>) {
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
 }
@@ -96,7 +94,7 @@ fn is_bucket(name: &str) -> bool {
     BUCKET_BYTES.contains(&name.len())
         && name.bytes().all(|byte| is_plain(byte) || matches!(byte, b'.' | b'-'))
         && name.bytes().next().is_some_and(is_plain)
-        && name.bytes().last().is_some_and(is_plain)
+        && name.bytes().next_back().is_some_and(is_plain)
 }
 
 fn is_prefix(prefix: &str) -> bool {

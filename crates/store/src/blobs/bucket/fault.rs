@@ -1,6 +1,6 @@
 //! What the bucket's refusals mean. Bodies of answers are never shown: they may repeat the key that signed the request.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use object_store::client::HttpError;
 
@@ -95,7 +95,7 @@ fn text(error: &object_store::Error) -> String {
     let mut text = String::new();
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(found) = cause {
-        text += &format!("{found}\n");
+        _ = writeln!(text, "{found}");
         cause = found.source();
     }
     text

@@ -63,7 +63,7 @@ impl Bucket {
         let (objects, next) = self.list(&format!("{TRASH}/{shard:02x}/"), after)?;
         let mut found = Vec::new();
         for object in objects {
-            let Some(digest) = self.digest_of_copy(&object.location) else { continue };
+            let Some(digest) = digest_of_copy(&object.location) else { continue };
             if self.age(&object)? >= age {
                 found.push(Trashed { digest, bytes: object.size, key: object.location });
             }
@@ -108,10 +108,10 @@ impl Bucket {
         let (shard, rest) = hex.split_at(2);
         self.client.key(&format!("{}/{TRASH}/{shard}/{rest}/{}", self.namespace, Uuid::now_v7()))
     }
+}
 
-    fn digest_of_copy(&self, key: &Key) -> Option<Digest> {
-        let mut parts = key.as_ref().rsplit('/');
-        let (_, rest, shard) = (parts.next()?, parts.next()?, parts.next()?);
-        format!("sha256:{shard}{rest}").parse().ok()
-    }
+fn digest_of_copy(key: &Key) -> Option<Digest> {
+    let mut parts = key.as_ref().rsplit('/');
+    let (_, rest, shard) = (parts.next()?, parts.next()?, parts.next()?);
+    format!("sha256:{shard}{rest}").parse().ok()
 }

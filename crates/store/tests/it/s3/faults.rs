@@ -108,7 +108,7 @@ fn an_upload_that_fails_for_good_is_aborted_then_or_by_the_next_process() {
     let again = blobs(world.proxy.address, &world.bucket, &cache, WAITS);
     again.abort_left().unwrap();
     assert_eq!((unfinished(&world.bucket), fs::read_dir(cache.join("uploads")).unwrap().count()), (0, 0));
-    assert_eq!(world.stored(Digest::of(&content(PARTS, 2))).is_err(), true);
+    assert!(world.stored(Digest::of(&content(PARTS, 2))).is_err());
 }
 
 #[test]
