@@ -19,7 +19,7 @@ pub(super) const REMOVED_WITHIN: Duration = Duration::from_mins(10);
 /// How often a payload is read before it counts as damaged: what was changed on the way is whole the second time.
 pub(super) const READS_MAX: u32 = 2;
 /// A request that only asks or changes a name is answered within this, its retries included.
-const ASKED_WITHIN: Duration = Duration::from_secs(60);
+const ASKED_WITHIN: Duration = Duration::from_mins(1);
 /// What carries bytes may take longer by a second for so many.
 const BYTES_A_SECOND_MIN: u64 = 64 * 1024;
 /// How long the clock of the bucket is extrapolated by that of the machine.

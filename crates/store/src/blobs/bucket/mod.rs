@@ -181,8 +181,8 @@ impl Bucket {
         let page =
             self.client.wait(self.client.waits.asked_within, list).map_err(|error| self.fault(error))?;
         let objects = page.result.objects;
-        let last = objects.last().map(|last| last.location.to_string());
-        Ok((objects, page.page_token.and(last)))
+        let end = objects.last().map(|found| found.location.to_string());
+        Ok((objects, page.page_token.and(end)))
     }
 
     fn head(&self, key: &Key) -> Result<Option<ObjectMeta>, BlobError> {

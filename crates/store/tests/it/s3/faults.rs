@@ -74,15 +74,15 @@ fn each_request_of_a_put_fails_once_and_what_is_acknowledged_is_whole() {
                 world.fail(nth, 1, "", fault.clone());
                 let node = world.node();
                 let put = node.put_bytes(&content);
-                let word = format!("{count} {nth} {fault:?}: {put:?}");
+                let what = format!("{count} {nth} {fault:?}: {put:?}");
                 if let Ok(blob) = put {
-                    assert_eq!(world.stored(blob.digest), Ok(count as u64), "{word}");
+                    assert_eq!(world.stored(blob.digest), Ok(count as u64), "{what}");
                 } else {
-                    assert!(put.unwrap_err().passes(), "{word}");
+                    assert!(put.unwrap_err().passes(), "{what}");
                 }
                 world.proxy.set(None);
                 let blob = node.put_bytes(&content).unwrap();
-                assert_eq!(world.stored(blob.digest), Ok(count as u64), "{word}");
+                assert_eq!(world.stored(blob.digest), Ok(count as u64), "{what}");
             }
         }
     }

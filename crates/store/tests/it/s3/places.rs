@@ -26,15 +26,12 @@ impl Place {
     /// Where the durable bytes of a payload are changed behind everybody's back.
     fn damage(&self, digest: Digest, bytes: &[u8]) {
         let path = self.blobs.path(digest);
-        match &self.bucket {
-            Some(bucket) => {
-                assert_eq!(server::request("PUT", &object(bucket, digest), bytes).0, 200);
-                fs::remove_file(path).unwrap();
-            }
-            None => {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-                fs::write(&path, bytes).unwrap();
-            }
+        if let Some(bucket) = &self.bucket {
+            assert_eq!(server::request("PUT", &object(bucket, digest), bytes).0, 200);
+            fs::remove_file(path).unwrap();
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(&path, bytes).unwrap();
         }
     }
 

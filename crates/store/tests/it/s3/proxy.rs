@@ -116,7 +116,7 @@ fn pass(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> std::io:
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         if let Some(end) = silence {
-            _ = end.recv_timeout(Duration::from_secs(60));
+            _ = end.recv_timeout(Duration::from_mins(1));
             return client.shutdown(Shutdown::Both);
         }
         if let Some(Fault::Answer(status, word)) = fault {
@@ -143,7 +143,7 @@ fn pass(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> std::io:
                 client.write_all(&answer)?;
             }
             Some(Fault::Answer(..) | Fault::CutBefore | Fault::Silence) | None => {
-                client.write_all(&answer)?
+                client.write_all(&answer)?;
             }
         }
         // The server closes after each, and says so to the client.
