@@ -95,6 +95,9 @@ CREATE INDEX payloads_kept ON payloads (namespace, kept_at) WHERE dropped_at IS 
 -- When a backup became this store; null once the log goes on under a new name.
 ALTER TABLE store ADD COLUMN restored_at BIGINT;
 
+-- Whether the rows are still arriving from another backend, or have gone to one; null in a store that may be served.
+ALTER TABLE store ADD COLUMN moved TEXT COLLATE "C";
+
 -- What is dropped by age is found without reading what stays.
 CREATE INDEX log_bodies_evidence ON log_bodies (namespace, position) WHERE salt IS NOT NULL;
 -- What a run has before it owes anything changes with every step; few runs are at it at once.

@@ -11,7 +11,7 @@ use crate::rows::Contradiction;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The database refused, or the connection to it was lost.
     Postgres(tokio_postgres::Error),
     /// The connection was lost between COMMIT and its answer.
@@ -23,11 +23,11 @@ pub(super) enum Fault {
 }
 
 /// What a transaction gives.
-pub(super) type Attempt<T> = Result<T, Fault>;
+pub(crate) type Attempt<T> = Result<T, Fault>;
 
 impl Fault {
     /// A contradiction in these words.
-    pub(super) fn contradiction(message: impl Into<String>) -> Self {
+    pub(crate) fn contradiction(message: impl Into<String>) -> Self {
         Self::Contradiction(message.into())
     }
 
@@ -56,7 +56,7 @@ impl Fault {
     }
 
     /// As the callers of the store see it.
-    pub(super) fn at(self, place: &str) -> StoreError {
+    pub(crate) fn at(self, place: &str) -> StoreError {
         let place = place.to_owned();
         match self {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },

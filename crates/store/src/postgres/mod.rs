@@ -8,6 +8,7 @@ mod blocking;
 mod columns;
 mod fault;
 mod migrate;
+mod owner;
 mod pool;
 mod sequencer;
 mod tail;
@@ -46,11 +47,12 @@ use std::sync::{Arc, Mutex};
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
 use columns::params;
-use fault::Attempt;
+pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{SCHEMA, migrate};
+pub(crate) use owner::{owner_session, position_everything};
 use tail::Tail;
 use tx::{Connection, Mode, Tx};
 
@@ -72,7 +74,10 @@ impl PostgresStore {
         let database = Database::new(pool, namespace, &place);
         let tx = database.begin(Mode::Reading).await.map_err(|fault| fault.at(&place))?;
         migrate::is_served(&tx, &place).await?;
-        let refusal = pool::refusal(&tx).await;
+        let refusal = match pool::refusal(&tx).await {
+            Ok(None) => moved(&tx).await,
+            refusal => refusal,
+        };
         if let Some(message) = tx.end(refusal).await.map_err(|fault| fault.at(&place))? {
             return Err(StoreError::Refused { place, message });
         }
@@ -83,6 +88,14 @@ impl PostgresStore {
         let blocking = Blocking::start(config, namespace, &place)?;
         Ok(Self { database, blocking })
     }
+}
+
+/// Why the store is not served, if it is only half here or has gone elsewhere.
+async fn moved(tx: &Connection) -> Attempt<Option<String>> {
+    let moved = tx
+        .query_optional("SELECT moved FROM store", params![], |row| row.get::<_, Option<String>>(0))
+        .await?;
+    Ok(moved.flatten().map(|moved| transfer::refusal(&moved)))
 }
 
 /// The rows of one namespace, and the way to them.

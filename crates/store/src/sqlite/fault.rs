@@ -8,7 +8,7 @@ use crate::rows::Contradiction;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The database refused.
     Sqlite(rusqlite::Error),
     /// A row or an argument that contradicts the rules: a defect, or a file that was changed.
@@ -16,16 +16,16 @@ pub(super) enum Fault {
 }
 
 /// What a transaction gives.
-pub(super) type Attempt<T> = Result<T, Fault>;
+pub(crate) type Attempt<T> = Result<T, Fault>;
 
 impl Fault {
     /// A contradiction in these words.
-    pub(super) fn contradiction(message: impl Into<String>) -> Self {
+    pub(crate) fn contradiction(message: impl Into<String>) -> Self {
         Self::Contradiction(message.into())
     }
 
     /// As the callers of the store see it.
-    pub(super) fn at(self, place: &str) -> StoreError {
+    pub(crate) fn at(self, place: &str) -> StoreError {
         let place = place.to_owned();
         match self {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },

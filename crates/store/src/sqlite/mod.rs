@@ -58,8 +58,9 @@ use orbit_core::config::NamespaceName;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{Store, StoreError};
-use fault::{Attempt, Fault};
+use crate::{Store, StoreError, transfer};
+pub(crate) use fault::Attempt;
+use fault::Fault;
 pub use migrate::{SCHEMA, schema_of};
 use reader::{Location, Readers};
 use tail::Tail;
@@ -105,15 +106,12 @@ impl SqliteStore {
 
     fn open_with(path: &Path, namespace: &NamespaceName, rules: Rules) -> Result<Self, StoreError> {
         let place: Arc<str> = path.display().to_string().into();
-        let failed =
-            |error: io::Error| StoreError::Io { place: place.to_string(), message: error.to_string() };
-        make_file(path).map_err(failed)?;
         let location = Location {
             name: path.to_owned(),
             flags: OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
-        let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
-        Self::start((connection, rules), location, namespace, (&place, Some(path)))
+        let connection = file(path, namespace)?;
+        Self::start((connection, rules), location, namespace, &place)
     }
 
     /// What was committed since it was opened.
@@ -135,20 +133,23 @@ impl SqliteStore {
             name,
             flags: flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         };
-        Self::start((connection, Rules::default()), location, namespace, (&place, None))
+        migrate::migrate(&connection, &place)?;
+        belongs_to(&connection, namespace).map_err(|fault| fault.at(&place))?;
+        Self::start((connection, Rules::default()), location, namespace, &place)
     }
 
     fn start(
         (connection, rules): (Connection, Rules),
         location: Location,
         namespace: &NamespaceName,
-        (place, file): (&Arc<str>, Option<&Path>),
+        place: &Arc<str>,
     ) -> Result<Self, StoreError> {
-        match file {
-            Some(file) => migrate::migrate_file(&connection, place, file)?,
-            None => migrate::migrate(&connection, place)?,
+        let moved: Option<String> = connection
+            .query_row("SELECT moved FROM store", (), |row| row.get(0))
+            .map_err(|error| Fault::from(error).at(place))?;
+        if let Some(moved) = moved {
+            return Err(StoreError::Refused { place: place.to_string(), message: transfer::refusal(&moved) });
         }
-        belongs_to(&connection, namespace).map_err(|fault| fault.at(place))?;
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
         let writer = Writer::start((connection, tail), place, rules)
             .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
@@ -172,6 +173,17 @@ impl SqliteStore {
     {
         self.readers.read(work).await
     }
+}
+
+/// The file, which is made if it is not there, with the newest schema. Whether it may be served is not looked at.
+pub(crate) fn file(path: &Path, namespace: &NamespaceName) -> Result<Connection, StoreError> {
+    let place = path.display().to_string();
+    let failed = |error: io::Error| StoreError::Io { place: place.clone(), message: error.to_string() };
+    make_file(path).map_err(failed)?;
+    let connection = open_for_writing(path, OpenFlags::empty()).map_err(|fault| fault.at(&place))?;
+    migrate::migrate_file(&connection, &place, path)?;
+    belongs_to(&connection, namespace).map_err(|fault| fault.at(&place))?;
+    Ok(connection)
 }
 
 fn make_file(path: &Path) -> io::Result<()> {

@@ -140,7 +140,7 @@ fn payloads(tx: &Connection, older: Older) -> Attempt<Vec<DroppedPayload>> {
             WHERE r.artifact_digest = p.digest AND r.state IN ('dispatching', 'finished') AND (
                 r.state <> 'finished' OR EXISTS (SELECT 1 FROM deliveries d WHERE d.run_id = r.run_id
                     AND (d.state IN ('waiting', 'sending') OR (d.state = 'dead' AND d.settled_at >= ?1)))))
-        ORDER BY kept_at LIMIT ?2";
+        ORDER BY kept_at, digest LIMIT ?2";
     let read = |row: &Row<'_>| {
         Ok(DroppedPayload {
             digest: columns::digest(row, "digest")?,

@@ -4,6 +4,7 @@ mod cluster;
 mod isolation;
 mod nodes;
 mod schema;
+mod transfer;
 mod twins;
 
 mod suite {

@@ -12,7 +12,7 @@ use crate::history::{Call, History, calls};
 const CASES: u32 = 12;
 
 /// The log without what is made of a token: each backend numbers its own.
-async fn told(world: &World<'_>) -> Vec<Value> {
+pub(super) async fn told(world: &World<'_>) -> Vec<Value> {
     let records = world.log().await.into_iter();
     records
         .map(|record| {

@@ -1,0 +1,37 @@
+//! A namespace for the role that owns the tables: for who moves whole stores, with nobody beside.
+
+use deadpool_postgres::Object;
+use orbit_core::config::NamespaceName;
+
+use super::fault::Attempt;
+use super::tx::{self, Mode};
+use super::{Database, pool};
+use crate::StoreError;
+
+/// A session that is bound to the namespace until it is dropped, and where the database is. It waits for its statements as long as they take.
+pub(crate) async fn owner_session(
+    config: &str,
+    namespace: &NamespaceName,
+) -> Result<(Object, String), StoreError> {
+    let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
+    let place = pool::place(&config);
+    let session = async {
+        let session = pool::pool(config, 1)?.get().await?;
+        // A namespace is made of letters, digits and dashes.
+        session
+            .batch_execute(&format!("SET orbit.namespace = '{namespace}'; SET statement_timeout = 0"))
+            .await?;
+        Attempt::Ok(session)
+    };
+    let session = session.await.map_err(|fault| fault.at(&place))?;
+    Ok((session, place))
+}
+
+/// Everything that is durable has its position.
+pub(crate) async fn position_everything(config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
+    let config = pool::config(config).map_err(|fault| fault.at("postgres"))?;
+    let place = pool::place(&config);
+    let pool = pool::pool(config, 1).map_err(|fault| fault.at(&place))?;
+    let database = Database::new(pool, namespace, &place);
+    tx::transaction!(&database, Mode::Positioned, |_tx| Ok(()))
+}

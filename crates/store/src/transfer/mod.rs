@@ -1,0 +1,237 @@
+//! A namespace's store moves from one backend to the other, whole: every row of every table, with ordinals, positions, nodes, checkpoints and small
+//! payloads as they are. Nothing is decided or made anew, so that every proof that held before holds after.
+//!
+//! Nobody may serve either side meanwhile. The move can be broken off at any moment and begun again:
+//!
+//! 1. The target, which must be empty, is **marked** as arriving, with the size and root of the source's log. No store that is marked is opened.
+//! 2. Tables are **copied** in the order of [`table::TABLES`], each in the order of its key, a page a transaction. What is there of a table is therefore
+//!    a beginning of it: a later try compares its last row with the source's and goes on after it.
+//! 3. Both sides are **compared**, every row and column of every table by one digest, and the target's log is hashed anew as the audit does it: its
+//!    root must be the source's.
+//! 4. The target's mark is taken away, in the transaction that also says which snapshot is active and which epoch was the last. From here on the target
+//!    is the store.
+//! 5. The source is marked as gone, so that it is never served beside its copy: two logs of one name would fork. If the end comes before
+//!    that, the next try finds a whole target with the same log and only does this.
+
+mod postgres;
+mod side;
+mod sqlite;
+mod table;
+mod value;
+
+use std::path::Path;
+
+use orbit_core::config::NamespaceName;
+use orbit_core::digest::{Digest, Hasher};
+use orbit_core::record::audit::Sequence;
+use orbit_core::record::tree::leaf_hash;
+
+use crate::StoreError;
+use side::{Side, Standing, Which, key_of, of};
+use table::{TABLES, Table};
+use value::Value;
+
+/// Rows of a page.
+const PAGE_ROWS_MAX: usize = 1000;
+/// A page is not begun anew before so many bytes, but for its last row.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// One side of a move.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// A file, which is made if it is not there.
+    Sqlite(&'a Path),
+    /// A database, by a URL or key=value list of a role that owns its tables.
+    Postgres(&'a str),
+}
+
+/// How far a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done: `hash`, `copy` or `compare`.
+    pub stage: &'static str,
+    /// The table.
+    pub table: &'static str,
+    /// Its rows so far.
+    pub done: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+/// The mark of a store whose rows are not all there.
+const ARRIVING: &str = "arriving";
+/// The mark of a store whose copy is the store now.
+const GONE: &str = "gone";
+
+/// What was moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Moved {
+    /// Rows in the target, of all tables.
+    pub rows: u64,
+    /// Rows that this try has copied.
+    pub copied: u64,
+    /// Records in the log.
+    pub size: u64,
+    /// The root of the tree over them, computed from the target's rows.
+    pub root: Option<Digest>,
+}
+
+/// What a store that is marked says to who would serve it.
+pub(crate) fn refusal(moved: &str) -> String {
+    if moved.starts_with(ARRIVING) {
+        format!("it is {moved}: it is not whole before `orbit migrate-store` has been run to its end")
+    } else {
+        format!(
+            "it is {moved}: it lives in the other backend now, which `storage` in `orbit.yaml` has to name"
+        )
+    }
+}
+
+/// Moves a namespace's store. The source must be whole and served by nobody; the target empty, or what an earlier try has left of the same move.
+pub async fn transfer(
+    from: End<'_>,
+    to: End<'_>,
+    namespace: &NamespaceName,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Moved, StoreError> {
+    let (source, target) = (Side::open(from, namespace).await?, Side::open(to, namespace).await?);
+    let standing = source.standing().await?;
+    if let Some(moved) = &standing.moved {
+        return Err(source.refused(format!("it is {moved}, and nothing is moved out of it")));
+    }
+    if let End::Postgres(config) = from {
+        postgres::Namespace::settle(config, namespace).await?;
+    }
+    let log = log_of(&source, progress).await?;
+    let mark = |word: &str| Some(format!("{word}: {} records, root {}", log.size, log.root));
+    let mut copied = 0;
+    let arrived = target.standing().await?;
+    let is_whole =
+        arrived.moved.is_none() && !target.is_empty().await? && log_of(&target, progress).await? == log;
+    if !is_whole {
+        if arrived.moved.is_none() {
+            if !target.is_empty().await? {
+                return Err(target.refused("it holds another store already"));
+            }
+            target.stand(&Standing { moved: mark(ARRIVING), ..Standing::default() }).await?;
+        } else if arrived.moved != mark(ARRIVING) {
+            return Err(target
+                .refused("it holds an unfinished move of another store, or the source has changed since"));
+        }
+        for table in TABLES {
+            copied += copy(table, (&source, &target), progress).await?;
+        }
+    }
+    let rows = compare((&source, &target), progress).await?;
+    let found = log_of(&target, progress).await?;
+    if found != log {
+        return Err(target.corrupt("its log has another root than the source's"));
+    }
+    target.stand(&Standing { moved: None, ..standing.clone() }).await?;
+    source.stand(&Standing { moved: mark(GONE), ..standing }).await?;
+    Ok(Moved { rows, copied, size: found.size, root: Some(found.root) })
+}
+
+/// Copies what the target lacks of a table; how many rows that were.
+async fn copy(
+    table: Table,
+    (source, target): (&Side, &Side),
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<u64, StoreError> {
+    let columns = source.columns(table).await?;
+    if target.columns(table).await? != columns {
+        return Err(target.corrupt(format!("`{}` has other columns than the source's", table.name)));
+    }
+    let total = source.count(table).await?;
+    let mut done = target.count(table).await?;
+    let mut after = target.last(table, &columns).await?;
+    if let Some(last) = &after {
+        let same = source.page(table, &columns, &Which::At(key_of(table, &columns, last))).await?;
+        if same.first() != Some(last) {
+            return Err(
+                target.corrupt(format!("the last row of `{}` is not one of the source's", table.name))
+            );
+        }
+    }
+    let before = done;
+    loop {
+        let which = after.as_ref().map_or(Which::All, |row| Which::After(key_of(table, &columns, row)));
+        let page = source.page(table, &columns, &which).await?;
+        let Some(last) = page.last() else { return Ok(done - before) };
+        target.insert(table, &columns, &page).await?;
+        done += page.len() as u64;
+        after = Some(last.clone());
+        progress(Progress { stage: "copy", table: table.name, done, total: total.max(done) });
+    }
+}
+
+/// Compares every row of every table; how many there are.
+async fn compare(
+    (source, target): (&Side, &Side),
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<u64, StoreError> {
+    let mut rows = 0;
+    for table in TABLES {
+        let (here, there) = (digest(table, source, progress).await?, digest(table, target, progress).await?);
+        if here != there {
+            let (name, here, there) = (table.name, here.1, there.1);
+            return Err(target.corrupt(format!("`{name}` differs: {there} rows, and {here} in the source")));
+        }
+        rows += there.1;
+    }
+    Ok(rows)
+}
+
+/// The digest of a table's rows in order, and how many there are.
+async fn digest(
+    table: Table,
+    side: &Side,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(Digest, u64), StoreError> {
+    let columns = side.columns(table).await?;
+    let (mut hasher, mut done, mut which) = (Hasher::default(), 0, Which::All);
+    let total = side.count(table).await?;
+    loop {
+        let page = side.page(table, &columns, &which).await?;
+        let Some(last) = page.last() else { return Ok((hasher.finish(), done)) };
+        which = Which::After(key_of(table, &columns, last));
+        for value in page.iter().flatten() {
+            value.hash(&mut hasher);
+        }
+        done += page.len() as u64;
+        progress(Progress { stage: "compare", table: table.name, done, total: total.max(done) });
+    }
+}
+
+/// What a log is: its size and root.
+#[derive(PartialEq, Eq)]
+struct Log {
+    size: u64,
+    root: Digest,
+}
+
+/// Hashes the log anew.
+async fn log_of(side: &Side, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Log, StoreError> {
+    let [records, ..] = TABLES;
+    let (total, columns) = (side.count(records).await?, side.columns(records).await?);
+    let (mut sequence, mut which) = (Sequence::default(), Which::All);
+    loop {
+        let page = side.page(records, &columns, &which).await?;
+        let Some(last) = page.last() else { break };
+        which = Which::After(key_of(records, &columns, last));
+        for row in &page {
+            let (Some(Value::Integer(position)), Some(Value::Text(header))) =
+                (of(&columns, row, "position"), of(&columns, row, "header"))
+            else {
+                return Err(side.corrupt("a record without position or header"));
+            };
+            let leaf = leaf_hash(header.as_bytes());
+            if let Some(fault) = sequence.take(position.unsigned_abs(), leaf, |_, _, _| ()) {
+                return Err(side.corrupt(fault.difference));
+            }
+        }
+        let done = sequence.size();
+        progress(Progress { stage: "hash", table: records.name, done, total: total.max(done) });
+    }
+    Ok(Log { size: sequence.size(), root: sequence.root() })
+}

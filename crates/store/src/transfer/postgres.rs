@@ -1,0 +1,276 @@
+//! The rows of a namespace in a database.
+
+use deadpool_postgres::Object;
+use orbit_core::config::NamespaceName;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::side::{Standing, Which};
+use super::table::{TABLES, Table};
+use super::value::{Row, Value};
+use super::{PAGE_BYTES_MAX, PAGE_ROWS_MAX};
+use crate::StoreError;
+use crate::postgres::{Attempt, Fault, owner_session, position_everything};
+
+/// See the module.
+pub(super) struct Namespace {
+    session: Object,
+    name: String,
+    place: String,
+}
+
+/// A column of many rows, as one parameter.
+enum Column {
+    Integers(Vec<Option<i64>>),
+    Reals(Vec<Option<f64>>),
+    Texts(Vec<Option<String>>),
+    Bytes(Vec<Option<Vec<u8>>>),
+    Truths(Vec<Option<bool>>),
+}
+
+impl Namespace {
+    /// Opens it by the role that owns the tables, with the newest schema. No node may serve it.
+    pub(super) async fn open(config: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        crate::postgres::migrate(config).await?;
+        let (session, place) = owner_session(config, namespace).await?;
+        let opened = Self { session, name: namespace.to_string(), place };
+        let mine = "INSERT INTO store (namespace) VALUES ($1) ON CONFLICT DO NOTHING";
+        opened.execute(mine, &[&opened.name]).await.map_err(|fault| fault.at(&opened.place))?;
+        Ok(opened)
+    }
+
+    /// Every record has its position: what is moved is a log, not what waits to be one.
+    pub(super) async fn settle(config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
+        position_everything(config, namespace).await
+    }
+
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(super) async fn columns(&self, table: Table) -> Result<Vec<String>, StoreError> {
+        Ok(self.kinds(table).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Columns and the names of their types, by name.
+    async fn kinds(&self, table: Table) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
+            WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attname <> 'namespace'
+            ORDER BY attname::text COLLATE \"C\"";
+        self.with(async {
+            let rows = self.session.query(sql, &[&table.name]).await?;
+            rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        })
+        .await
+    }
+
+    pub(super) async fn count(&self, table: Table) -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM {} WHERE namespace = $1", table.name);
+        self.with(async {
+            let row = self.session.query_one(&sql, &[&self.name]).await?;
+            Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
+        })
+        .await
+    }
+
+    pub(super) async fn page(
+        &self,
+        table: Table,
+        columns: &[String],
+        which: &Which,
+    ) -> Result<Vec<Row>, StoreError> {
+        let key = table.key.join(", ");
+        let bound = which.bound().map(|(is, values)| {
+            let places: Vec<_> = (2..values.len() + 2).map(|number| format!("${number}")).collect();
+            format!("AND ({key}) {is} ({})", places.join(", "))
+        });
+        let sql = format!(
+            "SELECT {} FROM {} WHERE namespace = $1 {} ORDER BY {key} LIMIT {PAGE_ROWS_MAX}",
+            columns.join(", "),
+            table.name,
+            bound.unwrap_or_default()
+        );
+        self.with(async {
+            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.name];
+            for value in which.bound().into_iter().flat_map(|(_, key)| key) {
+                parameters.push(match value {
+                    Value::Integer(number) => number,
+                    Value::Text(text) => text,
+                    Value::Null | Value::Real(_) | Value::Bytes(_) => {
+                        return Err(Fault::contradiction("a key that is neither a number nor a text"));
+                    }
+                });
+            }
+            let found = self.session.query(&sql, &parameters).await?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            for row in &found {
+                let values = values(row)?;
+                bytes += values.iter().map(Value::bytes).sum::<usize>();
+                page.push(values);
+                if bytes >= PAGE_BYTES_MAX {
+                    break;
+                }
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    pub(super) async fn last(&self, table: Table, columns: &[String]) -> Result<Option<Row>, StoreError> {
+        let order: Vec<_> = table.key.iter().map(|column| format!("{column} DESC")).collect();
+        let sql = format!(
+            "SELECT {} FROM {} WHERE namespace = $1 ORDER BY {} LIMIT 1",
+            columns.join(", "),
+            table.name,
+            order.join(", ")
+        );
+        self.with(async {
+            let row = self.session.query_opt(&sql, &[&self.name]).await?;
+            row.as_ref().map(values).transpose()
+        })
+        .await
+    }
+
+    pub(super) async fn insert(
+        &self,
+        table: Table,
+        columns: &[String],
+        rows: &[Row],
+    ) -> Result<(), StoreError> {
+        let kinds = self.kinds(table).await?;
+        self.with(async {
+            let mut filled = Vec::new();
+            for (place, column) in columns.iter().enumerate() {
+                let kind = kinds.iter().find(|(name, _)| name == column).map(|(_, kind)| kind.as_str());
+                let values = rows.iter().map(|row| row.get(place));
+                filled.push((kind.unwrap_or_default(), Column::of(kind.unwrap_or_default(), values)?));
+            }
+            let arrays: Vec<_> =
+                filled.iter().zip(2..).map(|((kind, _), number)| format!("${number}::{kind}[]")).collect();
+            let columns = columns.join(", ");
+            let sql = format!(
+                "INSERT INTO {} (namespace, {columns}) OVERRIDING SYSTEM VALUE
+                    SELECT $1, {columns} FROM unnest({}) WITH ORDINALITY AS given ({columns}, nth) ORDER BY nth",
+                table.name,
+                arrays.join(", "),
+            );
+            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.name];
+            parameters.extend(filled.iter().map(|(_, column)| column.parameter()));
+            let statement = self.session.prepare_cached(&sql).await?;
+            self.session.execute(&statement, &parameters).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
+        let sql = "SELECT moved, epoch, active_snapshot, restored_at FROM store WHERE namespace = $1";
+        self.with(async {
+            let row = self.session.query_one(sql, &[&self.name]).await?;
+            Ok(Standing {
+                moved: row.try_get(0)?,
+                epoch: row.try_get(1)?,
+                active_snapshot: row.try_get(2)?,
+                restored_at: row.try_get(3)?,
+            })
+        })
+        .await
+    }
+
+    /// Says how the store stands; and that the database gives no number again that a row has.
+    pub(super) async fn stand(&self, standing: &Standing) -> Result<(), StoreError> {
+        let sql = "UPDATE store SET moved = $2, epoch = $3, active_snapshot = $4, restored_at = $5 WHERE namespace = $1";
+        self.with(async {
+            for table in TABLES.iter().filter(|table| table.counted) {
+                let (name, key) = (table.name, table.key.join(", "));
+                // Another namespace may be further.
+                let raise = format!(
+                    "SELECT setval(pg_get_serial_sequence('{name}', '{key}'), greatest(
+                        (SELECT last_value FROM pg_sequences WHERE schemaname = current_schema()
+                            AND quote_ident(schemaname) || '.' || quote_ident(sequencename) = pg_get_serial_sequence('{name}', '{key}')),
+                        (SELECT max({key}) FROM {name} WHERE namespace = $1), 1))"
+                );
+                self.session.query(&raise, &[&self.name]).await?;
+            }
+            let Standing { moved, epoch, active_snapshot, restored_at } = standing;
+            self.execute(sql, &[&self.name, moved, epoch, active_snapshot, restored_at]).await
+        })
+        .await
+    }
+
+    async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Attempt<()> {
+        self.session.execute(sql, parameters).await?;
+        Ok(())
+    }
+
+    async fn with<T>(&self, work: impl Future<Output = Attempt<T>>) -> Result<T, StoreError> {
+        work.await.map_err(|fault| fault.at(&self.place))
+    }
+}
+
+impl Column {
+    /// The values of a column of this type.
+    fn of<'a>(kind: &str, values: impl Iterator<Item = Option<&'a Value>>) -> Attempt<Self> {
+        fn each<'a, T>(
+            values: impl Iterator<Item = Option<&'a Value>>,
+            read: impl Fn(&Value) -> Option<T>,
+        ) -> Attempt<Vec<Option<T>>> {
+            values
+                .map(|value| match value {
+                    None | Some(Value::Null) => Ok(None),
+                    Some(value) => read(value)
+                        .map(Some)
+                        .ok_or_else(|| Fault::contradiction("a value is of another kind than its column")),
+                })
+                .collect()
+        }
+        let integer = |value: &Value| if let Value::Integer(number) = value { Some(*number) } else { None };
+        Ok(match kind {
+            "bigint" => Self::Integers(each(values, integer)?),
+            "boolean" => Self::Truths(each(values, |value| integer(value).map(|number| number != 0))?),
+            "double precision" => {
+                Self::Reals(each(
+                    values,
+                    |value| if let Value::Real(number) = value { Some(*number) } else { None },
+                )?)
+            }
+            "text" => Self::Texts(each(values, |value| {
+                if let Value::Text(text) = value { Some(text.clone()) } else { None }
+            })?),
+            "bytea" => Self::Bytes(each(values, |value| {
+                if let Value::Bytes(bytes) = value { Some(bytes.clone()) } else { None }
+            })?),
+            other => return Err(Fault::contradiction(format!("a column of type `{other}`"))),
+        })
+    }
+
+    fn parameter(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Self::Integers(values) => values,
+            Self::Reals(values) => values,
+            Self::Texts(values) => values,
+            Self::Bytes(values) => values,
+            Self::Truths(values) => values,
+        }
+    }
+}
+
+fn values(row: &tokio_postgres::Row) -> Attempt<Row> {
+    let of = |(place, column): (usize, &tokio_postgres::Column)| {
+        let kind = column.type_();
+        Ok(if *kind == Type::INT8 {
+            row.try_get::<_, Option<i64>>(place)?.map(Value::Integer)
+        } else if *kind == Type::BOOL {
+            row.try_get::<_, Option<bool>>(place)?.map(|value| Value::Integer(value.into()))
+        } else if *kind == Type::FLOAT8 {
+            row.try_get::<_, Option<f64>>(place)?.map(Value::Real)
+        } else if *kind == Type::TEXT {
+            row.try_get::<_, Option<String>>(place)?.map(Value::Text)
+        } else if *kind == Type::BYTEA {
+            row.try_get::<_, Option<Vec<u8>>>(place)?.map(Value::Bytes)
+        } else {
+            return Err(Fault::contradiction(format!("a column of type `{kind}`")));
+        }
+        .unwrap_or(Value::Null))
+    };
+    row.columns().iter().enumerate().map(of).collect()
+}
