@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on a Debian machine: as root with apt-get; otherwise says exactly what to install.
 #
-#   scripts/install.sh GROUP...      build: compiler and linker · test: what the tests start · check: formatter and lints
+#   scripts/install.sh GROUP...      build: compiler and linker · test: what the tests start · check: formatter and lints · failover: its drill
 #                                    demo: samples/media · documents: samples/documents
 set -euo pipefail
 
@@ -80,6 +80,14 @@ need_documents() {
     need python3 test -x /usr/bin/python3
 }
 
+# Servers that move by themselves. The packages' own services are not started and not used.
+need_failover() {
+    need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
+    need patroni test -x /usr/bin/patroni
+    need python3-etcd /usr/bin/python3 -c 'import etcd'
+    need etcd-server test -x /usr/bin/etcd
+}
+
 install_missing() {
     if [ ${#missing[@]} -eq 0 ]; then return; fi
     if ! command -v apt-get >/dev/null; then
@@ -123,8 +131,9 @@ for group in "$@"; do
         check) need_check ;;
         demo) need_demo ;;
         documents) need_documents ;;
+        failover) need_failover ;;
         *)
-            echo "install: no group \`$group\`; there are build, test, check, demo and documents" >&2
+            echo "install: no group \`$group\`; there are build, test, check, demo, documents and failover" >&2
             exit 2
             ;;
     esac

@@ -20,10 +20,13 @@ use super::preset::{self, Preset, PresetError, RetryOf};
 use super::sources::SourceError;
 use crate::namespace::Namespace;
 
+/// Passes over the source of a cycle, where others take all that each of them keeps. After that it waits again, behind them.
+const PASSES_MAX: u32 = 16;
+
 /// Why a cycle gets no runs.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// A halt, a pause or a stop came first; the cycle waits again.
+    /// A halt, a pause, a stop or many other cycles came first; the cycle waits again.
     #[error("the selection was cut short")]
     Cut,
     /// The gate is closed to what was asked for.
@@ -183,28 +186,42 @@ impl Admission<'_> {
         if let Some(initiation) = &self.cycle.initiation {
             return Ok(Some(initiation.clone()));
         }
-        let choice = match (self.ask_run_profile()?, open, closed) {
-            (Some(why), ..) => self.nothing(&why),
-            (None, [], [(_, why), ..]) => self.nothing(why),
-            (None, ..) => self.choose().await?,
-        };
+        for _ in 0..PASSES_MAX {
+            let choice = match (self.ask_run_profile()?, open, closed) {
+                (Some(why), ..) => self.nothing(&why),
+                (None, [], [(_, why), ..]) => self.nothing(why),
+                (None, ..) => self.choose().await?,
+            };
+            match self.take(choice, open, closed).await? {
+                Taken::Initiation(initiation) => return Ok(Some(initiation)),
+                Taken::Admitted | Taken::Exhausted | Taken::Lost => return Ok(None),
+                // Others took all that this pass has kept, and so are further than before.
+                Taken::Outrun => {}
+            }
+        }
+        Err(AdmissionError::Cut)
+    }
+
+    /// Takes the first of what was chosen that is still new, with its runs if that can be in one transaction.
+    async fn take(
+        &self,
+        choice: Choice,
+        open: &[&Profile],
+        closed: &[(&Profile, Closed)],
+    ) -> Result<Taken, AdmissionError> {
         if self.cancel.is_cancelled() {
             return Err(AdmissionError::Cut);
         }
         let (now, claim) = (self.namespace.shared.clock.now(), self.cycle.claim);
         let store = &self.namespace.store;
-        let taken = match choice.candidates.first() {
+        Ok(match choice.candidates.first() {
             // Most likely nobody takes the best one meanwhile: then its runs cost no transaction of their own.
             Some(first) if closed.is_empty() => {
                 let runs = self.runs(open, first, now);
                 store.take_and_admit(claim, choice, runs, now).await?
             }
             Some(_) | None => store.take_initiation(claim, choice, now).await?,
-        };
-        match taken {
-            Taken::Initiation(initiation) => Ok(Some(initiation)),
-            Taken::Admitted | Taken::Exhausted | Taken::Lost => Ok(None),
-        }
+        })
     }
 
     async fn choose(&self) -> Result<Choice, AdmissionError> {

@@ -401,3 +401,29 @@ async fn a_panic_fails_its_own_cycle_and_no_other() {
     assert!(failed.reason.as_deref().is_some_and(|reason| reason.contains("panicked")), "{failed:?}");
     assert_eq!(cycle(second.id).await.state, "running");
 }
+
+/// More cycles at once than a pass keeps candidates: who comes late to all of his looks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_cycles_at_once_share_a_source_out() {
+    const CYCLES: usize = 48;
+    let items: Vec<_> = (0..CYCLES).map(|n| json!({ "label": format!("item {n:02}") })).collect();
+    let world = World::new(|whole| whole["sources"]["list"]["items"] = json!(items)).await;
+    let mut selecting = tokio::task::JoinSet::new();
+    let mut cycles = Vec::new();
+    for number in 0..CYCLES {
+        let cycle = world.claimed(&number.to_string(), Value::Null).await;
+        cycles.push(cycle.claim.id);
+        let namespace = Arc::clone(&world.namespace);
+        selecting.spawn(async move { select_and_admit(&namespace, cycle).await });
+    }
+    while let Some(done) = selecting.join_next().await {
+        done.unwrap().unwrap();
+    }
+    let mut about = Vec::new();
+    for cycle in cycles {
+        about.push(world.story(cycle).await.1);
+    }
+    about.sort();
+    let expected: Vec<_> = items.iter().map(|item| item["label"].as_str().unwrap()).collect();
+    assert_eq!(about, expected);
+}

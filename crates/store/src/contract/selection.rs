@@ -74,6 +74,8 @@ pub enum Taken {
     Admitted,
     /// None was new: the cycle is finished with the outcome `skipped`.
     Exhausted,
+    /// None was new of as many as a pass keeps, so that the source may have more: nothing has changed, and another pass tells.
+    Outrun,
     /// The claim is no longer the caller's.
     Lost,
 }
@@ -126,7 +128,8 @@ pub trait SelectionStore {
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError>;
 
     /// The first of the candidates that is still new in its scope is the cycle's, and an `initiation_selected` record holds the report. If none is, the
-    /// cycle is finished as `skipped` with a `selection_exhausted` record, for the report's `reason` if it has one. A cycle that has its initiation already is given that one.
+    /// cycle is finished as `skipped` with a `selection_exhausted` record, for the report's `reason` if it has one; but not where the pass kept as many as it
+    /// may ([`orbit_core::limits::SELECTION_KEPT_MAX`]). A cycle that has its initiation already is given that one.
     async fn take_initiation(
         &self,
         claim: Claim,

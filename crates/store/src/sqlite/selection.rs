@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::limits::SELECTION_KEPT_MAX;
 use orbit_core::record::{Kind, Subject};
 use orbit_core::run::{Outcome, RunEvent, RunState};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -152,6 +153,9 @@ fn take(tx: &Tx<'_>, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<T
             fact(tx, now, Kind::InitiationSelected, subject, facts(body))?;
             return Ok(Taken::Initiation(initiation.clone()));
         }
+    }
+    if choice.candidates.len() >= SELECTION_KEPT_MAX {
+        return Ok(Taken::Outrun);
     }
     let body = json!({ "report": choice.report, "scope": choice.rule.scope });
     fact(tx, now, Kind::SelectionExhausted, subject, facts(body))?;

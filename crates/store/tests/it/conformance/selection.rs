@@ -1,6 +1,7 @@
 //! A cycle gets its initiation, which is new in its scope, and then its runs.
 
 use orbit_core::digest::Digest;
+use orbit_core::limits::SELECTION_KEPT_MAX;
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{Start, TakeRule, Taken};
@@ -29,6 +30,7 @@ async fn take(
         }
         Taken::Exhausted => None,
         Taken::Admitted => panic!("no runs were given"),
+        Taken::Outrun => panic!("there were too many candidates"),
         Taken::Lost => panic!("lost"),
     }
 }
@@ -185,6 +187,12 @@ pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world:
     assert_eq!(again, taken);
     let (taken, view, _) = take(3, &["a"]).await;
     assert_eq!((taken, view.outcome.as_deref()), (Taken::Exhausted, Some("skipped")));
+    // As many as a pass keeps, and none of them new: the source may have more.
+    let before = world.log().await.len();
+    let (taken, view, _) = take(4, &["a"; SELECTION_KEPT_MAX]).await;
+    assert_eq!((taken, view.state.as_str()), (Taken::Outrun, "selecting"));
+    let kinds: Vec<_> = world.log().await.into_iter().skip(before).map(|record| record.kind).collect();
+    assert_eq!(kinds, ["cycle_fired"]);
 }
 
 pub(crate) async fn a_crash_between_taking_and_admitting(world: &World<'_>) {
