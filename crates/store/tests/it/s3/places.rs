@@ -13,7 +13,7 @@ use orbit_store::blobs::{Blob, BlobError, Blobs, FolderBlobs};
 use super::{blobs, object, server, unfinished};
 
 /// More than a part of an upload, and no multiple of one.
-const PARTS: usize = 17 * 1024 * 1024 + 1;
+const PARTS: usize = 9 * 1024 * 1024 + 1;
 
 /// A place, and what is behind it.
 struct Place {
@@ -164,7 +164,7 @@ fn the_same_put_by_many_at_once_is_one_payload() {
 fn what_nobody_needs_is_found_page_by_page_and_removed_once_it_is_old() {
     for place in places() {
         let mut put: Vec<_> =
-            (0..600_u32).map(|n| place.blobs.put_bytes(&n.to_le_bytes()).unwrap().digest).collect();
+            (0..64_u32).map(|n| place.blobs.put_bytes(&n.to_le_bytes()).unwrap().digest).collect();
         let list = || {
             let mut found = Vec::new();
             for shard in 0..=u8::MAX {
