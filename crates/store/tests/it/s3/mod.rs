@@ -17,7 +17,7 @@ use orbit_store::blobs::{Blobs, FolderBlobs};
 
 /// What passes is waited for as long as elsewhere, so that a slow machine is no fault; what stays is given up soon.
 fn soon() -> Waits {
-    Waits { retried_within: Duration::from_millis(1_500), ..Waits::default() }
+    Waits { retried_within: Duration::from_millis(500), ..Waits::default() }
 }
 
 fn settings(server: SocketAddr, bucket: &str) -> BucketSettings {
