@@ -25,7 +25,7 @@ need_build() {
 }
 
 # Tests start programs that even a small Debian has, and these: a full disk is a file system mounted in a namespace of its own, a clock
-# that jumps is a library that one process is started with, and PostgreSQL is a server of their own.
+# that jumps is a library that one process is started with, PostgreSQL is a server of their own, and an S3 server is one of Python.
 need_test() {
     need python3 command -v python3
     need procps test -x /usr/bin/kill -o -x /bin/kill
@@ -34,6 +34,28 @@ need_test() {
     # The server and its programs, not a cluster: the tests make their own, and the package's own one is not touched.
     need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb && ls /usr/lib/postgresql/*/bin/pg_isready'
     need faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
+    if ! has_s3_server; then need python3-venv python3 -c 'import ensurepip, venv'; fi
+}
+
+# The environment of the S3 server lies in the repository's own target folder; the stamp is written last and names what was installed.
+root=$(cd "$(dirname "$0")/.." && pwd)
+s3_server=$root/target/tools/s3-server
+s3_pins=$root/scripts/s3-server.txt
+
+has_s3_server() { cmp -s "$s3_pins" "$s3_server/installed.txt"; }
+
+install_s3_server() {
+    if has_s3_server; then return; fi
+    echo "install: the S3 server of the tests, from PyPI" >&2
+    rm -rf "$s3_server"
+    mkdir -p "$(dirname "$s3_server")"
+    if ! { python3 -m venv "$s3_server" &&
+        "$s3_server/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$s3_pins"; } >&2; then
+        echo "install: the S3 server of the tests could not be installed" >&2
+        echo "  hint: it needs Debian's python3-venv, and PyPI or a mirror that pip knows" >&2
+        exit 1
+    fi
+    cp "$s3_pins" "$s3_server/installed.txt"
 }
 
 need_check() {
@@ -117,4 +139,5 @@ for group in "$@"; do
     esac
 done
 install_missing
+case " $* " in *" test "*) install_s3_server ;; esac
 case " $* " in *" demo "*) check_ffmpeg ;; esac

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use orbit_core::config::NamespaceName;
 use orbit_core::digest::Hasher;
 use orbit_core::record::{Begin, Kind, Record, Seed, Subject};
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::record::RecordStore as _;
 use orbit_store::sqlite::SqliteStore;
@@ -111,7 +112,8 @@ fn compare(
     let (mut speeds, mut bare) = (Vec::new(), Vec::new());
     let mut last = Verified::default();
     for _ in 0..effort.repeats {
-        let request = Request { database, blobs: Some(blobs), against: Vec::new(), key: None };
+        let blobs = Blobs::from(FolderBlobs::reading(blobs));
+        let request = Request { database, blobs: Some(&blobs), against: Vec::new(), key: None };
         let began = Instant::now();
         last = verify(&request, &mut |_| ())?;
         anyhow::ensure!(last.faults.count == 0, "{:?}", last.faults.kept);

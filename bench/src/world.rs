@@ -90,7 +90,7 @@ impl World {
             Commits::Single => SqliteStore::open_ungrouped(&layout.database(&name), &name)?,
         });
         let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
-        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name))?);
+        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name))?.into());
         let free = Arc::new(Semaphore::new(in_flight));
         let receiver = Receiver::start(Arc::clone(&free)).await?;
         let processor: Arc<dyn Processor> = Arc::new(Filling { large });

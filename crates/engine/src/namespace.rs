@@ -9,7 +9,7 @@ use orbit_core::config::{DocState, NamespaceName, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Signer, Subject};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::Blobs;
 use orbit_store::contract::governance::Halt;
 use orbit_store::payloads::Payloads;
 use orbit_store::{Store, StoreError};
@@ -56,8 +56,8 @@ pub struct Namespace {
     pub shared: Arc<Shared>,
     /// What it remembers.
     pub store: Arc<dyn Store>,
-    /// Its larger payloads and its assets, which are files.
-    pub blobs: Arc<FolderBlobs>,
+    /// Its larger payloads and its assets.
+    pub blobs: Arc<Blobs>,
     /// Its payloads, wherever they are.
     pub payloads: Arc<Payloads>,
     /// Wakes its services.
@@ -93,7 +93,7 @@ impl Namespace {
         name: NamespaceName,
         shared: Arc<Shared>,
         store: Arc<dyn Store>,
-        blobs: Arc<FolderBlobs>,
+        blobs: Arc<Blobs>,
     ) -> Result<Self, StoreError> {
         let active = store.active().await?.map(Arc::new);
         let halted = store.halted().await?;

@@ -56,8 +56,7 @@ impl Reader<'_> {
             // A panic is a defect, and nothing that passes.
             async { reading.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) }
         };
-        let passes = |error: &BlobError| matches!(error, BlobError::Full { .. } | BlobError::Io { .. });
-        self.patiently("a payload", passes, call).await
+        self.patiently("a payload", BlobError::passes, call).await
     }
 
     /// Reads a snapshot; none if it is not stored.

@@ -3,6 +3,7 @@
 //! Everything happens in small steps that are whole by themselves. A crash between two of them, or between the commit that drops a payload
 //! and the removal of its file, leaves nothing but a file without a name, which a later sweep removes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_store::StoreError;
+use orbit_store::blobs::{BlobError, Blobs};
 use orbit_store::contract::retention::{Amount, Older};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ const SHARDS: u16 = 256;
 const SHARDS_A_STEP: u16 = 16;
 /// A file that nobody names is removed no earlier: who put it may be about to name it.
 const FILE_AGE_MIN: Duration = Duration::from_hours(24);
+/// What was moved to the trash of a bucket is judged no earlier, for the same reason.
+const TRASH_AGE_MIN: Duration = FILE_AGE_MIN;
 /// The pause between two rounds that find nothing.
 const PAUSE: Duration = Duration::from_mins(1);
 
@@ -79,6 +83,9 @@ pub async fn step(namespace: &Namespace, from: u16) -> Result<Step, StoreError> 
     if dropped != Dropped::default() {
         return Ok(Step { dropped, next: Some(from) });
     }
+    if from == 0 {
+        of_blobs(namespace, Blobs::abort_left).await;
+    }
     if from < SHARDS {
         let end = from.saturating_add(SHARDS_A_STEP);
         let files = sweep(namespace, from, end).await?;
@@ -114,12 +121,11 @@ async fn drop_old(namespace: &Namespace) -> Result<Dropped, StoreError> {
 
 /// Removes files that nobody names any more; those that cannot be removed now are found again by a later sweep.
 async fn remove(namespace: &Namespace, digests: Vec<Digest>) -> Amount {
-    let mut removed = Amount::default();
     if digests.is_empty() {
-        return removed;
+        return Amount::default();
     }
-    let blobs = Arc::clone(&namespace.blobs);
-    let removing = tokio::task::spawn_blocking(move || {
+    let removing = of_blobs(namespace, move |blobs| {
+        let mut removed = Amount::default();
         for digest in digests {
             match blobs.remove_older(digest, FILE_AGE_MIN) {
                 Ok(Some(bytes)) => removed.add(bytes),
@@ -127,7 +133,7 @@ async fn remove(namespace: &Namespace, digests: Vec<Digest>) -> Amount {
                 Err(error) => tracing::warn!(%error, "a file that nobody needs could not be removed"),
             }
         }
-        removed
+        Ok(removed)
     });
     removing.await.unwrap_or_default()
 }
@@ -135,19 +141,61 @@ async fn remove(namespace: &Namespace, digests: Vec<Digest>) -> Amount {
 async fn sweep(namespace: &Namespace, from: u16, end: u16) -> Result<Amount, StoreError> {
     let mut swept = Amount::default();
     for shard in (from..end).filter_map(|shard| u8::try_from(shard).ok()) {
-        let blobs = Arc::clone(&namespace.blobs);
-        let listing = tokio::task::spawn_blocking(move || blobs.shard(shard)).await;
-        match listing {
-            Ok(Ok(digests)) if digests.is_empty() => {}
-            Ok(Ok(digests)) => {
-                let unnamed = namespace.store.unnamed(digests).await?;
+        let mut after = None;
+        loop {
+            let Some(page) = of_blobs(namespace, move |blobs| blobs.page(shard, after)).await else { break };
+            if !page.digests.is_empty() {
+                let unnamed = namespace.store.unnamed(page.digests).await?;
                 swept.extend(remove(namespace, unnamed).await);
             }
-            Ok(Err(error)) => tracing::warn!(%error, "a folder of payloads could not be read"),
-            Err(error) => tracing::warn!(%error, "a folder of payloads could not be read"),
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
+        empty_trash(namespace, shard).await?;
     }
     Ok(swept)
+}
+
+/// Judges what was moved to the trash of a bucket long enough ago: what somebody has named since goes back.
+async fn empty_trash(namespace: &Namespace, shard: u8) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let Some((trashed, next)) =
+            of_blobs(namespace, move |blobs| blobs.trashed(shard, TRASH_AGE_MIN, after)).await
+        else {
+            return Ok(());
+        };
+        if !trashed.is_empty() {
+            let digests = trashed.iter().map(|one| one.digest).collect();
+            let unnamed: BTreeSet<_> = namespace.store.unnamed(digests).await?.into_iter().collect();
+            let judging = of_blobs(namespace, move |blobs| {
+                trashed.iter().try_for_each(|one| blobs.judge(one, !unnamed.contains(&one.digest)))
+            });
+            if judging.await.is_none() {
+                return Ok(());
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Does what blocks; none where it failed, which a later pass does again.
+async fn of_blobs<T: Send + 'static>(
+    namespace: &Namespace,
+    act: impl FnOnce(&Blobs) -> Result<T, BlobError> + Send + 'static,
+) -> Option<T> {
+    let blobs = Arc::clone(&namespace.blobs);
+    match tokio::task::spawn_blocking(move || act(&blobs)).await {
+        Ok(Ok(answer)) => return Some(answer),
+        Ok(Err(error)) => tracing::warn!(%error, "payloads that nobody needs could not be looked for"),
+        Err(error) => tracing::warn!(%error, "payloads that nobody needs could not be looked for"),
+    }
+    None
 }
 
 /// Does it all by itself, a step a minute, and one after the other while they find something.
@@ -180,6 +228,7 @@ impl Service for Collector {
         let dropped = drop_old(&self.namespace).await?;
         let mut done = dropped.evidence.count + dropped.artifacts.count;
         if done == 0 {
+            of_blobs(&self.namespace, Blobs::abort_left).await;
             let shard = self.shard.fetch_add(1, Ordering::Relaxed) % SHARDS;
             sweep(&self.namespace, shard, shard + 1).await?;
             // Pages that are left are used again; giving them back goes on while it has an end in sight.

@@ -20,13 +20,14 @@ use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
 use orbit_store::StoreError;
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::Blobs;
 use orbit_store::contract::governance::Halt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Desk;
-use crate::config::{Diagnostic, Loaded, LoadedNamespace, load};
+use crate::bucket::{Place, PlaceError};
+use crate::config::{self, Diagnostic, Loaded, LoadedAsset, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::signing;
@@ -50,6 +51,8 @@ pub struct Engine {
     pub listening: Cell<Option<String>>,
     /// Where the rows are.
     pub stores: Stores,
+    /// Where larger payloads lie.
+    pub place: Place,
     seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
@@ -86,6 +89,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The place of larger payloads cannot be used.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A store or the blobs cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +130,11 @@ impl Engine {
             None => backend_of(&layout).map_err(|problems| OpenError::Config { problems })?,
         };
         let stores = Stores::find(&layout, backend, &environment).await?;
+        let artifacts = match &loaded {
+            Some(loaded) => loaded.node.artifacts.clone(),
+            None => config::node(layout.home()).artifacts,
+        };
+        let place = Place::new(&artifacts, &environment)?;
         let environment = Arc::new(Cell::new(environment));
         if duty != Duty::None {
             // Whoever survived a crash of the last process works for nobody.
@@ -145,6 +156,7 @@ impl Engine {
             config,
             duty,
             stores,
+            place,
             seeds,
             backups: Arc::default(),
             listening: Cell::default(),
@@ -216,8 +228,8 @@ impl Engine {
             let clock = &*self.node.shared.clock;
             namespace.signer = Some(signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?);
         }
-        store_assets(&namespace.blobs, &loaded)?;
-        namespace.activate(loaded.snapshot).await?;
+        let snapshot = store_assets(&namespace, loaded).await?;
+        namespace.activate(snapshot).await?;
         self.node.add(namespace, self.duty).await?;
         Ok(())
     }
@@ -225,7 +237,7 @@ impl Engine {
     async fn open_namespace(&self, name: &NamespaceName) -> Result<Namespace, OpenError> {
         let store = self.stores.open(name).await?;
         let folder = self.layout.blobs(name);
-        let blobs = FolderBlobs::open(&folder).map_err(|error| OpenError::Io {
+        let blobs = self.place.open(&self.layout, name).map_err(|error| OpenError::Io {
             path: folder.display().to_string(),
             message: error.to_string(),
         })?;
@@ -337,8 +349,8 @@ impl Engine {
             // Its log cannot be signed: nothing is written to it before the next start.
             Some(namespace) if namespace.signer.is_none() => Ok(()),
             Some(namespace) => {
-                store_assets(&namespace.blobs, &loaded)?;
-                if namespace.activate(loaded.snapshot).await? {
+                let snapshot = store_assets(&namespace, loaded).await?;
+                if namespace.activate(snapshot).await? {
                     tracing::info!(namespace = %namespace.name, "a changed configuration is active");
                 }
                 Ok(())
@@ -369,8 +381,22 @@ fn valid(loaded: Loaded) -> Result<Loaded, OpenError> {
 }
 
 /// Copies every asset to the blobs, where the snapshot finds it by its digest.
-fn store_assets(blobs: &FolderBlobs, loaded: &LoadedNamespace) -> Result<(), OpenError> {
-    for asset in &loaded.assets {
+async fn store_assets(namespace: &Namespace, loaded: LoadedNamespace) -> Result<Snapshot, OpenError> {
+    let LoadedNamespace { snapshot, assets, .. } = loaded;
+    let is_known = namespace.active().is_some_and(|active| active.digest() == snapshot.digest());
+    if is_known && namespace.blobs.is_shared() {
+        // They were put before it was activated, and what a snapshot names is never removed. So a start needs no bucket.
+        return Ok(snapshot);
+    }
+    let blobs = Arc::clone(&namespace.blobs);
+    let storing = tokio::task::spawn_blocking(move || put_assets(&blobs, &assets));
+    // A panic is a defect, and nothing that passes.
+    storing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok(snapshot)
+}
+
+fn put_assets(blobs: &Blobs, assets: &[LoadedAsset]) -> Result<(), OpenError> {
+    for asset in assets {
         let unusable = |message| OpenError::Io { path: asset.path.display().to_string(), message };
         let blob = blobs.put_file(&asset.path).map_err(|error| unusable(error.to_string()))?;
         if (blob.digest, blob.bytes) != (asset.digest, asset.bytes) {
@@ -415,6 +441,7 @@ fn shared(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orbit_store::blobs::FolderBlobs;
 
     #[test]
     fn an_asset_that_changed_since_it_was_read_is_refused() {
@@ -440,11 +467,11 @@ mod tests {
         let loaded = valid(load(home.path())).map_err(|error| error.to_string()).unwrap();
         let loaded = &loaded.namespaces[0];
         assert_eq!(loaded.assets.len(), 1);
-        let blobs = FolderBlobs::open(&home.path().join("blobs")).unwrap();
-        store_assets(&blobs, loaded).unwrap();
-        assert!(blobs.contains(loaded.assets[0].digest));
+        let blobs = Blobs::from(FolderBlobs::open(&home.path().join("blobs")).unwrap());
+        put_assets(&blobs, &loaded.assets).unwrap();
+        assert_eq!(blobs.contains(loaded.assets[0].digest), Ok(true));
         write("namespaces/lab/asset.bin", "as it is now");
-        let refused = store_assets(&blobs, loaded).unwrap_err().to_string();
+        let refused = put_assets(&blobs, &loaded.assets).unwrap_err().to_string();
         assert!(refused.contains("asset.bin") && refused.contains("changed while"), "{refused}");
     }
 }

@@ -21,6 +21,8 @@ const SEED: &str = "ORBIT_LOG_SEED";
 const SEED_PREVIOUS: &str = "ORBIT_LOG_SEED_PREVIOUS";
 const DATABASE_URL: &str = "ORBIT_DATABASE_URL";
 const DATABASE_OWNER_URL: &str = "ORBIT_DATABASE_OWNER_URL";
+const BUCKET_KEY: &str = "ORBIT_S3_ACCESS_KEY_ID";
+const BUCKET_SECRET: &str = "ORBIT_S3_SECRET_ACCESS_KEY";
 const FILE: &str = ".env";
 /// Largest `.env`, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,6 +37,15 @@ pub struct Environment {
 /// A value that is not printed by accident: it has neither `Debug` nor `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
+
+/// What signs the requests to a bucket.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BucketKeys {
+    /// The public part, which is not printed either.
+    pub id: Secret,
+    /// The secret part.
+    pub secret: Secret,
+}
 
 /// Why the environment cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +128,15 @@ impl Environment {
     /// Where the owner of the tables reaches the database, which only a migration needs.
     pub fn database_owner_url(&self) -> Option<Secret> {
         self.value(DATABASE_OWNER_URL).filter(|value| !value.trim().is_empty()).cloned().map(Secret)
+    }
+
+    /// The keys of the bucket; the name of a variable that is not set, if one is missing.
+    pub fn bucket_keys(&self) -> Result<BucketKeys, &'static str> {
+        let set = |name| {
+            let value = self.value(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+            value.map(|value| Secret(value.to_owned())).ok_or(name)
+        };
+        Ok(BucketKeys { id: set(BUCKET_KEY)?, secret: set(BUCKET_SECRET)? })
     }
 
     /// The seeds of the keys of the logs; none if there is no current one.
@@ -311,6 +331,16 @@ mod tests {
         assert_eq!(urls(&[], "ORBIT_DATABASE_URL=' '"), (None, None));
         let both = urls(&[(DATABASE_URL, "x")], "ORBIT_DATABASE_URL=y\nORBIT_DATABASE_OWNER_URL=z");
         assert_eq!(both, (Some("x".to_owned()), Some("z".to_owned())));
+    }
+
+    #[test]
+    fn the_keys_of_a_bucket_are_both_there_or_one_is_named() {
+        let keys = |file: &str| environment(&[(BUCKET_KEY, "id")], file).bucket_keys();
+        assert_eq!(keys("").err(), Some(BUCKET_SECRET));
+        assert_eq!(keys(&format!("{BUCKET_SECRET}=\n")).err(), Some(BUCKET_SECRET));
+        let both = keys(&format!("{BUCKET_KEY}=other\n{BUCKET_SECRET}=s")).ok().unwrap();
+        assert_eq!((both.id.expose(), both.secret.expose()), ("id", "s"));
+        assert_eq!(environment(&[], "").bucket_keys().err(), Some(BUCKET_KEY));
     }
 
     #[test]

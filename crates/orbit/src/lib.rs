@@ -4,6 +4,7 @@
 //! between processes, `engine` holds a home, `config` and `environment` read what the operator wrote, `render` makes text of answers.
 
 pub mod backup;
+pub mod bucket;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -3,7 +3,10 @@
 //! A blob lies in `ab/cdef…`, the hex digits of its SHA-256. It is written under another name in `incoming`, made durable, and only then
 //! renamed, so that a name that exists is whole. Every function blocks; callers use a thread that may.
 
+pub mod bucket;
+mod cache;
 mod files;
+mod place;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -17,7 +20,9 @@ use std::time::{Duration, SystemTime};
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use orbit_core::digest::{Digest, Hasher};
 
+pub use bucket::BucketFault;
 pub use files::{Files, System};
+pub use place::{Blobs, CACHE_BYTES_MAX};
 
 /// Bytes that are read, hashed and written at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -70,6 +75,26 @@ pub enum BlobError {
         /// What the system said.
         message: String,
     },
+    /// The bucket does not do what it is asked.
+    #[error("the bucket `{bucket}` {fault}: {message}")]
+    Bucket {
+        /// Its name.
+        bucket: String,
+        /// What is wrong.
+        fault: BucketFault,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl BlobError {
+    /// Whether the same may succeed later, without anybody making the payload anew.
+    pub const fn passes(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::Io { .. } | Self::Bucket { .. } => true,
+            Self::Corrupt { .. } | Self::Missing { .. } | Self::Dropped { .. } => false,
+        }
+    }
 }
 
 /// The payloads of a namespace in a folder. One process at a time opens it.
@@ -155,7 +180,7 @@ impl FolderBlobs {
     }
 
     /// The blob, open for reading; its bytes are not compared with its name.
-    pub(crate) fn source(&self, digest: Digest) -> Result<File, BlobError> {
+    fn source(&self, digest: Digest) -> Result<File, BlobError> {
         let path = self.path(digest);
         File::open(&path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -168,9 +193,24 @@ impl FolderBlobs {
 
     /// Everything that the source gives is a durable blob.
     pub(crate) fn put(&self, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
+        self.put_if(source, from, |_| Ok(()))
+    }
+
+    /// The same, if it has this name; else nothing is kept.
+    fn put_as(&self, digest: Digest, source: &mut dyn Read, from: &Path) -> Result<Blob, BlobError> {
+        self.put_if(source, from, |blob| same(digest, blob).map(drop))
+    }
+
+    fn put_if(
+        &self,
+        source: &mut dyn Read,
+        from: &Path,
+        judge: impl Fn(Blob) -> Result<(), BlobError>,
+    ) -> Result<Blob, BlobError> {
         let (path, mut file) = self.incoming()?;
         let copied = transfer(source, &mut |chunk| self.files.write(&mut file, chunk), (from, &path));
         let put = copied.and_then(|blob| {
+            judge(blob)?;
             file.set_permissions(Permissions::from_mode(0o400)).map_err(at(&path))?;
             self.files.sync(&file).map_err(at(&path))?;
             self.name(&path, blob).map_err(at(&path))?;

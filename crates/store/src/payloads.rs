@@ -1,4 +1,4 @@
-//! The payloads of a namespace, wherever their bytes are: small ones in the store, larger ones as files of [`FolderBlobs`].
+//! The payloads of a namespace, wherever their bytes are: small ones in the store, larger ones among its [`Blobs`].
 //!
 //! A small payload is not made durable here: its bytes go along with the transaction that names it, which costs no fsync of its own. What was
 //! kept last is also held in memory for whoever reads it next. Functions block unless they say that they do not.
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 
-use crate::blobs::{Blob, BlobError, FolderBlobs, at, open_regular};
+use crate::blobs::{Blob, BlobError, Blobs, at, open_regular};
 use crate::contract::payload::{NewPayload, StoredPayload};
 use crate::{Store, StoreError};
 
@@ -27,7 +27,7 @@ const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// See the module.
 pub struct Payloads {
     store: Arc<dyn Store>,
-    folder: Arc<FolderBlobs>,
+    blobs: Arc<Blobs>,
     recent: Mutex<Recent>,
 }
 
@@ -66,9 +66,9 @@ impl From<Kept> for NewPayload {
 }
 
 impl Payloads {
-    /// The payloads of this store and this folder.
-    pub fn new(store: Arc<dyn Store>, folder: Arc<FolderBlobs>) -> Self {
-        Self { store, folder, recent: Mutex::default() }
+    /// The payloads of this store and these blobs.
+    pub fn new(store: Arc<dyn Store>, blobs: Arc<Blobs>) -> Self {
+        Self { store, blobs, recent: Mutex::default() }
     }
 
     /// Keeps a copy of a file, which must be a regular one: a link is not followed, and a pipe is not waited for.
@@ -79,7 +79,7 @@ impl Payloads {
         if head.len() as u64 <= INLINE_BYTES_MAX {
             return Ok(self.keep_inline(Bytes::from(head)));
         }
-        let Blob { digest, bytes } = self.folder.put(&mut head.as_slice().chain(source), path)?;
+        let Blob { digest, bytes } = self.blobs.put(&mut head.as_slice().chain(source), path)?;
         Ok(Kept { digest, bytes, content: None })
     }
 
@@ -88,7 +88,7 @@ impl Payloads {
         if Self::is_small(content.len()) {
             return Ok(self.keep_inline(content));
         }
-        let Blob { digest, bytes } = self.folder.put_bytes(&content)?;
+        let Blob { digest, bytes } = self.blobs.put_bytes(&content)?;
         Ok(Kept { digest, bytes, content: None })
     }
 
@@ -125,25 +125,19 @@ impl Payloads {
                 Err(BlobError::Corrupt { digest })
             };
         }
-        if self.folder.contains(digest) {
-            Ok(Content::File(self.folder.path(digest)))
-        } else {
-            Err(BlobError::Missing { digest })
-        }
+        self.blobs.file(digest).map(Content::File)
+    }
+
+    /// The file of a payload that is never small, such as an asset. It must not be changed, and was not compared with the digest.
+    pub fn file(&self, digest: Digest) -> Result<PathBuf, BlobError> {
+        self.blobs.file(digest)
     }
 
     /// All bytes of a payload, compared with the digest.
     pub fn read(&self, digest: Digest) -> Result<Bytes, BlobError> {
-        let path = match self.open(digest)? {
-            Content::Memory(content) => return Ok(content),
-            Content::File(path) => path,
-        };
-        let mut content = Vec::new();
-        self.folder.source(digest)?.read_to_end(&mut content).map_err(at(&path))?;
-        if Digest::of(&content) == digest {
-            Ok(Bytes::from(content))
-        } else {
-            Err(BlobError::Corrupt { digest })
+        match self.open(digest)? {
+            Content::Memory(content) => Ok(content),
+            Content::File(_) => self.blobs.read(digest),
         }
     }
 
@@ -151,7 +145,7 @@ impl Payloads {
     pub fn copy_to(&self, digest: Digest, target: &Path) -> Result<u64, BlobError> {
         let content = match self.open(digest)? {
             Content::Memory(content) => content,
-            Content::File(_) => return self.folder.copy_to(digest, target),
+            Content::File(_) => return self.blobs.copy_to(digest, target),
         };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
@@ -170,16 +164,18 @@ impl Payloads {
         match self.inline(digest)? {
             Some(content) if Digest::of(&content) == digest => Ok(content.len() as u64),
             Some(_) => Err(BlobError::Corrupt { digest }),
-            None => self.folder.verify(digest),
+            None => self.blobs.verify(digest),
         }
     }
 
     /// Whether the payload is stored; its bytes are not looked at. Does not block.
     pub async fn contains(self: &Arc<Self>, digest: Digest) -> Result<bool, StoreError> {
         let found = self.look(digest).await?;
-        let folder = Arc::clone(&self.folder);
+        let blobs = Arc::clone(&self.blobs);
+        let of_blobs =
+            |error: BlobError| StoreError::Io { place: "payloads".to_owned(), message: error.to_string() };
         let is_inline = found.is_some_and(|found| found.content.is_some());
-        Ok(is_inline || blocking(digest, move || Ok(folder.contains(digest))).await?)
+        Ok(is_inline || blocking(digest, move || blobs.contains(digest).map_err(of_blobs)).await?)
     }
 
     /// When the payload was dropped, if it was. Does not block.
@@ -196,7 +192,7 @@ impl Payloads {
         let found = self.store.payload(digest).map_err(|error| of_store(&error))?;
         match found {
             // The same bytes may have come back as an asset, or be about to be named by a step.
-            Some(StoredPayload { dropped_at: Some(at), .. }) if !self.folder.contains(digest) => {
+            Some(StoredPayload { dropped_at: Some(at), .. }) if !self.blobs.contains(digest)? => {
                 Err(BlobError::Dropped { digest, at })
             }
             found => Ok(found.and_then(|found| found.content)),
@@ -267,6 +263,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blobs::FolderBlobs;
     use crate::contract::payload::PayloadStore as _;
     use crate::sqlite::SqliteStore;
     use jiff::Timestamp;
@@ -288,7 +285,7 @@ mod tests {
     /// The same payloads, of which nothing is held in memory.
     fn again(folder: &tempfile::TempDir, store: &Arc<SqliteStore>) -> Arc<Payloads> {
         let blobs = FolderBlobs::open(&folder.path().join("blobs")).unwrap();
-        Arc::new(Payloads::new(Arc::<SqliteStore>::clone(store), Arc::new(blobs)))
+        Arc::new(Payloads::new(Arc::<SqliteStore>::clone(store), Arc::new(blobs.into())))
     }
 
     fn sizes() -> [usize; 4] {
@@ -327,7 +324,7 @@ mod tests {
                 let expected = if is_small {
                     Content::Memory(content.clone().into())
                 } else {
-                    Content::File(payloads.folder.path(digest))
+                    Content::File(payloads.blobs.path(digest))
                 };
                 assert_eq!(payloads.open(digest), Ok(expected));
             }

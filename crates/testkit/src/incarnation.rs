@@ -51,6 +51,7 @@ impl Incarnation {
     /// Opens everything, joins, and takes over what the process before left. An error is a process that could not start.
     pub async fn start(world: &World, plan: &Arc<Plan>, ended: &Ended) -> Result<Self, StoreError> {
         let name = namespace();
+        world.place().leases_end().await;
         let inner = world.place().open(&name).await?;
         world.alive.set(&inner);
         let store = Arc::new(FaultyStore::new(inner, Arc::clone(plan), ended.clone()));
@@ -58,7 +59,7 @@ impl Incarnation {
         let blobs = FolderBlobs::open_over(&world.layout().blobs(&name), files);
         let of_files =
             |error: BlobError| StoreError::Io { place: "blobs".to_owned(), message: error.to_string() };
-        let blobs = Arc::new(blobs.map_err(of_files)?);
+        let blobs = Arc::new(blobs.map_err(of_files)?.into());
         let system = Arc::new(SqliteStore::in_memory(&name)?);
         let node = Node::open(shared(world), system).await?;
         let opened = Namespace::open(name, Arc::clone(&node.shared), store, blobs).await?;

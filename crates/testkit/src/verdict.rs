@@ -153,7 +153,7 @@ async fn one_receipt_an_attempt(store: &dyn Store, records: &[StoredRecord]) -> 
 
 fn artifacts_are_there(world: &World, store: Arc<dyn Store>, records: &[StoredRecord]) -> Vec<String> {
     let blobs = FolderBlobs::open(&world.layout().blobs(&namespace())).unwrap();
-    let payloads = Payloads::new(store, Arc::new(blobs));
+    let payloads = Payloads::new(store, Arc::new(blobs.into()));
     let mut wrong = Vec::new();
     let mut seen = 0;
     for record in records.iter().filter(|record| record.kind == "step_succeeded") {

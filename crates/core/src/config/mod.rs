@@ -29,8 +29,8 @@ pub use http::{
 };
 pub use names::{DocName, NameError, NamespaceName};
 pub use node::{
-    ArtifactBackend, Artifacts, Caps, Listen, LogConfig, NamespaceConfig, NodeConfig, NodeIdentity,
-    NodeLimits, Retention, Storage, StorageBackend,
+    ArtifactBackend, Artifacts, BucketPlace, Caps, Listen, LogConfig, NamespaceConfig, NodeConfig,
+    NodeIdentity, NodeLimits, Retention, Storage, StorageBackend,
 };
 pub use notify::{Heartbeat, NotifyEvent, NotifyRule};
 pub use processor::{

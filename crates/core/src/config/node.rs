@@ -71,11 +71,75 @@ pub enum StorageBackend {
 }
 
 /// Where payloads are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Artifacts {
     /// The object store.
     pub backend: ArtifactBackend,
+    /// For `s3`: the name of the bucket, which must exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// For `s3`: the address of the service, as in `https://objects.example.net`. Buckets are addressed by path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// For `s3`: the region that requests are signed for.
+    #[serde(skip_serializing_if = "is_usual_region")]
+    pub region: String,
+    /// For `s3`: what every key begins with. Homes that share a bucket must each have their own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// For `s3`: whether the address may be a plain `http` one that is not of this machine. Payloads and their names are then readable on the way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_http: bool,
+}
+
+/// Where payloads are kept if it is a bucket, borrowed from [`Artifacts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketPlace<'a> {
+    /// Its name.
+    pub bucket: &'a str,
+    /// The address of the service.
+    pub endpoint: &'a str,
+    /// The region.
+    pub region: &'a str,
+    /// What every key begins with; may be empty.
+    pub prefix: &'a str,
+    /// Whether the address begins with `http:`.
+    pub is_plain: bool,
+}
+
+impl Artifacts {
+    /// The bucket; none if payloads lie in a folder, or if what is needed is not said, which the check refuses.
+    pub fn place(&self) -> Option<BucketPlace<'_>> {
+        match self.backend {
+            ArtifactBackend::Folder => None,
+            ArtifactBackend::S3 => {
+                let (bucket, endpoint) = (self.bucket.as_deref()?, self.endpoint.as_deref()?);
+                let is_plain = endpoint.starts_with("http:");
+                Some(BucketPlace { bucket, endpoint, region: &self.region, prefix: &self.prefix, is_plain })
+            }
+        }
+    }
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self {
+            backend: ArtifactBackend::default(),
+            bucket: None,
+            endpoint: None,
+            region: USUAL_REGION.to_owned(),
+            prefix: String::new(),
+            allow_http: false,
+        }
+    }
+}
+
+/// What services that know no regions expect.
+const USUAL_REGION: &str = "us-east-1";
+
+fn is_usual_region(region: &str) -> bool {
+    region == USUAL_REGION
 }
 
 /// The object stores.
@@ -85,6 +149,8 @@ pub enum ArtifactBackend {
     /// A content-addressed folder inside the home.
     #[default]
     Folder,
+    /// A bucket of an S3-compatible service; the folder inside the home is its cache.
+    S3,
 }
 
 /// Where health is served.

@@ -207,7 +207,10 @@ async fn content(
         Unread::Failed(BlobError::Missing { digest }) => AttemptFailure::MissingArtifact { digest },
         Unread::Failed(BlobError::Corrupt { digest }) => AttemptFailure::CorruptArtifact { digest },
         Unread::Failed(
-            error @ (BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. }),
+            error @ (BlobError::Dropped { .. }
+            | BlobError::Full { .. }
+            | BlobError::Io { .. }
+            | BlobError::Bucket { .. }),
         ) => AttemptFailure::Local { message: format!("the artifact cannot be read: {error}") },
     })
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use orbit_core::config::{NamespaceName, SecretRef, Snapshot, settings_digest};
 use orbit_core::id::{Trigger, cycle_id, delivery_id, initiation_id, run_id};
 use orbit_core::run::{RunEvent, Step, Then};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::dispatch::NewDelivery;
 use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::schedule::NewCycle;
@@ -86,7 +86,7 @@ impl World {
         let name = NamespaceName::parse("studio").unwrap();
         let layout = Layout::new(home.path());
         std::fs::create_dir_all(layout.data(&name)).unwrap();
-        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name)).unwrap());
+        let blobs = Arc::new(Blobs::from(FolderBlobs::open(&layout.blobs(&name)).unwrap()));
         let clock = Arc::new(Standing(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
         let net = Net::new(serve);
         let shared = Shared {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use orbit_core::config::{NamespaceName, SecretRef};
 use orbit_core::governance::{Closed, Door};
 use orbit_store::StoreError;
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::Recovered;
 use orbit_store::contract::node::{Joined, Joining, Load, NodeStore, NodeView, Renewal, Watched};
 use orbit_store::sqlite::SqliteStore;
@@ -142,7 +142,7 @@ async fn namespace(clock: &Arc<Running>) -> (tempfile::TempDir, Arc<Namespace>) 
     let home = tempfile::tempdir().unwrap();
     let name = NamespaceName::parse("studio").unwrap();
     let layout = Layout::new(home.path());
-    let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name)).unwrap());
+    let blobs = Arc::new(Blobs::from(FolderBlobs::open(&layout.blobs(&name)).unwrap()));
     let shared = Shared {
         node: "test".to_owned(),
         lease: LEASE,

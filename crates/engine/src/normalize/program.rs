@@ -156,10 +156,8 @@ fn prepare(base: &Path, job: &Job, payloads: &Payloads) -> Result<Result<Prepare
         // Copies, never links: a program may write into what it is given.
         copied.push(match payloads.copy_to(given.input.digest, &work.input()) {
             Ok(_) => Ok(Arc::new(work)),
-            Err(error @ (BlobError::Full { .. } | BlobError::Io { .. })) => return Err(error),
-            Err(
-                error @ (BlobError::Missing { .. } | BlobError::Corrupt { .. } | BlobError::Dropped { .. }),
-            ) => Err(output::of_blob(&error)),
+            Err(error) if error.passes() => return Err(error),
+            Err(error) => Err(output::of_blob(&error)),
         });
     }
     Ok(list(folder, job, copied))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orbit_core::config::{NamespaceName, RunProfile, SecretRef, Snapshot};
 use orbit_core::id::{Trigger, cycle_id};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::contract::selection::{ClaimedCycle, Taken};
@@ -52,7 +52,7 @@ impl World {
         let layout = Layout::new(home.path());
         std::fs::create_dir_all(layout.namespace(&name)).unwrap();
         std::fs::create_dir_all(layout.data(&name)).unwrap();
-        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name)).unwrap());
+        let blobs = Arc::new(Blobs::from(FolderBlobs::open(&layout.blobs(&name)).unwrap()));
         let shared = Shared {
             node: "test".to_owned(),
             lease: crate::lease::LEASE,

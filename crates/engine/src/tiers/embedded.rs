@@ -1,5 +1,6 @@
 //! The processor that lives in this process: bytes in memory go in, bytes in memory come out, and no folder is made.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,10 @@ pub(super) async fn perform(
         step: claimed.step,
         attempt: claimed.attempt,
         wall,
-        reference: reference.map(|digest| namespace.blobs.path(digest)),
+        reference: match reference {
+            Some(digest) => Some(file(namespace, digest, cancel).await?),
+            None => None,
+        },
     };
     let Processed { result, words, facts } = ask(processor, &job, cancel).await;
     let media_type = document.media_type().to_owned();
@@ -73,6 +77,11 @@ async fn read(namespace: &Namespace, digest: Digest, cancel: &CancellationToken)
     }
     let reader = Reader { namespace, service: "tiers", cancel };
     reader.payload(move |payloads| payloads.read(digest)).await.map_err(|unread| unread_payload(&unread))
+}
+
+async fn file(namespace: &Namespace, digest: Digest, cancel: &CancellationToken) -> Result<PathBuf, Failure> {
+    let reader = Reader { namespace, service: "tiers", cancel };
+    reader.payload(move |payloads| payloads.file(digest)).await.map_err(|unread| unread_payload(&unread))
 }
 
 async fn keep(

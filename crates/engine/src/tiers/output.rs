@@ -110,8 +110,9 @@ pub(crate) fn of_blob(error: &BlobError) -> Failure {
     match error {
         BlobError::Missing { digest } => Failure::InputMissing { digest: *digest },
         BlobError::Corrupt { digest } => Failure::InputCorrupt { digest: *digest },
-        BlobError::Dropped { .. } | BlobError::Full { .. } | BlobError::Io { .. } => {
-            Failure::Storage { message: error.to_string() }
-        }
+        BlobError::Dropped { .. }
+        | BlobError::Full { .. }
+        | BlobError::Io { .. }
+        | BlobError::Bucket { .. } => Failure::Storage { message: error.to_string() },
     }
 }

@@ -79,7 +79,10 @@ async fn perform(namespace: &Namespace, wanted: Try, cancel: &CancellationToken)
     if let Some(processor) = namespace.shared.embedded.get(document.name()) {
         let job = Job {
             input: Bytes::from(format!("{}\n", request.context_line())),
-            reference: reference.map(|asset| asset_file(namespace, &asset)),
+            reference: match reference {
+                Some(asset) => Some(asset_file(namespace, asset).await?),
+                None => None,
+            },
             request: Arc::new(request),
             step,
             attempt: 1,
@@ -168,12 +171,13 @@ async fn of_embedded(
 }
 
 /// Where the asset lies; in the namespace's folder if it was never activated.
-fn asset_file(namespace: &Namespace, asset: &AssetReference) -> PathBuf {
-    if namespace.blobs.contains(asset.digest) {
-        namespace.blobs.path(asset.digest)
-    } else {
-        namespace.folder().join(&asset.path)
-    }
+async fn asset_file(namespace: &Namespace, asset: AssetReference) -> Result<PathBuf, Failure> {
+    let (payloads, folder) = (Arc::clone(&namespace.payloads), namespace.folder());
+    blocking(move || match payloads.file(asset.digest) {
+        Err(BlobError::Missing { .. }) => Ok(folder.join(&asset.path)),
+        found => found.map_err(|error| output::of_blob(&error)),
+    })
+    .await
 }
 
 fn takes_manifest(document: &Document) -> bool {

@@ -16,7 +16,7 @@ use orbit_engine::node::Shared;
 use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::tiers::{Processor, step};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::OpenDoors;
 use orbit_store::contract::record::{RecordFilter, StoredRecord};
 use orbit_store::contract::schedule::NewCycle;
@@ -156,7 +156,7 @@ impl World {
         let layout = Layout::new(home.path());
         std::fs::create_dir_all(layout.namespace(&name)).unwrap();
         std::fs::create_dir_all(layout.data(&name)).unwrap();
-        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name)).unwrap());
+        let blobs = Arc::new(Blobs::from(FolderBlobs::open(&layout.blobs(&name)).unwrap()));
         let asset = blobs.put_bytes(b"<asset>").unwrap();
         let clock = Arc::new(Standing(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
         let snapshot = plan.snapshot(&asset);

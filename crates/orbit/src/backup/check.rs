@@ -26,7 +26,9 @@ pub struct Checked {
 /// Reads all of it. Everything that is wrong is named at once.
 pub fn check(folder: &Path, progress: Progress<'_>) -> Result<Checked, BackupError> {
     let manifest = Manifest::read(folder)?;
-    let mut found = Found { folder, faults: Vec::new(), expected: BTreeSet::from([MANIFEST.to_owned()]) };
+    let expected = BTreeSet::from([MANIFEST.to_owned()]);
+    let with_payloads = manifest.bucket.is_none();
+    let mut found = Found { folder, with_payloads, faults: Vec::new(), expected };
     found.files(&manifest, progress)?;
     let mut contents = BTreeMap::new();
     let mut all_known = true;
@@ -47,6 +49,8 @@ pub fn check(folder: &Path, progress: Progress<'_>) -> Result<Checked, BackupErr
 
 struct Found<'a> {
     folder: &'a Path,
+    /// Whether the larger payloads are in it.
+    with_payloads: bool,
     faults: Vec<String>,
     expected: BTreeSet<String>,
 }
@@ -114,7 +118,9 @@ impl Found<'_> {
             );
             self.fault(&path, what);
         }
-        self.payloads(name, &held, progress)?;
+        if self.with_payloads {
+            self.payloads(name, &held, progress)?;
+        }
         Ok(Some(held))
     }
 

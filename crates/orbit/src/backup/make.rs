@@ -38,6 +38,9 @@ pub struct Made {
     pub made_at: Timestamp,
     /// Whether `.env` is in it.
     pub with_secrets: bool,
+    /// The bucket that holds the larger payloads, which are not in it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
     /// What it holds.
     pub namespaces: Vec<NamespaceEntry>,
     /// Files besides payloads.
@@ -60,6 +63,8 @@ pub struct Job {
     pub folder: PathBuf,
     /// Whether `.env` is taken too.
     pub with_secrets: bool,
+    /// The bucket that holds the larger payloads, if they are not files of the home.
+    pub bucket: Option<String>,
 }
 
 impl Job {
@@ -99,6 +104,8 @@ impl Job {
     async fn fill(&self, partial: &Path, desk: &Arc<Desk>) -> Result<Manifest, BackupError> {
         let (now, node) = (self.shared.clock.now(), self.shared.node.clone());
         let mut manifest = Manifest::new(now, node, self.with_secrets);
+        manifest.bucket.clone_from(&self.bucket);
+        let with_payloads = self.bucket.is_none();
         for name in stores(&self.layout)? {
             let namespace = self.namespaces.iter().find(|namespace| namespace.name == name);
             let held = match namespace {
@@ -106,7 +113,7 @@ impl Job {
                 None => None,
             };
             let entry = self.blocking(desk, partial, move |layout, partial, progress| {
-                copy_namespace(layout, partial, &name, progress)
+                copy_namespace((layout, partial), &name, with_payloads, progress)
             });
             let (entry, file) = entry.await?;
             drop(held);
@@ -142,11 +149,13 @@ impl Job {
     }
 
     fn made(&self, manifest: &Manifest) -> Made {
-        let payloads: u64 = manifest.namespaces.iter().map(|namespace| namespace.payload_bytes).sum();
+        let lengths = manifest.namespaces.iter().map(|namespace| namespace.payload_bytes);
+        let payloads: u64 = if self.bucket.is_none() { lengths.sum() } else { 0 };
         Made {
             folder: self.folder.clone(),
             made_at: manifest.made_at,
             with_secrets: manifest.with_secrets,
+            bucket: manifest.bucket.clone(),
             namespaces: manifest.namespaces.clone(),
             files: manifest.files.len() as u64,
             bytes: payloads + manifest.files.iter().map(|file| file.bytes).sum::<u64>(),
@@ -227,9 +236,9 @@ fn stores(layout: &Layout) -> Result<Vec<NamespaceName>, BackupError> {
 }
 
 fn copy_namespace(
-    layout: &Layout,
-    partial: &Path,
+    (layout, partial): (&Layout, &Path),
     name: &NamespaceName,
+    with_payloads: bool,
     progress: Progress<'_>,
 ) -> Result<(NamespaceEntry, super::FileEntry), BackupError> {
     let there = Layout::new(partial);
@@ -240,7 +249,9 @@ fn copy_namespace(
         return Err(BackupError::Ended);
     }
     let contents = inspect::inspect(&there.database(name))?;
-    copy_payloads((layout, &there), name, &contents.files, progress)?;
+    if with_payloads {
+        copy_payloads((layout, &there), name, &contents.files, progress)?;
+    }
     let entry = NamespaceEntry {
         namespace: name.clone(),
         schema: contents.schema,

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub node: String,
     /// Whether `.env` is in it.
     pub with_secrets: bool,
+    /// The bucket that holds the larger payloads, which are not in the backup then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
     /// The stores, by name.
     pub namespaces: Vec<NamespaceEntry>,
     /// Every file but payloads and this one, by path.
@@ -86,7 +89,7 @@ impl Manifest {
     pub fn new(made_at: Timestamp, node: String, with_secrets: bool) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let (namespaces, files) = (Vec::new(), Vec::new());
-        Self { format: FORMAT, made_at, version, node, with_secrets, namespaces, files }
+        Self { format: FORMAT, made_at, version, node, with_secrets, bucket: None, namespaces, files }
     }
 
     /// Writes it into the folder, durably.

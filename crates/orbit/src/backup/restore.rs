@@ -28,6 +28,9 @@ pub struct Restored {
     pub home: PathBuf,
     /// When the backup was begun.
     pub made_at: Timestamp,
+    /// The bucket that holds its larger payloads, if they are not files of the home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
     /// Why the home is halted.
     pub halt: String,
     /// What is in it.
@@ -68,12 +71,13 @@ pub fn restore(
         return Err(error);
     }
     settle(home, &partial)?;
+    let bucket = checked.manifest.bucket;
     let namespaces = checked.manifest.namespaces.into_iter().map(|entry| {
         let owed = checked.contents.get(&entry.namespace).map(|held| held.owed.clone());
         RestoredNamespace { entry, owed: owed.unwrap_or_default() }
     });
     let namespaces = namespaces.collect();
-    Ok(Restored { home: home.to_owned(), made_at: checked.manifest.made_at, halt, namespaces })
+    Ok(Restored { home: home.to_owned(), made_at: checked.manifest.made_at, bucket, halt, namespaces })
 }
 
 fn is_taken(home: &Path) -> BackupError {
@@ -107,7 +111,9 @@ fn fill(folder: &Path, partial: &Path, checked: &Checked, progress: Progress<'_>
             return Err(BackupError::Ended);
         }
     }
-    for (name, Contents { files, .. }) in &checked.contents {
+    // Those in a bucket are not in the backup: the home goes on with the same bucket.
+    let contents = checked.contents.iter().filter(|_| checked.manifest.bucket.is_none());
+    for (name, Contents { files, .. }) in contents {
         copy_payloads((&Layout::new(folder), &Layout::new(partial)), name, files, progress)?;
     }
     Ok(())

@@ -58,11 +58,19 @@ pub async fn make(
 fn told(made: &Made) -> String {
     let secrets = if made.with_secrets { "with `.env`: keep it safe" } else { "without `.env`" };
     format!(
-        "{}: {}, {secrets}\n{}",
+        "{}: {}, {secrets}\n{}{}",
         made.folder.display(),
         bytes(made.bytes),
-        made.namespaces.iter().map(namespace).collect::<String>()
+        made.namespaces.iter().map(namespace).collect::<String>(),
+        in_bucket(made.bucket.as_deref())
     )
+}
+
+/// What a backup does not hold.
+fn in_bucket(bucket: Option<&str>) -> String {
+    bucket.map_or_else(String::new, |bucket| {
+        format!("  payload files stay in the bucket `{bucket}` and are not in the backup\n")
+    })
 }
 
 fn namespace(entry: &NamespaceEntry) -> String {
@@ -84,9 +92,10 @@ pub async fn check(folder: &Path, out: &Terminal, json: bool) -> Result<u8, Fail
     let manifest = checked.manifest;
     either(&json!({ "whole": true, "backup": manifest }), json, |_| {
         format!(
-            "the backup of {} is whole\n{}",
+            "the backup of {} is whole\n{}{}",
             instant(manifest.made_at),
-            manifest.namespaces.iter().map(namespace).collect::<String>()
+            manifest.namespaces.iter().map(namespace).collect::<String>(),
+            in_bucket(manifest.bucket.as_deref())
         )
     })?;
     Ok(exit::SUCCEEDED)
@@ -116,6 +125,12 @@ fn next_steps(restored: &Restored, missing: &[String]) -> String {
         _ = writeln!(text, "  - {what}: set it in `.env`");
     }
     text += "  - make sure that the home it was made of does not run any more: both would send\n";
+    if let Some(bucket) = &restored.bucket {
+        _ = writeln!(
+            text,
+            "  - its payload files are those in the bucket `{bucket}`: two homes must not share them, because each removes what it does not name"
+        );
+    }
     for one in restored.namespaces.iter().filter(|one| one.owed.count > 0) {
         _ = writeln!(
             text,

@@ -81,6 +81,7 @@ impl From<OpenError> for Failure {
             OpenError::Signing(_) => Self::usage(error.to_string()).hint(
                 "after a change of `ORBIT_LOG_SEED`, put the seed of before into `ORBIT_LOG_SEED_PREVIOUS` and start again: the log is then handed over",
             ),
+            OpenError::Place(error) => Self::usage(error.to_string()).hint(error.hint()),
             OpenError::SeedGone => Self::usage(error.to_string()).hint(
                 "put back the line from your copy of `.env`; if it is gone, restore a backup: its log goes on under a new name",
             ),

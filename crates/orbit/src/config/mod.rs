@@ -50,12 +50,19 @@ pub struct LoadedNamespace {
     pub assets: Vec<LoadedAsset>,
 }
 
+/// What `orbit.yaml` says; its defaults where it is missing or wrong.
+pub fn node(home: &Path) -> NodeConfig {
+    let mut problems = Vec::new();
+    let files = files::read(home, &mut problems);
+    document::read_node(files.node.as_ref(), &mut problems)
+}
+
 /// Reads the home in this folder. Only a load without an error may be used.
 pub fn load(home: &Path) -> Loaded {
     let mut problems = Vec::new();
     let files = files::read(home, &mut problems);
     let node = document::read_node(files.node.as_ref(), &mut problems);
-    problems.extend(environment(home));
+    problems.extend(environment(home, &node));
     let mut namespaces = Vec::new();
     for found in &files.namespaces {
         let mut own = Vec::new();
@@ -90,7 +97,7 @@ pub fn load_node(home: &Path) -> (NodeConfig, Vec<Diagnostic>) {
 }
 
 /// What is wrong with `.env` and the flags, so that one command names every problem.
-fn environment(home: &Path) -> Vec<Diagnostic> {
+fn environment(home: &Path, node: &NodeConfig) -> Vec<Diagnostic> {
     let wrong = |error: EnvironmentError| {
         let problem = Diagnostic::of_file(".env", Severity::Error, error.to_string());
         error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
@@ -99,6 +106,13 @@ fn environment(home: &Path) -> Vec<Diagnostic> {
         Ok((environment, mut warnings)) => {
             warnings.extend(environment.paused().err().map(wrong));
             warnings.extend(environment.seeds().err().map(wrong));
+            if node.artifacts.place().is_some()
+                && let Err(missing) = environment.bucket_keys()
+            {
+                let message = format!("`artifacts` names a bucket, but `{missing}` is not set");
+                let problem = Diagnostic::of_file(".env", Severity::Error, message);
+                warnings.push(problem.hint("a key that may read, write, list and delete in the bucket"));
+            }
             warnings
         }
         Err(error) => vec![wrong(error)],

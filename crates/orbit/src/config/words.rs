@@ -1,11 +1,7 @@
 //! The words of the documents: the ones that come close, and the ones that later versions will know.
 
 /// What section 8 of the contract names and this version does not build: the schema that would hold it, and the word.
-const LATER: [(&str, &str); 11] = [
-    ("ArtifactBackend", "s3"),
-    ("Artifacts", "bucket"),
-    ("Artifacts", "endpoint"),
-    ("Artifacts", "region"),
+const LATER: [(&str, &str); 7] = [
     ("Listen", "public_url"),
     ("Caps", "runs_per_day"),
     ("Caps", "deliveries_per_hour"),

@@ -116,6 +116,7 @@ fn begin_backup(engine: &Engine, folder: PathBuf, with_secrets: bool) -> Result<
         system: Arc::clone(&engine.node.system),
         folder,
         with_secrets,
+        bucket: engine.place.bucket(),
     };
     tokio::spawn(job.run(Arc::clone(&engine.backups)));
     value(&engine.backups.get())

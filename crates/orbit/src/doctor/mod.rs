@@ -3,6 +3,7 @@
 //! It looks and changes nothing: no record, no activation. Stores are opened only where they exist and nobody holds the home. Only `rebuild`,
 //! when it is asked for, writes.
 
+mod bucket;
 mod copies;
 mod database;
 mod home;
@@ -30,7 +31,7 @@ use crate::render::units::counted;
 /// What was found in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `database`, `heartbeat`, `notices`, `tls` or `kernel`.
+    /// Where: `home`, `quarantine`, `configuration`, `programs`, `secrets`, `disk`, `clock`, `store`, `database`, `bucket`, `heartbeat`, `notices`, `tls` or `kernel`.
     pub area: &'static str,
     /// How bad it is.
     pub level: Level,
@@ -105,6 +106,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     if backend == StorageBackend::Postgres {
         findings.extend(database::findings(layout, &environment, &names).await);
     }
+    findings.extend(bucket::probe(&loaded.node.artifacts, &environment).await);
     for namespace in &loaded.namespaces {
         let name = &namespace.name;
         findings.extend(programs::missing(&namespace.snapshot, &layout.namespace(name)));

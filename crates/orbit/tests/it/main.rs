@@ -22,6 +22,9 @@ mod queue;
 mod rebuild;
 mod receiver;
 mod remote;
+mod s3;
+#[path = "../../../store/tests/it/s3/server.rs"]
+mod s3_server;
 mod schedule;
 mod screens;
 mod serving;

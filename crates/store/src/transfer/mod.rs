@@ -4,7 +4,7 @@
 //! Nobody may serve either side meanwhile. The move can be broken off at any moment and begun again:
 //!
 //! 1. The target, which must be empty, is **marked** as arriving, with the size and root of the source's log. No store that is marked is opened.
-//! 2. Tables are **copied** in the order of [`table::TABLES`], each in the order of its key, a page a transaction. What is there of a table is therefore
+//! 2. Tables are **copied** in the order of `table::TABLES`, each in the order of its key, a page a transaction. What is there of a table is therefore
 //!    a beginning of it: a later try compares its last row with the source's and goes on after it.
 //! 3. Both sides are **compared**, every row and column of every table by one digest, and the target's log is hashed anew as the audit does it: its
 //!    root must be the source's.

@@ -11,6 +11,8 @@ mod postgres;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]
+mod s3;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod stored;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use orbit_core::record::{Begin, Seed, Signer, Verifier};
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::Evidence;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::tiers::StepCommit;
@@ -64,6 +64,7 @@ fn verified(folder: &Path) -> Report {
 
 fn verified_against(folder: &Path, against: Vec<(String, String)>, key: Option<Verifier>) -> Report {
     let (database, blobs) = (folder.join("orbit.db"), folder.join("blobs"));
+    let blobs = Blobs::from(FolderBlobs::reading(&blobs));
     let request = Request { database: &database, blobs: Some(&blobs), against, key };
     verify(&request, &mut |_| ()).unwrap()
 }

@@ -3,6 +3,7 @@
 //! Pure. A problem names a document and a path within it; only the loader knows files and lines. Forms, types and ranges
 //! are the schema's and were checked before.
 
+mod artifacts;
 mod deep;
 mod endpoint;
 mod http;
@@ -157,6 +158,7 @@ pub fn check_node(node: &NodeConfig) -> Vec<Problem> {
             )
             .hint("nothing is wrong while this is the only node of the database");
     }
+    artifacts::check(&node.artifacts, &mut report);
     found
 }
 

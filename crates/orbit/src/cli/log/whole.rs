@@ -12,9 +12,13 @@ use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
 use serde_json::{Value, json};
 
 use super::verify::verifier;
+use crate::bucket::Place;
 use crate::cli::failure::Failure;
 use crate::cli::output::{either, say};
 use crate::cli::session::{has_files, is_home};
+use crate::config;
+use crate::engine::OpenError;
+use crate::environment::Environment;
 use crate::exit;
 use crate::render::Terminal;
 use crate::render::text::clean_lines;
@@ -50,10 +54,13 @@ pub(super) async fn whole(
     let names = namespaces(layout, what.namespace)?;
     let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
     let key = what.key.map(verifier).transpose()?;
+    let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
+    let place = Place::new(&config::node(layout.home()).artifacts, &environment).map_err(OpenError::from)?;
     let mut answers = Vec::new();
     let mut faults = 0;
     for name in names {
-        let request = (layout.database(&name), layout.blobs(&name), against_of(&name, &against), key.clone());
+        let request =
+            (layout.database(&name), place.reading(layout, &name), against_of(&name, &against), key.clone());
         let mut shown = Shown::new(name.as_str(), out.progress);
         let verified = tokio::task::spawn_blocking(move || {
             let (database, blobs, against, key) = request;

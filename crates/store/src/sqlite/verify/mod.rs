@@ -24,7 +24,7 @@ use super::columns::Length;
 use super::fault::{Attempt, Fault as StoreFault};
 use super::{migrate, prepare_connection, record};
 use crate::StoreError;
-use crate::blobs::FolderBlobs;
+use crate::blobs::Blobs;
 use pages::{Page, Pages};
 
 /// Pages that wait for the checking thread.
@@ -35,8 +35,8 @@ const PAGES_WAITING_MAX: usize = 4;
 pub struct Request<'a> {
     /// The database.
     pub database: &'a Path,
-    /// The folder of its payloads; without it their bytes are not looked at.
-    pub blobs: Option<&'a Path>,
+    /// Its larger payloads; without them no payload's bytes are looked at.
+    pub blobs: Option<&'a Blobs>,
     /// Checkpoints that were kept elsewhere, each with where it comes from.
     pub against: Vec<(String, String)>,
     /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
@@ -232,10 +232,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn payloads(&mut self, blobs: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
+    fn payloads(&mut self, blobs: &Blobs, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
         let hashed = self.report.bytes;
-        let blobs = FolderBlobs::reading(blobs);
-        payloads::check(self.connection, &blobs, &mut self.report, &mut |report: &Report, total| {
+        payloads::check(self.connection, blobs, &mut self.report, &mut |report: &Report, total| {
             let bytes = report.bytes.max(hashed);
             progress(Progress { stage: "payloads", done: report.payloads, total, bytes });
         })

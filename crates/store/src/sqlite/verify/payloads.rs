@@ -6,7 +6,7 @@ use orbit_core::record::audit::Fault;
 use rusqlite::Connection;
 
 use super::Report;
-use crate::blobs::FolderBlobs;
+use crate::blobs::Blobs;
 use crate::sqlite::columns::{Length, Text};
 use crate::sqlite::fault::Attempt;
 
@@ -24,7 +24,7 @@ struct Payload {
 /// Reads all of them.
 pub(super) fn check(
     connection: &Connection,
-    blobs: &FolderBlobs,
+    blobs: &Blobs,
     report: &mut Report,
     progress: &mut dyn FnMut(&Report, u64),
 ) -> Attempt<()> {
@@ -69,7 +69,7 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-fn difference(payload: &Payload, blobs: &FolderBlobs) -> Option<String> {
+fn difference(payload: &Payload, blobs: &Blobs) -> Option<String> {
     let found = match payload.inline {
         Some((digest, _)) if digest != payload.digest => {
             return Some(format!("its bytes have the digest {digest}"));
