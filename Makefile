@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix test-large test-programs test-samples bench check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix drill-failover test-large test-programs test-samples bench check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -31,6 +31,11 @@ crash-matrix: ## Every crash of every call of a cycle, on both backends; many mi
 	scripts/install.sh build test
 	cargo test --workspace --locked --test matrix -- --all
 	ORBIT_TEST_BACKEND=postgres cargo test --workspace --locked --test matrix -- --all
+
+drill-failover: ## Two nodes on PostgreSQL under Patroni, whose primary is killed; about two minutes
+	scripts/install.sh build failover
+	cargo build --workspace --locked --bins
+	/usr/bin/python3 scripts/failover/drill.py $(BUILT)
 
 test-large: ## An artifact of more than 4 GiB in every form; a minute or two
 	cargo test --workspace --locked --lib more_than_32_bits -- --ignored
