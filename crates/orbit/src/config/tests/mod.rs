@@ -191,8 +191,8 @@ fn what_later_versions_do() {
         &later("run-profiles/r.yaml:3:55", "processor", "one of `weighted`, `in_order`"),
     );
     check(
-        &[("orbit.yaml", "artifacts: { backend: s3 }\n")],
-        &later("orbit.yaml:1:23", "s3", "one of `folder`").replace('…', ".").replace("./", ""),
+        &[("orbit.yaml", "listen: { public_url: \"https://a.example\" }\n")],
+        &later("orbit.yaml:1:11", "public_url", "leave it out").replace("…/", ""),
     );
     check(
         &[("namespaces/n/rules/a.yaml", "x: 1\n")],
