@@ -69,6 +69,9 @@ fn over_crashes_every_payload_is_in_the_bucket_and_arrives() {
         serving = home.serve();
     }
     until("every run to finish", finished);
+    for run in all(&home, "runs") {
+        assert_eq!(run["outcome"], "succeeded", "{run}\n{}", serving.log());
+    }
     let bodies: BTreeSet<_> = receiver.requests().into_iter().map(|request| request.body).collect();
     let tail: Vec<u8> = (1..=1_300_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
     assert_eq!(bodies.len(), CYCLES);

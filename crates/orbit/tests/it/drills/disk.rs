@@ -233,7 +233,7 @@ fn without_room_for_the_copy_no_migration_begins() {
     fs::remove_file(home.path("data/system/ballast")).unwrap();
     let script = "head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; truncate -s -128K \"$HOME_DIR\"/fill; \
         orbit run >&2; echo run=$?; ls \"$HOME_DIR\"/data/lab | grep -c before; \
-        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; orbit serve >/dev/null 2>&1 & serve=$!; \
+        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; rm -f \"$HOME_DIR\"/run/orbit.sock; orbit serve >/dev/null 2>&1 & serve=$!; \
         waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; kill -TERM $serve; wait $serve; ls \"$HOME_DIR\"/data/lab | grep before";
     let answer = on_a_small_disk(&home, "12m", &format!("{WAITS}{script}"));
     for expected in ["run=1\n0\n", "orbit.db.before-2"] {
