@@ -52,7 +52,8 @@ fn listed(bucket: &str, query: &str) -> String {
 fn over_crashes_every_payload_is_in_the_bucket_and_arrives() {
     let receiver = Receiver::start(|_, _| Reply::Status(200, "", "ok"));
     let (home, bucket) = home();
-    home.endpoint("a", &receiver.url("/a"), "");
+    // An attempt that a crash cut off counts.
+    home.endpoint("a", &receiver.url("/a"), "retry: { attempts: 20, schedule: [20ms] }\n");
     home.profile("plain", 1, "distribution_map: [{ endpoint: a }]\n");
     let mut serving = home.serve();
     for number in 0..CYCLES {
