@@ -19,15 +19,15 @@
 //!        0         lease/3     2 lease/3                      '--- KILL_GRACE --------'-------- margin: lease/8 --------'
 //! ```
 //!
-//! With [`LEASE`] that is 15 s − 1.875 s − 1 s = 12.125 s; renewals are sent 5 s apart and retried every second, so that a database may be away for 7 s
+//! With [`LEASE`](crate::lease::LEASE) that is 15 s − 1.875 s − 1 s = 12.125 s; renewals are sent 5 s apart and retried every second, so that a database may be away for 7 s
 //! without any work being lost. The *kill grace* is what the supervisor gives a cancelled program between TERM and KILL (at most half a second), and as much again
 //! until its tree is reaped. The *margin* covers what clocks differ in speed, and threads that run late.
 //!
 //! **When trust ends** nothing is claimed, fired or begun any more ([`Closed::LeaseLapsed`](orbit_core::governance::Closed) at all five doors), and everything under way in
-//! that namespace is cut: programs through their supervisors, requests by dropping them ([`guard`]). What was finished before is still committed when the store can be reached.
+//! that namespace is cut: programs through their supervisors, requests by dropping them ([`guard`](crate::lease::guard())). What was finished before is still committed when the store can be reached.
 //! As long as nobody has taken the incarnation over, it is a member: a renewal that succeeds gives trust back, and work goes on.
 //!
-//! **Takeover.** Every node looks after the others ([`Watch`]): where a lease has ended, one transaction deletes the member and frees what it had, exactly as a restart
+//! **Takeover.** Every node looks after the others ([`Watch`](crate::lease::Watch)): where a lease has ended, one transaction deletes the member and frees what it had, exactly as a restart
 //! does. Steps are interrupted, unanswered attempts have the receipt `unknown`, cycles wait again, and a `node_taken_over` record tells. However many nodes try, the
 //! database lets one through.
 //!
