@@ -82,8 +82,9 @@ impl Comparison<'_> {
         let up_to = |most: usize| more > 0 && more <= most.cast_signed();
         let down_to = |most: usize| more < 0 && -more <= most.cast_signed();
         match key.split_whitespace().next().unwrap_or_default() {
-            // Every process tells of its start, once; one that was told that it failed may have told all the same.
-            "node_started" => up_to(ends),
+            // Every process tells of its start, once, and where there are leases of the one before it, which ended without a word; one that was told that it
+            // failed may have told all the same.
+            "node_started" | "node_taken_over" => up_to(ends),
             // A step that was interrupted starts again: it ended with a process, or the answer to its claim was lost.
             "step_started" => more == self.more(&key.replacen("step_started", "step_interrupted", 1)),
             "step_interrupted" => up_to(ends + usize::from(self.after.lost_claim)),
