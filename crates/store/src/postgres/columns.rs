@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::fault::{Attempt, Fault};
 
 /// What a NUL in a text is kept as: PostgreSQL has no text with one. JSON writes it as an escape, so only words for people ever change.
-const NUL_KEPT_AS: &str = "\u{fffd}";
+pub(crate) const NUL_KEPT_AS: &str = "\u{fffd}";
 
 /// A value that is written as its text: an id, a digest.
 pub(super) struct Text<T>(pub(super) T);

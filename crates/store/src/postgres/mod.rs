@@ -52,6 +52,7 @@ use orbit_core::config::NamespaceName;
 
 use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
+pub(crate) use columns::NUL_KEPT_AS;
 use columns::params;
 pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};

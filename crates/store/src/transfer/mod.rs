@@ -79,7 +79,7 @@ pub struct Moved {
 /// What a store that is marked says to who would serve it.
 pub(crate) fn refusal(moved: &str) -> String {
     if moved.starts_with(ARRIVING) {
-        format!("it is {moved}: it is not whole before `orbit migrate-store` has been run to its end")
+        format!("it is {moved}: it is not whole before its move has been made again, to its end")
     } else {
         format!(
             "it is {moved}: it lives in the other backend now, which `storage` in `orbit.yaml` has to name"

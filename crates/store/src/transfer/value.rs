@@ -2,8 +2,7 @@
 
 use orbit_core::digest::Hasher;
 
-/// What a NUL in a text becomes: PostgreSQL has no text with one. JSON writes it as an escape, so only words for people ever change.
-const NUL_BECOMES: &str = "\u{fffd}";
+use crate::postgres::NUL_KEPT_AS;
 
 /// See the module. A truth value is the integer 0 or 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +17,7 @@ pub(super) enum Value {
 impl Value {
     /// A text as both can hold it.
     pub(super) fn text(text: &str) -> Self {
-        Self::Text(text.replace('\0', NUL_BECOMES))
+        Self::Text(text.replace('\0', NUL_KEPT_AS))
     }
 
     /// About how much memory it takes.
