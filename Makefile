@@ -4,7 +4,7 @@
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
 
-.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix drill-failover test-large test-programs test-samples bench check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix drill-failover drill-nodes test-large test-programs test-samples bench check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -36,6 +36,10 @@ drill-failover: ## Two nodes on PostgreSQL under Patroni, whose primary is kille
 	scripts/install.sh build failover
 	cargo build --workspace --locked --bins
 	/usr/bin/python3 scripts/failover/drill.py $(BUILT)
+
+drill-nodes: ## Two and three nodes with 1,000 runs each time, one node killed or cut off; many minutes
+	scripts/install.sh build test
+	cargo test --workspace --locked --test it nodes::load::drill -- --ignored --nocapture --test-threads 1
 
 test-large: ## An artifact of more than 4 GiB in every form; a minute or two
 	cargo test --workspace --locked --lib more_than_32_bits -- --ignored

@@ -41,6 +41,11 @@ impl Layout {
         self.data(name).join("free-space.json")
     }
 
+    /// Which incarnation this home was last in a namespace.
+    pub fn incarnation(&self, name: &NamespaceName) -> PathBuf {
+        self.data(name).join("incarnation.json")
+    }
+
     /// Space that is set aside for a full disk.
     pub fn ballast(&self) -> PathBuf {
         self.data(&NamespaceName::system()).join("ballast")

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
 use crate::gate::{Cell, GateView};
-use crate::lease::Trust;
+use crate::lease::{Former, Trust};
 use crate::node::Shared;
 use crate::permits::Permits;
 use crate::running::Running;
@@ -76,6 +76,8 @@ pub struct Namespace {
     pub tasks: TaskTracker,
     /// Signs its log; none where nothing is written to it: where it is only read, or the seeds do not fit.
     pub signer: Option<Signer>,
+    /// Which incarnation the home was last in it; none where nobody remembers.
+    pub former: Option<Former>,
     /// Held by who drops evidence and payloads, and by who needs that none is dropped meanwhile.
     pub dropping: tokio::sync::Mutex<()>,
     /// What runs at work were asked, as far as it was checked.
@@ -118,6 +120,7 @@ impl Namespace {
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
             signer: None,
+            former: None,
             dropping: tokio::sync::Mutex::default(),
             requests: CheckedRequests::default(),
             readings: Semaphore::new(READINGS_MAX),

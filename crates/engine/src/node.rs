@@ -75,6 +75,7 @@ impl Shared {
     /// What the node says of itself when it joins a store.
     pub fn joining(&self) -> Joining {
         Joining {
+            former: None,
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             lease: self.lease(),
@@ -144,7 +145,7 @@ impl Node {
         let namespace = Arc::new(namespace);
         if duty != Duty::None {
             let asked = self.shared.clock.monotonic();
-            let joined = namespace.store.join(&self.shared.joining(), self.shared.clock.now()).await?;
+            let joined = lease::join(&namespace, &*namespace.store).await?;
             tracing::debug!(namespace = %namespace.name, ?joined, "joined");
             if joined.expires {
                 namespace.trust.granted(asked, self.shared.lease());

@@ -43,7 +43,10 @@ where
 /// Whether the same call may succeed later.
 pub(crate) fn passes(error: &StoreError) -> bool {
     match error {
-        StoreError::Full { .. } | StoreError::Io { .. } | StoreError::Unknown { .. } => true,
+        StoreError::Full { .. }
+        | StoreError::Io { .. }
+        | StoreError::Unknown { .. }
+        | StoreError::Rewound { .. } => true,
         StoreError::Newer { .. }
         | StoreError::Older { .. }
         | StoreError::NoRoom { .. }

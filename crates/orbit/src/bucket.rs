@@ -1,13 +1,19 @@
 //! From `artifacts` of `orbit.yaml` and the keys of the environment to the place where larger payloads lie.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orbit_core::config::{Artifacts, NamespaceName};
 use orbit_engine::layout::Layout;
-use orbit_store::blobs::bucket::{Bucket, BucketClient, BucketSettings, Waits};
-use orbit_store::blobs::{BlobError, Blobs, FolderBlobs};
+use orbit_store::blobs::bucket::{Bucket, BucketClient, BucketSettings, PAGE, Waits};
+use orbit_store::blobs::{BlobError, Blobs, BucketFault, FolderBlobs};
 
 use crate::environment::{BucketKeys, Environment};
+
+/// What to do where the prefix belongs to another home.
+pub const TAKEN_HINT: &str = "give every home a `prefix` of its own in `artifacts` (nodes of one database share theirs); if the other home is gone for good, remove the object `_owner` below the prefix";
+/// How long a start waits for the bucket to say whose the prefix is. It is asked again before anything is put there.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The place of the larger payloads of all namespaces.
 #[derive(Clone, Debug)]
@@ -39,6 +45,7 @@ impl PlaceError {
             Self::Keys { .. } => {
                 "write it into `.env`: a key that may read, write, list and delete in the bucket"
             }
+            Self::Blobs(BlobError::Bucket { fault: BucketFault::Taken, .. }) => TAKEN_HINT,
             Self::Blobs(_) => "look at `artifacts` in `orbit.yaml`",
         }
     }
@@ -59,6 +66,7 @@ impl Place {
             access_key_id: id.expose().to_owned(),
             secret_access_key: secret.expose().to_owned(),
             waits: Waits::default(),
+            listed_at_once: PAGE,
         })?;
         Ok(Self::Bucket(Arc::new(client)))
     }
@@ -77,6 +85,22 @@ impl Place {
         match self {
             Self::Folder => folder.into(),
             Self::Bucket(client) => Blobs::in_bucket(Bucket::new(Arc::clone(client), name), folder),
+        }
+    }
+
+    /// Everything is put there for this store from now on. Refused if the prefix is known to belong to another one; a bucket that does not answer is no reason not to start.
+    pub async fn works_for(&self, store: &str) -> Result<(), PlaceError> {
+        let Self::Bucket(client) = self else { return Ok(()) };
+        client.works_for(store);
+        let claiming = Arc::clone(client);
+        let claimed = tokio::task::spawn_blocking(move || claiming.claim());
+        match tokio::time::timeout(CLAIMED_WITHIN, claimed).await {
+            Ok(Ok(Err(error @ BlobError::Bucket { fault: BucketFault::Taken, .. }))) => Err(error.into()),
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "whose the prefix is, is not known yet");
+                Ok(())
+            }
+            Ok(Ok(Ok(())) | Err(_)) | Err(_) => Ok(()),
         }
     }
 

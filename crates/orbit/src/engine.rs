@@ -13,10 +13,11 @@ use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
 use orbit_engine::layout::Layout;
-use orbit_engine::lease::LEASE;
+use orbit_engine::lease::{Former, LEASE, Mark};
 use orbit_engine::namespace::Namespace;
 use orbit_engine::node::{Duty, Node, Shared};
 use orbit_engine::permits::NodePermits;
+use orbit_engine::record;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
 use orbit_store::StoreError;
@@ -56,7 +57,7 @@ pub struct Engine {
     seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
-    _lock: HomeLock,
+    lock: HomeLock,
 }
 
 /// The documents as they are, for questions about what they would do.
@@ -162,7 +163,7 @@ impl Engine {
             listening: Cell::default(),
             environment,
             preview: Cell::default(),
-            _lock: lock,
+            lock,
         });
         match loaded {
             Some(loaded) => engine.start(loaded).await?,
@@ -204,6 +205,14 @@ impl Engine {
         let Some(seeds) = &self.seeds else { return Ok(()) };
         let (store, shared) = (&*self.node.system, &self.node.shared);
         let signer = signing::begin(store, &NamespaceName::system(), seeds, &*shared.clock).await?;
+        // The first name of its log tells this store from every other, over restores and new keys.
+        let first = store.signers().await?.into_iter().next();
+        self.place.works_for(first.as_ref().map_or(signer.verifier().name(), |first| &first.origin)).await?;
+        if let Some(anchor) = self.node.anchor.get() {
+            record::witness(store, &signer, anchor).await;
+            // A server that came back with older data is refused here, before anything is written.
+            store.log_state().await?;
+        }
         let body = json!({
             "node": shared.node,
             "version": env!("CARGO_PKG_VERSION"),
@@ -226,7 +235,12 @@ impl Engine {
         let mut namespace = self.open_namespace(&loaded.name).await?;
         if let Some(seeds) = &self.seeds {
             let clock = &*self.node.shared.clock;
-            namespace.signer = Some(signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?);
+            let signer = signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?;
+            let own = loaded.snapshot.config.log.anchor.as_ref().map(PathBuf::from);
+            if let Some(anchor) = own.or_else(|| self.node.anchor.get()) {
+                record::witness(&*namespace.store, &signer, anchor).await;
+            }
+            namespace.signer = Some(signer);
         }
         let snapshot = store_assets(&namespace, loaded).await?;
         namespace.activate(snapshot).await?;
@@ -241,7 +255,11 @@ impl Engine {
             path: folder.display().to_string(),
             message: error.to_string(),
         })?;
-        Ok(Namespace::open(name.clone(), Arc::clone(&self.node.shared), store, Arc::new(blobs)).await?)
+        let shared = Arc::clone(&self.node.shared);
+        let mut namespace = Namespace::open(name.clone(), shared, store, Arc::new(blobs)).await?;
+        let mark = Mark::of(self.lock.file()).ok();
+        namespace.former = mark.map(|mark| Former::new(self.layout.incarnation(name), mark));
+        Ok(namespace)
     }
 
     /// Every namespace that has a folder of documents or of data, for reading.

@@ -13,6 +13,9 @@ use orbit_store::{Store, StoreError};
 use crate::config::{Diagnostic, load_node};
 use crate::environment::Environment;
 
+/// What to do where the log that answers is not the one that was seen.
+pub const REWOUND_HINT: &str = "an older state of the database answers, as after a failover or a restored backup: bring back the server that has everything, and work goes on by itself; nothing is written meanwhile";
+
 /// See the module.
 pub enum Stores {
     /// A file a namespace.
@@ -52,6 +55,7 @@ impl DatabaseError {
             Self::Store(StoreError::Refused { .. }) => {
                 "`ORBIT_DATABASE_URL` must name the role `orbit_runtime`, which `orbit database migrate` makes; the owner's URL is for that alone"
             }
+            Self::Store(StoreError::Rewound { .. }) => REWOUND_HINT,
             Self::Store(
                 StoreError::Full { .. }
                 | StoreError::NoRoom { .. }

@@ -225,6 +225,7 @@ fn of_store(error: &StoreError) -> BlobError {
         | StoreError::Corrupt { place, .. }
         | StoreError::Unknown { place, .. }
         | StoreError::Refused { place, .. }
+        | StoreError::Rewound { place, .. }
         | StoreError::NotJoined { place }
         | StoreError::Older { place, .. }
         | StoreError::Closed { place } => BlobError::Io { path: place.clone(), message: error.to_string() },

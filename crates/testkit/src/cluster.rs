@@ -3,10 +3,10 @@
 //! A shell keeps watch over it. It waits for the end of its standard input, which comes when this process ends, however it ends; then it stops the
 //! server by its process id and removes the folder. A server that somebody else runs is never seen.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -15,31 +15,51 @@ use orbit_core::config::NamespaceName;
 use orbit_store::postgres::{PostgresStore, migrate};
 use tokio_postgres::NoTls;
 
+use crate::proxy::Proxy;
+
 /// `$1` are the server's programs and `$2` its folder; `$3`, if it is not empty, is a port of loopback on which it speaks TLS too, with the certificate `$4`
-/// and the key `$5`. Starts the server and says so on standard output. Nothing is synchronised with the disk: what is tested here is not what a
-/// power loss leaves.
+/// and the key `$5`; what follows are arguments of the server. Starts the server and says so on standard output. A signal's name on standard input ends the server
+/// with it and starts another. Nothing is synchronised with the disk: what is tested here is not what a power loss leaves.
 const WATCH: &str = r#"
 set -eu
 umask 077
-mkdir "$2"
-cd "$2"
-"$1/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D data >initdb.log 2>&1 || { cat initdb.log; exit 1; }
+programs=$1 folder=$2 port=$3 certificate=$4 key=$5
+shift 5
+mkdir "$folder"
+cd "$folder"
+"$programs/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D data >initdb.log 2>&1 || { cat initdb.log; exit 1; }
 listen="-c listen_addresses="
-if [ -n "$3" ]; then
-    printf '%s' "$4" >certificate.pem
-    printf '%s' "$5" >key.pem
-    listen="-c listen_addresses=127.0.0.1 -c port=$3 -c ssl=on -c ssl_cert_file=$2/certificate.pem -c ssl_key_file=$2/key.pem"
+if [ -n "$port" ]; then
+    printf '%s' "$certificate" >certificate.pem
+    printf '%s' "$key" >key.pem
+    listen="-c listen_addresses=127.0.0.1 -c port=$port -c ssl=on -c ssl_cert_file=$folder/certificate.pem -c ssl_key_file=$folder/key.pem"
 fi
-"$1/postgres" -D data -k "$2" $listen -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-    -c max_connections=300 -c shared_buffers=64MB >server.log 2>&1 &
-server=$!
-trap 'kill -QUIT $server; wait $server || true; rm -rf "$2"' EXIT
-for _ in $(seq 600); do
-    if "$1/pg_isready" -q -h "$2" -p "${3:-5432}" -U postgres; then echo ready; break; fi
-    if ! kill -0 $server; then cat server.log; exit 1; fi
-    read -r -t 0.05 _ <&0 || true
+serve() {
+    "$programs/postgres" -D data -k "$folder" $listen -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
+        -c max_connections=300 -c shared_buffers=64MB "$@" >>server.log 2>&1 &
+    server=$!
+    for _ in $(seq 600); do
+        if "$programs/pg_isready" -q -h "$folder" -p "${port:-5432}" -U postgres; then echo ready; return; fi
+        if ! kill -0 $server; then cat server.log; exit 1; fi
+        read -r -t 0.05 _ <&0 || true
+    done
+}
+trap 'kill -QUIT $server; wait $server || true; rm -rf "$folder"' EXIT
+serve "$@"
+while read -r signal; do
+    kill -"$signal" $server
+    wait $server || true
+    serve "$@"
 done
-cat >/dev/null
+"#;
+
+/// Makes a small disk at `$1`, of the size `$2`, for whoever has the ids `$3` and `$4`, which ends with the process, and becomes the rest as them.
+const ON_A_SMALL_DISK: &str = r#"
+mount -t tmpfs -o "size=$2,mode=0700,uid=$3,gid=$4" tmpfs "$1"
+user=$3 group=$4
+shift 4
+if [ "$(id -u)" = 0 ]; then exec setpriv --reuid="$user" --regid="$group" --clear-groups "$@"; fi
+exec "$@"
 "#;
 
 /// The server of this process.
@@ -48,8 +68,16 @@ pub struct Cluster {
     databases: AtomicU64,
     /// Databases that tests have left as they were made but for their rows: to make one takes longer than most tests.
     idle: Mutex<Vec<String>>,
-    /// Its input is held open for as long as this process lives.
-    _watch: Child,
+    /// The watch: its input is held open for as long as this process lives.
+    watch: Mutex<(Child, BufReader<ChildStdout>)>,
+}
+
+/// A disk that soon is full, beside the one that the server is on.
+pub struct SmallDisk {
+    /// The folder where it is, for the server alone.
+    pub folder: PathBuf,
+    /// Its size, as `mount` has it.
+    pub size: &'static str,
 }
 
 /// How a server speaks TLS.
@@ -80,38 +108,91 @@ fn programs() -> PathBuf {
 impl Cluster {
     /// One that nobody else in this process shares.
     pub fn start(tls: Option<&Tls>) -> Self {
+        Self::start_with(tls, &[], None)
+    }
+
+    /// The same with further arguments, and a disk.
+    pub fn start_with(tls: Option<&Tls>, arguments: &[&str], disk: Option<&SmallDisk>) -> Self {
         static CLUSTERS: AtomicU64 = AtomicU64::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("orbit-postgres-{}-{number}", std::process::id()));
-        let mut watch = Command::new("bash");
+        // The server refuses to run as root.
+        let nobody = Uid::effective()
+            .is_root()
+            .then(|| User::from_name("nobody").unwrap().expect("there is a user `nobody`"))
+            .map(|nobody| (nobody.uid, nobody.gid));
+        let mut watch = match disk {
+            None => Command::new("bash"),
+            Some(disk) => on(disk, nobody),
+        };
         watch.args(["-c", WATCH, "watch"]).arg(programs()).arg(&folder);
         match tls {
             Some(Tls { port, certificate, key }) => watch.args([&port.to_string(), certificate, key]),
             None => watch.args(["", "", ""]),
         };
         watch
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .current_dir("/")
             .process_group(0);
-        // The server refuses to run as root.
-        if Uid::effective().is_root() {
-            let nobody = User::from_name("nobody").unwrap().expect("there is a user `nobody`");
-            watch.uid(nobody.uid.as_raw()).gid(Gid::as_raw(nobody.gid));
+        if let (Some((uid, gid)), None) = (nobody, disk) {
+            watch.uid(uid.as_raw()).gid(gid.as_raw());
         }
         let mut watch = watch.spawn().unwrap();
-        let mut said = String::new();
         let mut output = BufReader::new(watch.stdout.take().unwrap());
-        while !said.ends_with("ready\n") {
-            assert_ne!(output.read_line(&mut said).unwrap(), 0, "the server did not start: {said}");
+        is_ready(&mut output);
+        Self {
+            folder,
+            databases: AtomicU64::new(0),
+            idle: Mutex::default(),
+            watch: Mutex::new((watch, output)),
         }
-        Self { folder, databases: AtomicU64::new(0), idle: Mutex::default(), _watch: watch }
+    }
+
+    /// Ends the server by a signal (`INT` as an operator would, `QUIT` as a crash), and starts it again.
+    pub fn restart(&self, signal: &str) {
+        let mut watch = self.watch.lock().unwrap();
+        let (child, output) = &mut *watch;
+        writeln!(child.stdin.as_mut().unwrap(), "{signal}").unwrap();
+        is_ready(output);
+    }
+
+    /// A database in it that is migrated, made as this says.
+    pub async fn migrated(&self, name: &str, how: &str) {
+        execute(&self.config("postgres", "postgres"), &format!("CREATE DATABASE {name} {how}")).await;
+        migrate(&self.config("postgres", name)).await.unwrap();
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
     }
 
     /// How a role reaches a database.
     pub fn config(&self, role: &str, database: &str) -> String {
         format!("host={} user={role} dbname={database}", self.folder.display())
+    }
+}
+
+/// A command in a mount namespace of its own, in which there is the disk, as this user or as whoever this process is.
+fn on(disk: &SmallDisk, user: Option<(Uid, Gid)>) -> Command {
+    let mut command = Command::new("unshare");
+    match user {
+        Some(_) => command.arg("--mount"),
+        None => command.args(["--user", "--map-current-user", "--keep-caps", "--mount"]),
+    };
+    let (uid, gid) = user.unwrap_or((Uid::effective(), Gid::effective()));
+    command.args(["bash", "-ec", ON_A_SMALL_DISK, "disk"]).arg(&disk.folder).arg(disk.size);
+    command.args([uid.to_string(), gid.to_string()]).arg("bash");
+    command
+}
+
+fn is_ready(output: &mut BufReader<ChildStdout>) {
+    let mut said = String::new();
+    while !said.ends_with("ready\n") {
+        assert_ne!(output.read_line(&mut said).unwrap(), 0, "the server did not start: {said}");
     }
 }
 
@@ -143,6 +224,27 @@ pub async fn connect(config: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(config, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// A session for tests that run in no runtime.
+pub struct Session {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Session {
+    /// One of its own.
+    pub fn new(config: &str) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(connect(config));
+        Self { runtime, client }
+    }
+
+    /// The one text that a statement answers with.
+    pub fn ask(&self, sql: &str) -> String {
+        self.runtime.block_on(async { self.client.query_one(sql, &[]).await.unwrap().get(0) })
+    }
 }
 
 async fn execute(config: &str, sql: &str) {
@@ -195,6 +297,30 @@ impl TestDatabase {
         execute(&database.owner(), empty).await;
         database.may_be_lent = true;
         database
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another one with everything that is in it now. Whoever is connected to it is waited for, a few seconds.
+    pub async fn copy(&self) -> String {
+        let number = cluster().databases.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{number}");
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        execute(&cluster().config("postgres", "postgres"), &sql).await;
+        name
+    }
+
+    /// How the owner reaches another database of the same server.
+    pub fn owner_of(&self, database: &str) -> String {
+        cluster().config("postgres", database)
+    }
+
+    /// A network to its server that a test may disturb.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::start(cluster().socket())
     }
 
     /// How the owner of its tables reaches it.

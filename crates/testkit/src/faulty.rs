@@ -286,6 +286,10 @@ traits! {
         read consistency(old: u64, new: u64) -> Option<Vec<Digest>>;
         read page(from: u64, to: u64) -> log::Page;
         read last_of_run(run_id: Uuid) -> Option<u64>;
+    } + {
+        fn witness(&self, size: u64, root: Digest) {
+            self.inner.witness(size, root);
+        }
     }
     RetentionStore {
         write drop_evidence(older: Older, now: Timestamp) -> Amount;

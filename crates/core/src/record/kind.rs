@@ -36,7 +36,7 @@ macro_rules! kinds {
 
 kinds! {
     NodeStarted = "node_started": "A node opened the store; names its version and what it found unfinished.",
-    NodeTakenOver = "node_taken_over": "A node was not heard of until its lease had ended; names it and what it had under way, which is free again.",
+    NodeTakenOver = "node_taken_over": "A node was not heard of until its lease had ended; names it, how long ago that was (`ended_ms`, by the clock of the database), and what it had under way, which is free again.",
     NodeStopped = "node_stopped": "A node closed the store in good order.",
     LogOpened = "log_opened": "From here on the log is signed; names its origin and public key.",
     LogKeyRotated = "log_key_rotated": "Another key signs the log; holds the statement that both keys signed.",

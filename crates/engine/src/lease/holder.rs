@@ -9,7 +9,7 @@ use orbit_store::StoreError;
 use orbit_store::contract::node::{Load, NodeStore, Renewal};
 use tokio::time::timeout;
 
-use super::{RENEWALS, RETRY_PART};
+use super::{RENEWALS, RETRY_PART, join};
 use crate::namespace::Namespace;
 use crate::running::Cut;
 use crate::service::{Service, Turn, TurnError};
@@ -84,7 +84,7 @@ impl Holder {
         }
         let shared = &namespace.shared;
         let asked = shared.clock.monotonic();
-        match timeout(shared.lease(), self.store.join(&shared.joining(), shared.clock.now())).await {
+        match timeout(shared.lease(), join(namespace, &*self.store)).await {
             Ok(Ok(joined)) => {
                 tracing::warn!(namespace = %namespace.name, epoch = joined.epoch, "the node was taken over and has joined anew");
                 self.granted(asked);

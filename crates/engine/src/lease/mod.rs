@@ -19,7 +19,7 @@
 //!        0         lease/3     2 lease/3                      '--- KILL_GRACE --------'-------- margin: lease/8 --------'
 //! ```
 //!
-//! With [`LEASE`](crate::lease::LEASE) that is 15 s − 1.875 s − 1 s = 12.125 s; renewals are sent 5 s apart and retried every second, so that a database may be away for 7 s
+//! With [`LEASE`](crate::lease::LEASE) that is 15 s − 1.875 s − 1 s = 12.125 s; renewals are sent 5 s apart, over a connection that no other work has, and retried every second, so that a database may be away for 7 s
 //! without any work being lost. The *kill grace* is what the supervisor gives a cancelled program between TERM and KILL (at most half a second), and as much again
 //! until its tree is reaped. The *margin* covers what clocks differ in speed, and threads that run late.
 //!
@@ -30,6 +30,10 @@
 //! **Takeover.** Every node looks after the others ([`Watch`](crate::lease::Watch)): where a lease has ended, one transaction deletes the member and frees what it had, exactly as a restart
 //! does. Steps are interrupted, unanswered attempts have the receipt `unknown`, cycles wait again, and a `node_taken_over` record tells. However many nodes try, the
 //! database lets one through.
+//!
+//! **Coming back.** A process that was killed and is started again has nothing to wait for: its home remembers which incarnation it was, and joining ends that lease with
+//! the same transaction, if whoever had it is dead for certain ([`Former`](crate::lease::Former) says what proves that). What it had is then free as after a restart on SQLite. Programs of
+//! the dead process are swept before. In every other case (another machine, a copy of the home, a reboot) the lease is waited for.
 //!
 //! **Fencing.** Whatever the one that was taken over still sends finds its tokens used up and changes nothing. A claim reads the membership in its own serializable
 //! transaction: a claim and a takeover that cross each other cannot both be true. Its next renewal, or a claim, answers that the incarnation is *lost*. Then the node
@@ -43,6 +47,7 @@
 //! that is frozen between the look at its trust and the first byte of a request), rows are still safe by their tokens. What has left for the outside world is not,
 //! and there the idempotency key, which is the same for every attempt on every node, is what is left.
 
+mod former;
 mod guard;
 mod holder;
 #[cfg(test)]
@@ -52,6 +57,12 @@ mod watch;
 
 use std::time::Duration;
 
+use orbit_store::StoreError;
+use orbit_store::contract::node::{Joined, Joining, NodeStore};
+
+use crate::namespace::Namespace;
+
+pub use former::{Former, Mark};
 pub use guard::guard;
 pub use holder::Holder;
 pub(crate) use holder::is_lost;
@@ -70,6 +81,20 @@ pub const KILL_GRACE: Duration = Duration::from_secs(1);
 const RENEWALS: u32 = 3;
 /// After a renewal that failed, the next one comes when this part of the lease has passed: a second of [`LEASE`].
 const RETRY_PART: u32 = 15;
+
+/// The process is a new incarnation in the namespace, and what its home was before is none any more.
+pub(crate) async fn join(
+    namespace: &Namespace,
+    store: &(dyn NodeStore + Send + Sync),
+) -> Result<Joined, StoreError> {
+    let former = namespace.former.as_ref();
+    let joining = Joining { former: former.and_then(Former::dead), ..namespace.shared.joining() };
+    let joined = store.join(&joining, namespace.shared.clock.now()).await?;
+    if let Some(former) = former.filter(|_| joined.expires) {
+        former.note(joined.epoch);
+    }
+    Ok(joined)
+}
 
 /// How long a lease is trusted, from the reading of the clock before it was asked for.
 fn trusted(lease: Duration) -> Duration {

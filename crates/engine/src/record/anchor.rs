@@ -61,6 +61,14 @@ pub(super) fn highest(folder: &Path) -> io::Result<Option<u64>> {
     Ok(highest)
 }
 
+/// The copy with the highest number.
+pub(super) fn newest(folder: &Path) -> io::Result<Option<String>> {
+    match highest(folder)? {
+        Some(number) => read(&folder.join(format!("{number}.{EXTENSION}"))),
+        None => Ok(None),
+    }
+}
+
 /// The copy is there durably, unless another checkpoint is there under its number.
 pub(super) fn put(folder: &Path, checkpoint: &StoredCheckpoint) -> io::Result<Put> {
     let path = folder.join(format!("{}.{EXTENSION}", checkpoint.number));

@@ -73,6 +73,7 @@ fn failure(error: &StoreError) -> Failure {
         | StoreError::Older { .. }
         | StoreError::Refused { .. }
         | StoreError::Unknown { .. }
+        | StoreError::Rewound { .. }
         | StoreError::NotJoined { .. }
         | StoreError::Closed { .. } => "look at what the server says, and migrate again",
     };

@@ -10,7 +10,7 @@ use crate::engine::OpenError;
 use crate::exit;
 use crate::render::text::clean_lines;
 use crate::render::units::counted;
-use crate::stores::{DatabaseError, FileWork};
+use crate::stores::{DatabaseError, FileWork, REWOUND_HINT};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +135,7 @@ impl From<StoreError> for Failure {
             StoreError::Refused { .. } | StoreError::Older { .. } => {
                 "the database has to be set up as the message says"
             }
+            StoreError::Rewound { .. } => REWOUND_HINT,
             StoreError::NotJoined { .. } => "start the node again; what it had under way is taken over",
             StoreError::Newer { .. } => "use the newer `orbit` that wrote it",
             StoreError::Corrupt { .. } => "restore a backup, or move the file away and keep it",

@@ -353,6 +353,8 @@ impl Refusal {
 
 impl From<orbit_store::StoreError> for Refusal {
     fn from(error: orbit_store::StoreError) -> Self {
-        Self::failure(error.to_string())
+        let hint = matches!(error, orbit_store::StoreError::Rewound { .. })
+            .then(|| crate::stores::REWOUND_HINT.to_owned());
+        Self { hint, ..Self::failure(error.to_string()) }
     }
 }

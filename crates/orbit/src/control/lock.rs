@@ -10,7 +10,7 @@ use orbit_engine::layout::Layout;
 /// Held until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
 pub struct HomeLock {
-    _file: File,
+    file: File,
 }
 
 /// Why the lock is not ours.
@@ -33,6 +33,11 @@ pub enum LockError {
 }
 
 impl HomeLock {
+    /// The file, which is locked.
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Takes the lock without waiting.
     pub fn take(layout: &Layout) -> Result<Self, LockError> {
         let path = layout.lock();
@@ -58,7 +63,7 @@ impl HomeLock {
         }
         file.set_len(0).map_err(io)?;
         write!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 

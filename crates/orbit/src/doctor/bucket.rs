@@ -5,7 +5,7 @@ use orbit_store::blobs::bucket::Probed;
 use orbit_store::blobs::{BlobError, BucketFault};
 
 use super::Finding;
-use crate::bucket::Place;
+use crate::bucket::{Place, TAKEN_HINT};
 use crate::environment::Environment;
 
 /// Does each once with an object of its own. None where payloads lie in a folder.
@@ -49,6 +49,7 @@ fn hint(error: &BlobError) -> &'static str {
             "the key in `.env` must be right and may need more rights: PutObject, GetObject, DeleteObject, ListBucket, AbortMultipartUpload"
         }
         BucketFault::Throttled => "the service has a limit that is reached; ask again later, or raise it",
+        BucketFault::Taken => TAKEN_HINT,
         BucketFault::Failing => "the service answers that it cannot; look at its own state and logs",
     }
 }

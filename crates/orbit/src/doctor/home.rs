@@ -104,7 +104,8 @@ async fn answer_of(connection: &mut Connection) -> Vec<Finding> {
     let status = match connection.ask(&Command::Status).await {
         Ok(Answer::Ok(status)) => status,
         Ok(Answer::Refused(refusal)) => {
-            let hint = "look at what `orbit serve` wrote on standard error";
+            let hint =
+                refusal.hint.as_deref().unwrap_or("look at what `orbit serve` wrote on standard error");
             return vec![Finding::problem("store", refusal.message, hint)];
         }
         Err(error) => {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orbit_testkit::backend::is_postgres;
@@ -16,7 +17,13 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 pub struct Home {
     folder: tempfile::TempDir,
     /// Where its rows are, unless they are in files.
-    database: Option<TestDatabase>,
+    database: Option<Database>,
+}
+
+/// A database, and the way to it. Other homes may have their rows there too.
+struct Database {
+    url: String,
+    _held: Arc<TestDatabase>,
 }
 
 /// What a command came to.
@@ -41,13 +48,20 @@ impl Home {
 
     /// The same with its rows in a database of its own, whose address is in the environment of every command.
     pub fn on_postgres() -> Self {
-        let home = Self::with(Some(blocking(TestDatabase::lent())));
+        let database = Arc::new(blocking(TestDatabase::lent()));
+        let url = database.runtime();
+        Self::on_database(&database, url)
+    }
+
+    /// The same in a database that others share, which is reached by this address.
+    pub fn on_database(database: &Arc<TestDatabase>, url: String) -> Self {
+        let home = Self::with(Some(Database { url, _held: Arc::clone(database) }));
         let node = fs::read_to_string(home.path("orbit.yaml")).unwrap();
         home.write("orbit.yaml", &format!("{node}storage: {{ backend: postgres }}\n"));
         home
     }
 
-    fn with(database: Option<TestDatabase>) -> Self {
+    fn with(database: Option<Database>) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap(), database };
         home.write("orbit.yaml", "listen: { address: \"127.0.0.1:0\" }\nlimits: { drain: 10s }\n");
         home.write(".env", "");
@@ -151,11 +165,16 @@ impl Home {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
+        self.command_at(self.root(), args)
+    }
+
+    /// The same on a copy of the home.
+    pub fn command_at(&self, root: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orbit"));
-        command.arg("--home").arg(self.root()).args(args).stdin(Stdio::null());
+        command.arg("--home").arg(root).args(args).stdin(Stdio::null());
         command.env_remove("ORBIT_HOME").env_remove("ORBIT_PAUSED").env("NO_COLOR", "1");
         if let Some(database) = &self.database {
-            command.env("ORBIT_DATABASE_URL", database.runtime());
+            command.env("ORBIT_DATABASE_URL", &database.url);
         }
         command
     }

@@ -103,6 +103,22 @@ fn over_crashes_every_payload_is_in_the_bucket_and_arrives() {
 }
 
 #[test]
+fn a_prefix_of_another_home_is_refused() {
+    let (home, bucket) = home();
+    assert_eq!(home.run(&["run"]).code, 0);
+    let before = listed(&bucket, "list-type=2");
+    let other = Home::lab(1);
+    use_bucket(&other, &bucket);
+    let refused = other.run(&["run"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let told = format!("`{bucket}/home` belongs to the store `orbit/system/");
+    assert!(refused.stderr.contains(&told), "{refused:?}");
+    assert!(refused.stderr.contains("hint: give every home a `prefix` of its own"), "{refused:?}");
+    assert_eq!(listed(&bucket, "list-type=2"), before, "nothing is put there");
+    assert_eq!(home.run(&["run"]).code, 0);
+}
+
+#[test]
 fn doctor_check_and_backup_say_where_payloads_lie_and_no_key() {
     let (home, bucket) = home();
     assert_eq!(home.run(&["check"]).code, 0);

@@ -101,6 +101,10 @@ pub trait LogStore {
     /// among it yet. Refused as contradiction if another signer is in force.
     async fn checkpoint(&self, signer: &Signer) -> Result<Option<StoredCheckpoint>, StoreError>;
 
+    /// The log had this root at this size, as somebody has it who is believed. A server whose log has not grown from there is refused from now on
+    /// ([`StoreError::Rewound`]). What this process itself has seen needs not be told. Files, which nobody exchanges while a process has them, are not looked at.
+    fn witness(&self, size: u64, root: Digest);
+
     /// See [`LogState`].
     async fn log_state(&self) -> Result<LogState, StoreError>;
 

@@ -118,6 +118,15 @@ pub enum StoreError {
         /// Why.
         message: String,
     },
+    /// The log that answers is not the one that was seen: an older state of it, or another history. Nothing of it is read or written, and the same call
+    /// succeeds once the right server answers.
+    #[error("the store `{place}` is refused: its log {message}")]
+    Rewound {
+        /// The database.
+        place: String,
+        /// How it differs.
+        message: String,
+    },
     /// This process is no node of the store: it has not joined, or was taken over. It may join anew.
     #[error("this process is no node of the store `{place}`: it has not joined, or was taken over")]
     NotJoined {

@@ -28,6 +28,8 @@ pub struct Joining {
     pub version: String,
     /// How long it is believed to be alive after each word of it; whole milliseconds.
     pub lease: Duration,
+    /// An incarnation under the same name whose process is dead for certain: its lease ends with this.
+    pub former: Option<i64>,
 }
 
 /// A membership that has begun.
@@ -66,6 +68,8 @@ pub struct TakenOver {
     pub epoch: i64,
     /// The node's name.
     pub node: String,
+    /// How long its lease had ended by then, in milliseconds, by the clock of the database.
+    pub ended_ms: u64,
     /// What it had under way.
     pub recovered: Recovered,
 }
@@ -104,7 +108,7 @@ pub struct NodeView {
 #[async_trait]
 pub trait NodeStore {
     /// This process is a new incarnation, and what it may have been before it is no more. Every claim of nobody is free: on SQLite all there are, on PostgreSQL
-    /// those of this process's earlier incarnation, of nodes whose lease has ended, and of nobody who is known. A step that was under way is interrupted by
+    /// those of this process's earlier incarnation and of the one that is said to be dead, of nodes whose lease has ended, and of nobody who is known. A step that was under way is interrupted by
     /// a crash, which counts against its processor (see [`super::quarantine`]), a delivery attempt without an answer has the receipt `unknown`, a cycle that was
     /// being selected waits again. A `node_started` record tells who joined and what was found, a `node_taken_over` record the same of each node whose lease had ended.
     async fn join(&self, joining: &Joining, now: Timestamp) -> Result<Joined, StoreError>;

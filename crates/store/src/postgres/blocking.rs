@@ -1,11 +1,12 @@
 //! Reads for threads that may block: a thread of its own with a runtime of its own, so that they work wherever they are asked for.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc as queue;
 
 use super::address::Address;
+use super::witness::Witness;
 use super::{Database, pool};
 use crate::StoreError;
 use orbit_core::config::NamespaceName;
@@ -26,14 +27,18 @@ pub(super) struct Blocking {
 
 impl Blocking {
     /// Starts the thread. It connects when it is asked first.
-    pub(super) fn start(address: &Address, namespace: &NamespaceName) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        address: &Address,
+        namespace: &NamespaceName,
+        witness: &Arc<Witness>,
+    ) -> Result<Self, StoreError> {
         let place = &address.place;
         let failed = |error: std::io::Error| StoreError::Io {
             place: place.to_owned(),
             message: format!("its thread for reads that block could not be started: {error}"),
         };
         let pool = pool::pool(address, CONNECTIONS).map_err(|fault| fault.at(place))?;
-        let database = Database::new(pool, namespace, place);
+        let database = Database::new(pool, namespace, place, witness);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (sender, mut questions) = queue::channel::<Question>(QUEUE_MAX);
         let serve = async move {

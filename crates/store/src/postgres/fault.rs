@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Contradiction(String),
     /// Whoever claims has not joined, or was taken over.
     NotJoined,
+    /// The log is not the one that was seen; how it differs.
+    Rewound(String),
 }
 
 /// What a transaction gives.
@@ -53,7 +55,11 @@ impl Fault {
                 }
                 None => error.is_closed(),
             },
-            Self::Unknown(_) | Self::Unreachable(_) | Self::Contradiction(_) | Self::NotJoined => false,
+            Self::Unknown(_)
+            | Self::Unreachable(_)
+            | Self::Contradiction(_)
+            | Self::NotJoined
+            | Self::Rewound(_) => false,
         }
     }
 
@@ -63,6 +69,7 @@ impl Fault {
         match self {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },
             Self::NotJoined => StoreError::NotJoined { place },
+            Self::Rewound(message) => StoreError::Rewound { place, message },
             Self::Unreachable(message) => StoreError::Io { place, message },
             Self::Unknown(error) => StoreError::Unknown { place, message: words(&error) },
             Self::Postgres(error) => match error.code() {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::PostgresStore;
 use super::columns::{Length, Row, params};
 use super::fault::Attempt;
+use super::tail::Tail;
 use super::tree::{self, proven};
 use super::tx::{Connection, positioned, reading};
 use super::{record, sequencer, signing};
@@ -38,7 +39,22 @@ impl LogStore for PostgresStore {
 
     async fn log_state(&self) -> Result<LogState, StoreError> {
         sequencer::run(&self.database).await?;
-        reading!(self, |tx| signing::state(tx).await)
+        let witness = &self.database.witness;
+        // Both before the transaction begins: what others commit after that it does not see.
+        let (before, known) = (witness.mark(), witness.known());
+        let (state, waiting) = reading!(self, |tx| {
+            // What others have given positions to is seen too.
+            tx.ends_at(Tail::load(tx, known.clone()).await?)?;
+            let first = "SELECT min(seq) FROM log_pending";
+            let waiting = tx.query_row(first, params![], |row| row.get::<_, Option<i64>>(0)).await?;
+            Ok((signing::state(tx).await?, waiting))
+        })?;
+        witness.positioned(before, waiting);
+        Ok(state)
+    }
+
+    fn witness(&self, size: u64, root: Digest) {
+        self.database.witness.tell(size, root);
     }
 
     async fn checkpoint_numbered(&self, number: u64) -> Result<Option<StoredCheckpoint>, StoreError> {

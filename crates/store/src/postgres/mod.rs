@@ -1,6 +1,6 @@
 //! The PostgreSQL backend: any number of namespaces in one database, any number of nodes on it.
 //!
-//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `sequencer` how records get their positions,
+//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `sequencer` how records get their positions, `witness` how an older state of the database is told,
 //! `pool` which roles are refused, `address` what is protected on the way there. The other files are those of SQLite, with the same names and statements in the same order; a comment says where they
 //! must differ. `INDEXED BY` is missing everywhere: PostgreSQL has no such thing.
 
@@ -17,6 +17,7 @@ mod tail;
 mod token;
 mod tree;
 mod tx;
+mod witness;
 
 mod config;
 mod cycle;
@@ -45,7 +46,7 @@ mod view;
 mod view_delivery;
 mod view_run;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
@@ -58,13 +59,15 @@ pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub(crate) use owner::{owner_session, position_everything};
 pub use server::{Look, Server};
-use tail::Tail;
 use token::Member;
 use tx::{Connection, Mode, Tx};
+use witness::Witness;
 
 /// The store of one namespace.
 pub struct PostgresStore {
     database: Database,
+    /// The same over a connection that no other work has.
+    leases: Database,
     blocking: Blocking,
 }
 
@@ -90,16 +93,22 @@ struct Database {
     namespace: NamespaceName,
     pool: Pool,
     place: Arc<str>,
-    /// The end of the log when this process last gave positions: with it the tree's right edge need not be read again.
-    known: Arc<Mutex<Tail>>,
+    /// What this process has seen of the log, over whatever connections.
+    witness: Arc<Witness>,
     /// What this process is in the store.
     member: Member,
 }
 
 impl Database {
-    fn new(pool: Pool, namespace: &NamespaceName, place: &str) -> Self {
+    fn new(pool: Pool, namespace: &NamespaceName, place: &str, witness: &Arc<Witness>) -> Self {
         let place = format!("{place}, namespace {namespace}").into();
-        Self { namespace: namespace.clone(), pool, place, known: Arc::default(), member: Member::default() }
+        Self {
+            namespace: namespace.clone(),
+            pool,
+            place,
+            witness: Arc::clone(witness),
+            member: Member::default(),
+        }
     }
 
     /// A transaction of this namespace.
@@ -108,7 +117,11 @@ impl Database {
         // One round trip. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
         let begin = format!("BEGIN {mode_is}; SELECT set_config('orbit.namespace', '{namespace}', true)");
+        let unmet = self.witness.unmet(&connection)?;
         connection.batch(&begin).await?;
-        Tx::new(connection, mode, &self.known, self.member.get()).await
+        if let Some(seen) = unmet {
+            self.witness.admit(&connection, seen).await?;
+        }
+        Tx::new(connection, mode, &self.witness, self.member.get()).await
     }
 }

@@ -41,7 +41,7 @@ impl NodeStore for PostgresStore {
         let update = format!(
             "UPDATE nodes SET expires_at = {NOW} + lease_ms * 1000, runs = $2, tasks = $3 WHERE epoch = $1"
         );
-        let renewed = transaction!(&self.database, Mode::Alone, |tx| {
+        let renewed = transaction!(&self.leases, Mode::Alone, |tx| {
             tx.execute(&update, params![epoch, load.runs, load.tasks]).await
         })?;
         Ok(if renewed == 1 { Renewal::Renewed } else { Renewal::Lost })
@@ -102,6 +102,11 @@ async fn join(tx: &Tx, joining: &Joining, before: Option<i64>, now: Timestamp) -
     if let Some(before) = before {
         forget(tx, before).await?;
     }
+    if let Some(former) = joining.former {
+        // A number that means somebody else by now, as in a database from a backup, is left alone.
+        let dead = "DELETE FROM nodes WHERE epoch = $1 AND node = $2";
+        tx.execute(dead, params![former, joining.node]).await?;
+    }
     let taken = take_over(tx, None, now).await?;
     // What this process had before, and what nobody has who is known.
     let of_nobody = free(tx, &Free::AllBut(members(tx).await?), now).await?;
@@ -135,15 +140,18 @@ async fn next_end(tx: &Connection, own: Option<i64>) -> Attempt<Option<Duration>
 /// Nodes whose lease has ended, but for this one, are no more.
 async fn take_over(tx: &Tx, own: Option<i64>, now: Timestamp) -> Attempt<Vec<TakenOver>> {
     let delete = format!(
-        "DELETE FROM nodes WHERE expires_at <= {NOW} AND epoch IS DISTINCT FROM $1::bigint RETURNING epoch, node"
+        "DELETE FROM nodes WHERE expires_at <= {NOW} AND epoch IS DISTINCT FROM $1::bigint
+        RETURNING epoch, node, ({NOW} - expires_at) / 1000 AS ended_ms"
     );
-    let read = |row: &Row| Ok((row.get::<_, i64>("epoch")?, row.get::<_, String>("node")?));
+    let read = |row: &Row| {
+        Ok((row.get::<_, i64>("epoch")?, row.get::<_, String>("node")?, row.get::<_, Length>("ended_ms")?.0))
+    };
     let mut ended = tx.query_all(&delete, params![own], read).await?;
     ended.sort_unstable();
     let mut taken = Vec::with_capacity(ended.len());
-    for (epoch, node) in ended {
+    for (epoch, node, ended_ms) in ended {
         let recovered = free(tx, &Free::Of(epoch), now).await?;
-        let one = TakenOver { epoch, node, recovered };
+        let one = TakenOver { epoch, node, ended_ms, recovered };
         fact(tx, now, Kind::NodeTakenOver, Subject::default(), taken_over_facts(&one))?;
         taken.push(one);
     }

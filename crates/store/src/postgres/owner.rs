@@ -1,5 +1,7 @@
 //! A namespace for the role that owns the tables: for who moves whole stores, with nobody beside.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Object;
 use orbit_core::config::NamespaceName;
 
@@ -32,6 +34,6 @@ pub(crate) async fn owner_session(
 pub(crate) async fn position_everything(config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
     let address = Address::parse(config)?;
     let pool = pool::pool(&address, 1).map_err(|fault| fault.at(&address.place))?;
-    let database = Database::new(pool, namespace, &address.place);
+    let database = Database::new(pool, namespace, &address.place, &Arc::default());
     tx::transaction!(&database, Mode::Positioned, |_tx| Ok(()))
 }

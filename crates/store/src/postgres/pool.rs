@@ -14,6 +14,8 @@ use super::tx::Connection;
 
 /// Transactions of a server's stores at once; more wait.
 pub(super) const CONNECTIONS_MAX: usize = 16;
+/// Renewals of leases at once, of all namespaces: one each some seconds, and each a single statement.
+pub(super) const LEASE_CONNECTIONS: usize = 1;
 /// How long a connection is waited for, one of the pool or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for its turn at a connection.

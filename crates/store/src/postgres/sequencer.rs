@@ -112,10 +112,15 @@ async fn turn(tx: &tx::Tx) -> Attempt<bool> {
     Ok(records.len() == TAKEN_MAX as usize)
 }
 
-/// What this process has committed has its position, unless somebody else is just giving it.
+/// What this process has committed has its position, unless somebody else is just giving it, or the server's disk is full: what has one can be read all the same.
 pub(super) async fn run(database: &Database) -> Result<(), StoreError> {
-    while tx::transaction!(database, Mode::Sequencing, |tx| turn(tx).await)? {}
-    Ok(())
+    loop {
+        match tx::transaction!(database, Mode::Sequencing, |tx| turn(tx).await) {
+            Ok(true) => {}
+            Ok(false) | Err(StoreError::Full { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Of a lock that is poisoned: it guards a value that is whole after any panic.

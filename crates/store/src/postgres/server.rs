@@ -1,5 +1,6 @@
 //! A database with stores in it: looked at once, and then opened namespace by namespace over the same connections.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
@@ -19,6 +20,8 @@ use crate::contract::governance::Halt;
 pub struct Server {
     address: Address,
     pool: Pool,
+    /// For renewals of leases alone: they must not wait for work to give a connection back.
+    leases: Pool,
 }
 
 /// What there is to know about a database before anything is opened in it.
@@ -43,7 +46,9 @@ impl Server {
     pub fn at(url: &str) -> Result<Self, StoreError> {
         let address = Address::parse(url)?;
         let pool = pool::pool(&address, pool::CONNECTIONS_MAX).map_err(|fault| fault.at(&address.place))?;
-        Ok(Self { address, pool })
+        let leases =
+            pool::pool(&address, pool::LEASE_CONNECTIONS).map_err(|fault| fault.at(&address.place))?;
+        Ok(Self { address, pool, leases })
     }
 
     /// A database that was migrated, as a role that row-level security binds and that may not change what the log says; any other is refused.
@@ -70,7 +75,9 @@ impl Server {
 
     /// Opens the store of a namespace, or makes it.
     pub async fn store(&self, namespace: &NamespaceName) -> Result<PostgresStore, StoreError> {
-        let database = Database::new(self.pool.clone(), namespace, self.place());
+        let witness = Arc::default();
+        let [database, leases] = [&self.pool, &self.leases]
+            .map(|pool| Database::new(pool.clone(), namespace, self.place(), &witness));
         if let Some(message) = tx::transaction!(&database, Mode::Reading, |tx| moved(tx).await)? {
             return Err(StoreError::Refused { place: database.place.to_string(), message });
         }
@@ -78,8 +85,8 @@ impl Server {
             let mine = "INSERT INTO store DEFAULT VALUES ON CONFLICT DO NOTHING";
             tx.execute(mine, params![]).await
         })?;
-        let blocking = Blocking::start(&self.address, namespace)?;
-        Ok(PostgresStore { database, blocking })
+        let blocking = Blocking::start(&self.address, namespace, &witness)?;
+        Ok(PostgresStore { database, leases, blocking })
     }
 
     /// Looks at the database and changes nothing.
@@ -103,7 +110,7 @@ impl Server {
 
     /// The halt of a namespace that is in force. Its store is not opened, and need not exist.
     pub async fn halted(&self, namespace: &NamespaceName) -> Result<Option<Halt>, StoreError> {
-        let database = Database::new(self.pool.clone(), namespace, self.place());
+        let database = Database::new(self.pool.clone(), namespace, self.place(), &Arc::default());
         tx::transaction!(&database, Mode::Reading, |tx| governance::in_force(tx).await)
     }
 

@@ -7,6 +7,7 @@ use orbit_core::record::tree::{Frontier, is_kept, leaf_hash};
 use super::columns::Parameter;
 use super::fault::{Attempt, Fault};
 use super::tx::Connection;
+use super::witness::shrunk;
 use super::{record, tree};
 
 /// See the module.
@@ -29,6 +30,9 @@ impl Tail {
         let size = record::count(tx).await?;
         if known.size() == size {
             return Ok(known);
+        }
+        if known.size() > size {
+            return Err(shrunk(size, known.size()));
         }
         let tree = tree::for_walk(tx, |nodes| frontier_at(nodes, size)).await?;
         Ok(Self { frontier: frontier_at(&tree, size)? })

@@ -19,17 +19,20 @@
 
 use std::ops::{ControlFlow, Deref};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, StatementCache};
+use orbit_core::digest::Digest;
 use orbit_core::record::Sealed;
+use orbit_core::record::tree::leaf_hash;
 
 use super::columns::{Parameter, Row};
 use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
 use super::token::Membership;
+use super::witness::Witness;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -88,6 +91,11 @@ impl Connection {
 
     fn object(&self) -> Attempt<&Object> {
         self.0.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
+    }
+
+    /// What tells this connection from every other for as long as it lives.
+    pub(super) fn identity(&self) -> Attempt<Weak<StatementCache>> {
+        Ok(Arc::downgrade(&self.object()?.statement_cache))
     }
 
     async fn query(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<Vec<Row>> {
@@ -155,6 +163,8 @@ fn dynamic(parameter: &Parameter) -> &(dyn tokio_postgres::types::ToSql + Sync) 
 #[derive(Default)]
 struct Held {
     records: Vec<Sealed>,
+    /// What of them is pending when this is committed: the number there, and the leaf.
+    pending: Vec<(i64, Digest)>,
     tail: Option<Tail>,
 }
 
@@ -163,22 +173,24 @@ pub(super) struct Tx {
     connection: Connection,
     mode: Mode,
     held: Mutex<Held>,
-    known: Arc<Mutex<Tail>>,
+    witness: Arc<Witness>,
+    /// How far the log was seen when this began: no record of it comes before that.
+    seen: u64,
     member: Option<Arc<Membership>>,
     is_known_member: AtomicBool,
 }
 
 impl Tx {
-    /// A transaction that has begun; `known` is the end of the log as this process has seen it last, `member` the incarnation that this process is.
+    /// A transaction that has begun; `witness` is what this process has seen of the log, `member` the incarnation that this process is.
     pub(super) async fn new(
         connection: Connection,
         mode: Mode,
-        known: &Arc<Mutex<Tail>>,
+        witness: &Arc<Witness>,
         member: Option<Arc<Membership>>,
     ) -> Attempt<Self> {
-        let known = Arc::clone(known);
+        let (witness, seen) = (Arc::clone(witness), witness.known().size());
         let is_known_member = AtomicBool::new(false);
-        let tx = Self { connection, mode, held: Mutex::default(), known, member, is_known_member };
+        let tx = Self { connection, mode, held: Mutex::default(), witness, seen, member, is_known_member };
         if mode == Mode::Positioned {
             sequencer::lock(&tx).await?;
             let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
@@ -202,9 +214,9 @@ impl Tx {
         self.is_known_member.store(true, Ordering::Relaxed);
     }
 
-    /// The end of the log when this process last gave positions.
+    /// The end of the log when this process last saw it.
     pub(super) fn known_tail(&self) -> Tail {
-        self.known.lock().map(|known| known.clone()).unwrap_or_default()
+        self.witness.known()
     }
 
     /// The log ends so once this is committed.
@@ -268,6 +280,9 @@ impl Tx {
             let mut tail = self.tail()?;
             tail.take(&self.connection, &added).await?;
             self.ends_at(tail)?;
+        } else {
+            let pending = added.iter().map(|record| (record.seq, leaf_hash(record.header.as_bytes())));
+            self.held.lock().map_err(poisoned)?.pending = pending.collect();
         }
         Ok(())
     }
@@ -275,10 +290,8 @@ impl Tx {
     async fn commit(self) -> Attempt<()> {
         match self.connection.batch("COMMIT").await {
             Ok(()) => {
-                let tail = self.held.into_inner().map_err(poisoned)?.tail;
-                if let (Some(tail), Ok(mut known)) = (tail, self.known.lock()) {
-                    *known = tail;
-                }
+                let held = self.held.into_inner().map_err(poisoned)?;
+                self.witness.acknowledged(held.tail, self.seen, held.pending);
                 self.connection.give_back();
                 Ok(())
             }

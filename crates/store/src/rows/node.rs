@@ -13,12 +13,12 @@ pub(crate) fn lease_ms(joining: &Joining) -> u64 {
 
 /// What the record of a node that has joined says.
 pub(crate) fn started_facts(joining: &Joining, epoch: i64, recovered: Recovered) -> Facts {
-    let Joining { node, version, lease: _ } = joining;
+    let Joining { node, version, lease: _, former: _ } = joining;
     facts(json!({ "node": node, "version": version, "epoch": epoch, "recovered": recovered }))
 }
 
 /// What the record of a node that was taken over says.
 pub(crate) fn taken_over_facts(taken: &TakenOver) -> Facts {
-    let TakenOver { epoch, node, recovered } = taken;
-    facts(json!({ "node": node, "epoch": epoch, "recovered": recovered }))
+    let TakenOver { epoch, node, ended_ms, recovered } = taken;
+    facts(json!({ "node": node, "epoch": epoch, "ended_ms": ended_ms, "recovered": recovered }))
 }

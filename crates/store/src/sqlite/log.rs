@@ -37,6 +37,8 @@ impl LogStore for SqliteStore {
         self.write(move |tx| signing::checkpoint(tx, &signer)).await
     }
 
+    fn witness(&self, _: u64, _: Digest) {}
+
     async fn log_state(&self) -> Result<LogState, StoreError> {
         self.read(signing::state).await
     }

@@ -117,7 +117,8 @@ async fn a_million_deliveries_of_one_endpoint_cost_the_others_nothing() {
     drop(connection);
 
     let store = SqliteStore::open(&path, &name).unwrap();
-    let joining = Joining { node: "test".to_owned(), version: "1".to_owned(), lease: Duration::ZERO };
+    let joining =
+        Joining { node: "test".to_owned(), version: "1".to_owned(), lease: Duration::ZERO, former: None };
     store.join(&joining, at(0)).await.unwrap();
     let claim = async |endpoint: &str| store.claim_deliveries(endpoint, 4, OPEN, at(0)).await.unwrap();
     assert!(claim("gone").await.is_empty(), "its breaker is open");

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::fault::Unanswered;
 use super::limits::{self, Waits};
+use super::owner::Ownership;
 use crate::blobs::{BlobError, BucketFault};
 
 /// Where a bucket is and who asks. It has no `Debug`: the keys are secrets.
@@ -33,6 +34,8 @@ pub struct BucketSettings {
     pub secret_access_key: String,
     /// How long it is waited for.
     pub waits: Waits,
+    /// Objects that a page of a listing names at most, by the protocol [`limits::PAGE`].
+    pub listed_at_once: usize,
 }
 
 /// See the module.
@@ -41,6 +44,8 @@ pub struct BucketClient {
     pub(super) bucket: String,
     pub(super) prefix: String,
     pub(super) waits: Waits,
+    pub(super) listed_at_once: usize,
+    pub(super) ownership: Ownership,
     /// None only while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -100,7 +105,15 @@ impl BucketClient {
             .enable_all()
             .build()
             .map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { store, bucket, prefix: settings.prefix, waits: settings.waits, runtime: Some(runtime) })
+        Ok(Self {
+            store,
+            bucket,
+            prefix: settings.prefix,
+            waits: settings.waits,
+            listed_at_once: settings.listed_at_once,
+            ownership: Ownership::default(),
+            runtime: Some(runtime),
+        })
     }
 
     /// What people call it: the bucket's name, and the prefix of the keys.

@@ -17,6 +17,8 @@ pub enum BucketFault {
     Throttled,
     /// It answers that it cannot.
     Failing,
+    /// The prefix belongs to another store.
+    Taken,
 }
 
 impl fmt::Display for BucketFault {
@@ -26,6 +28,7 @@ impl fmt::Display for BucketFault {
             Self::Refused => "refuses",
             Self::Throttled => "is asked too often",
             Self::Failing => "fails",
+            Self::Taken => "is not this home's",
         })
     }
 }

@@ -11,7 +11,7 @@ pub(super) const PART_BYTES: u64 = 8 * 1024 * 1024;
 /// Parts of an upload at most, by the protocol 10,000. Parts become larger where so many would not do.
 pub(super) const PARTS_MAX: u64 = 9_000;
 /// Objects that a page of a listing names at most.
-pub(super) const PAGE: usize = 1_000;
+pub const PAGE: usize = 1_000;
 /// The largest object that the protocol copies within the bucket, and so the largest that can be removed.
 pub(super) const COPY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 /// An object is removed only so soon after its copy was begun: the copy must outlive, by much, every put that found the object before.
@@ -26,8 +26,8 @@ const BYTES_A_SECOND_MIN: u64 = 64 * 1024;
 pub(super) const CLOCK_KEPT: Duration = Duration::from_hours(1);
 /// A connection is there within this.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Silence of this length ends a request.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Silence of this length ends a request. While a part is sent the server says nothing, which may take as long as the slowest network that is waited for needs.
+const SILENCE_MAX: Duration = Duration::from_secs(30 + PART_BYTES / BYTES_A_SECOND_MIN);
 /// No request is made again after this.
 const RETRIED_WITHIN: Duration = Duration::from_secs(20);
 /// How often a request is made again at most.
@@ -75,4 +75,18 @@ pub(super) fn retries(within: Duration) -> RetryConfig {
 pub(super) const fn part_bytes(bytes: u64) -> u64 {
     let least = bytes.div_ceil(PARTS_MAX);
     if least > PART_BYTES { least } else { PART_BYTES }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_on_the_slowest_network_is_no_silence() {
+        let sent = Duration::from_secs(PART_BYTES / BYTES_A_SECOND_MIN);
+        let waits = Waits::default();
+        assert!(waits.silence_max >= sent + Duration::from_secs(30));
+        assert!(waits.within(PART_BYTES) >= waits.silence_max, "and neither ends the other early");
+        assert_eq!(part_bytes(COPY_BYTES_MAX), PART_BYTES, "of everything that can be removed again");
+    }
 }

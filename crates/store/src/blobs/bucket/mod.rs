@@ -29,11 +29,14 @@
 //! may collect at once, be stopped between any two steps and go on. What is left are copies, which a later pass judges. (A process that is frozen for a day
 //! between the look at the ten minutes and the request that follows it, and then goes on, is the one case that is left.)
 //!
+//! All of that is between nodes of one store, see `owner`: a prefix that belongs to another one is neither written to nor cleaned.
+//!
 //! Ages are counted by the bucket's own clock, see `Bucket::age`, so that a node whose clock is wrong removes nothing early.
 
 mod client;
 mod fault;
 mod limits;
+mod owner;
 mod trash;
 mod upload;
 
@@ -55,7 +58,7 @@ use super::{Blob, BlobError, FolderBlobs, at, same, transfer};
 pub use client::{BucketClient, BucketSettings, Probed};
 pub use fault::BucketFault;
 use fault::Unanswered;
-pub use limits::Waits;
+pub use limits::{PAGE, Waits};
 pub use trash::Trashed;
 pub(super) use upload::left;
 
@@ -168,12 +171,12 @@ impl Bucket {
         below: &str,
         after: Option<String>,
     ) -> Result<(Vec<ObjectMeta>, Option<String>), BlobError> {
-        let store = self.client.store.clone();
+        let (store, most) = (self.client.store.clone(), self.client.listed_at_once);
         let prefix = format!("{}/{below}", self.client.key(&self.namespace));
         let list = async move {
             let options = PaginatedListOptions {
                 offset: after,
-                max_keys: Some(limits::PAGE),
+                max_keys: Some(most),
                 ..PaginatedListOptions::default()
             };
             store.list_paginated(Some(&prefix), options).await

@@ -28,6 +28,7 @@ impl Bucket {
         digest: Digest,
         age: Duration,
     ) -> Result<Option<u64>, BlobError> {
+        self.client.claim()?;
         let key = self.key(digest);
         let Some(found) = self.head(&key)? else { return Ok(None) };
         if self.age(&found)? < age {
@@ -73,6 +74,7 @@ impl Bucket {
 
     /// The copy is gone. Nobody named its payload since it was made.
     pub(in crate::blobs) fn discard(&self, trashed: &Trashed) -> Result<(), BlobError> {
+        self.client.claim()?;
         self.delete(&trashed.key)
     }
 

@@ -20,6 +20,7 @@ const UPLOADS: &str = "uploads";
 impl Bucket {
     /// The bytes of the file, which have this digest, are a durable object. The folder is that of the cache.
     pub(in crate::blobs) fn put(&self, blob: Blob, path: &Path, folder: &Path) -> Result<(), BlobError> {
+        self.client.claim()?;
         let key = self.key(blob.digest);
         let mode = match self.head(&key)? {
             Some(found) if found.size == blob.bytes => return Ok(()),

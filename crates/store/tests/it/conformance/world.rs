@@ -43,7 +43,7 @@ pub(crate) fn namespace() -> NamespaceName {
 
 /// A node of this name.
 pub(crate) fn joining(node: &str) -> Joining {
-    Joining { node: node.to_owned(), version: "1.2.3".to_owned(), lease: LEASE }
+    Joining { node: node.to_owned(), version: "1.2.3".to_owned(), lease: LEASE, former: None }
 }
 
 /// An instant so many seconds after the beginning.

@@ -78,11 +78,16 @@ async fn who_is_taken_over_changes_nothing_more_and_joins_anew() {
     end_lease(&owner, "one").await;
     let recovered = Recovered { steps_interrupted: 1, attempts_unknown: 1, cycles_reclaimed: 1 };
     let taken = two.take_over(at(2)).await.unwrap();
-    assert_eq!(taken.taken, [TakenOver { epoch: first, node: "one".to_owned(), recovered }]);
+    let ended_ms = taken.taken[0].ended_ms;
+    assert!(ended_ms < 600_000, "{ended_ms}");
+    assert_eq!(taken.taken, [TakenOver { epoch: first, node: "one".to_owned(), ended_ms, recovered }]);
     assert_eq!(taken.next, None, "nobody else is left");
     let told = other.log_of("node_taken_over").await;
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0].body, json!({ "node": "one", "epoch": first, "recovered": recovered }));
+    assert_eq!(
+        told[0].body,
+        json!({ "node": "one", "epoch": first, "ended_ms": ended_ms, "recovered": recovered })
+    );
     assert_eq!(other.state_of_run(mine).await.0, "working");
 
     assert_eq!(one.renew(Load::default()).await.unwrap(), Renewal::Lost);

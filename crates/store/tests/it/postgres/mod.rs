@@ -3,7 +3,9 @@
 mod cluster;
 mod isolation;
 mod leases;
+mod misbehaves;
 mod nodes;
+mod rewound;
 mod schema;
 mod tls;
 mod transfer;

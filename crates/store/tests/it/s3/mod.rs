@@ -1,6 +1,8 @@
 //! Payloads in a bucket of a real server, and on a network that fails.
 
 mod faults;
+mod owner;
+mod pages;
 mod places;
 mod proxy;
 pub(crate) mod server;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orbit_core::config::NamespaceName;
-use orbit_store::blobs::bucket::{Bucket, BucketClient, BucketSettings, Waits};
+use orbit_store::blobs::bucket::{Bucket, BucketClient, BucketSettings, PAGE, Waits};
 use orbit_store::blobs::{Blobs, FolderBlobs};
 
 /// What passes is waited for as long as elsewhere, so that a slow machine is no fault; what stays is given up soon.
@@ -30,6 +32,7 @@ fn settings(server: SocketAddr, bucket: &str) -> BucketSettings {
         access_key_id: "canary-id".to_owned(),
         secret_access_key: "canary-secret".to_owned(),
         waits: Waits::default(),
+        listed_at_once: PAGE,
     }
 }
 
