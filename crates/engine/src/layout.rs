@@ -36,6 +36,11 @@ impl Layout {
         self.data(name).join("orbit.db")
     }
 
+    /// Where a copy of the rows is made that are not in a file, for as long as it is read.
+    pub fn scratch(&self, name: &NamespaceName) -> PathBuf {
+        self.data(name).join("copy.db")
+    }
+
     /// How much space was free where a namespace's data lies, hour by hour.
     pub fn free_space(&self, name: &NamespaceName) -> PathBuf {
         self.data(name).join("free-space.json")

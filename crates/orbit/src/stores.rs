@@ -1,5 +1,6 @@
 //! Where the rows of a home are kept: in files of the home, or in the database that `ORBIT_DATABASE_URL` names.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use orbit_core::config::{NamespaceName, StorageBackend};
 use orbit_engine::layout::Layout;
 use orbit_store::postgres::{self, Server};
 use orbit_store::sqlite::{self, SqliteStore};
+use orbit_store::transfer::is_there;
 use orbit_store::{Store, StoreError};
 
 use crate::config::{Diagnostic, load_node};
-use crate::environment::Environment;
+use crate::environment::{Environment, Secret};
 
 /// What to do where the log that answers is not the one that was seen.
 pub const REWOUND_HINT: &str = "an older state of the database answers, as after a failover or a restored backup: bring back the server that has everything, and work goes on by itself; nothing is written meanwhile";
@@ -126,6 +128,56 @@ impl Stores {
     }
 }
 
+/// Namespaces that the home has documents or data of, and the node's own. Which of them have a store in a database, only that tells.
+pub fn named(layout: &Layout) -> BTreeSet<NamespaceName> {
+    let mut names = BTreeSet::from([NamespaceName::system()]);
+    for folder in ["data", "namespaces"] {
+        let entries = std::fs::read_dir(layout.home().join(folder)).into_iter().flatten().flatten();
+        names.extend(entries.filter_map(|entry| NamespaceName::parse(entry.file_name().to_str()?).ok()));
+    }
+    names
+}
+
+/// Where whole stores are read.
+pub enum Whole {
+    /// In files.
+    Files,
+    /// In the database at this address.
+    Database(Secret),
+}
+
+impl Whole {
+    /// Finds out; a database must be fit to be served, though nothing of it is.
+    pub async fn find(
+        layout: &Layout,
+        backend: StorageBackend,
+        environment: &Environment,
+    ) -> Result<Self, DatabaseError> {
+        Stores::find(layout, backend, environment).await?;
+        Ok(match backend {
+            StorageBackend::Sqlite => Self::Files,
+            StorageBackend::Postgres => {
+                Self::Database(environment.database_url().ok_or(DatabaseError::Unset)?)
+            }
+        })
+    }
+
+    /// Namespaces that have a store there, by name.
+    pub async fn names(&self, layout: &Layout) -> Result<Vec<NamespaceName>, StoreError> {
+        let mut names = Vec::new();
+        for name in named(layout) {
+            let is_there = match self {
+                Self::Files => layout.database(&name).is_file(),
+                Self::Database(url) => is_there(url.expose(), &name).await?,
+            };
+            if is_there {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// Work that is done on the files of a home, and what to do instead where its rows are in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileWork {
@@ -133,10 +185,6 @@ pub enum FileWork {
     Backup,
     /// `orbit gc --compact`.
     Compact,
-    /// `orbit doctor --rebuild`.
-    Rebuild,
-    /// `orbit log verify`.
-    Verify,
 }
 
 impl FileWork {
@@ -150,14 +198,6 @@ impl FileWork {
             Self::Compact => (
                 "`orbit gc --compact` rewrites files, and the rows of this home are in PostgreSQL",
                 "autovacuum reuses the space there; `VACUUM (FULL)` as the owner gives it back, and holds up everything meanwhile",
-            ),
-            Self::Rebuild => (
-                "`orbit doctor --rebuild` works on files, and the rows of this home are in PostgreSQL",
-                "restore the database from its backup",
-            ),
-            Self::Verify => (
-                "`orbit log verify` reads files, and the rows of this home are in PostgreSQL",
-                "`orbit log export` prints every record as it was hashed, and `orbit log prove` and `orbit log checkpoint` what it is held against",
             ),
         }
     }

@@ -272,6 +272,11 @@ impl TestDatabase {
         Self::made("TEMPLATE origin").await
     }
 
+    /// One with the same rows. Nobody may be connected to this one, or they are given a moment to go.
+    pub async fn copied(&self) -> Self {
+        Self::made(&format!("TEMPLATE {}", self.name)).await
+    }
+
     /// One without a table.
     pub async fn empty() -> Self {
         Self::made("TEMPLATE template0").await

@@ -53,6 +53,15 @@ pub enum Verb {
     /// The PostgreSQL database of `storage: { backend: postgres }`
     #[command(subcommand)]
     Database(Database),
+    /// Move everything that the home remembers into PostgreSQL, or back into files
+    ///
+    /// Nobody may serve the home meanwhile. What was broken off goes on when it is said again. No document is changed: the command ends with what is left to do.
+    /// Payload files stay where they are
+    MigrateStore {
+        /// Where to
+        #[arg(long, value_enum)]
+        to: BackendName,
+    },
     /// Show what the node is doing
     Status {
         /// Show it again every second until interrupted
@@ -154,6 +163,15 @@ pub enum Database {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Where the rows of a home are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendName {
+    /// The database of `ORBIT_DATABASE_OWNER_URL`
+    Postgres,
+    /// A file a namespace
+    Sqlite,
 }
 
 /// `orbit run`.

@@ -10,17 +10,13 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output::either;
 use crate::engine::OpenError;
-use crate::environment::Environment;
+use crate::environment::{Environment, Secret};
 use crate::exit;
 
 /// See the module.
 pub async fn migrate(home: &Path, dry_run: bool, as_json: bool) -> Result<u8, Failure> {
     let (environment, _) = Environment::load(home).map_err(OpenError::from)?;
-    let url = environment.database_owner_url().ok_or_else(|| {
-        Failure::usage("`ORBIT_DATABASE_OWNER_URL` is not set").hint(
-            "set it for this command alone, as in ORBIT_DATABASE_OWNER_URL='postgres://OWNER:PASSWORD@HOST/DATABASE' orbit database migrate",
-        )
-    })?;
+    let url = owner_url(&environment, "orbit database migrate")?;
     let migrated =
         if dry_run { postgres::pending(url.expose()).await } else { postgres::migrate(url.expose()).await };
     let migrated = migrated.map_err(|error| failure(&error))?;
@@ -28,6 +24,15 @@ pub async fn migrate(home: &Path, dry_run: bool, as_json: bool) -> Result<u8, Fa
     answer["dry_run"] = json!(dry_run);
     either(&answer, as_json, |_| text(&migrated, dry_run))?;
     Ok(exit::SUCCEEDED)
+}
+
+/// Where the owner reaches the database, for a command that only the owner may do.
+pub fn owner_url(environment: &Environment, command: &str) -> Result<Secret, Failure> {
+    environment.database_owner_url().ok_or_else(|| {
+        Failure::usage("`ORBIT_DATABASE_OWNER_URL` is not set").hint(format!(
+            "set it for this command alone, as in ORBIT_DATABASE_OWNER_URL='postgres://OWNER:PASSWORD@HOST/DATABASE' {command}"
+        ))
+    })
 }
 
 fn text(migrated: &Migrated, dry_run: bool) -> String {
@@ -56,7 +61,8 @@ fn text(migrated: &Migrated, dry_run: bool) -> String {
     text
 }
 
-fn failure(error: &StoreError) -> Failure {
+/// What went wrong between the owner and the database.
+pub fn failure(error: &StoreError) -> Failure {
     let hint = match error {
         StoreError::Io { message, .. }
             if message.contains("permission denied") || message.contains("must be owner") =>

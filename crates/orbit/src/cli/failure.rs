@@ -133,7 +133,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Unknown { .. } => "look whether it was done, and do it again if it was not",
             StoreError::Refused { .. } | StoreError::Older { .. } => {
-                "the database has to be set up as the message says"
+                "do what the message says; nothing was changed"
             }
             StoreError::Rewound { .. } => REWOUND_HINT,
             StoreError::NotJoined { .. } => "start the node again; what it had under way is taken over",

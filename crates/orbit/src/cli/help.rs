@@ -13,7 +13,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
     ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),
-    ("Keep", &["backup", "restore", "gc"]),
+    ("Keep", &["backup", "restore", "gc", "migrate-store"]),
     ("Stop", &["halt", "resume"]),
 ];
 const EXAMPLES: [(&str, &str); 5] = [
@@ -42,7 +42,7 @@ pub fn command() -> Command {
         _ = write!(text, "\n{header}{title}:{header:#}\n");
         for name in names {
             let about = root.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
-            _ = writeln!(text, "  {literal}{name:<12}{literal:#}  {}", about.unwrap_or_default());
+            _ = writeln!(text, "  {literal}{name:<13}{literal:#} {}", about.unwrap_or_default());
         }
     }
     _ = write!(text, "\n{header}Options:{header:#}\n{{options}}{{after-help}}");

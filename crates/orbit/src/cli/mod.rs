@@ -12,6 +12,7 @@ pub mod gc;
 pub mod help;
 pub mod ids;
 pub mod log;
+pub mod migrate_store;
 pub mod output;
 pub mod processors;
 pub mod read;
@@ -20,6 +21,7 @@ pub mod request;
 pub mod run;
 pub mod serve;
 pub mod session;
+pub mod shown;
 pub mod signals;
 
 use std::fmt::Write;
@@ -99,6 +101,10 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         }
         Verb::Database(args::Database::Migrate { dry_run }) => {
             database::migrate(layout()?.home(), *dry_run, cli.json).await
+        }
+        Verb::MigrateStore { to } => {
+            log_to_stderr(false, "warn");
+            migrate_store::migrate_store(&layout()?, *to, &out, cli.json).await
         }
         Verb::Schema { kind } => print_schema(kind.as_deref()),
         Verb::Completions { shell } => {

@@ -30,8 +30,7 @@ pub(super) async fn findings(
     if !left.is_empty() {
         let names: Vec<_> = left.iter().map(|name| format!("`{name}`")).collect();
         let message = format!("this home has SQLite stores too, of {}, which nobody reads", names.join(", "));
-        let hint =
-            "what they remember is not in the database; move them away when you do not want it any more";
+        let hint = "what they remember is in the database only if `orbit migrate-store` moved it there; remove them when you will not miss them";
         found.push(Finding::warning(AREA, message, hint));
     }
     let problem = |error: &DatabaseError| Finding::problem(AREA, error.to_string(), error.hint());

@@ -43,7 +43,7 @@ pub struct Serving {
 impl Home {
     /// An empty home with one namespace `lab`, on the backend that tests run on.
     pub fn new() -> Self {
-        if is_postgres() { Self::on_postgres() } else { Self::with(None) }
+        if is_postgres() { Self::on_postgres() } else { Self::on_files() }
     }
 
     /// The same with its rows in a database of its own, whose address is in the environment of every command.
@@ -61,6 +61,11 @@ impl Home {
         home
     }
 
+    /// The same with its rows in files, whatever the others have.
+    pub fn on_files() -> Self {
+        Self::with(None)
+    }
+
     fn with(database: Option<Database>) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap(), database };
         home.write("orbit.yaml", "listen: { address: \"127.0.0.1:0\" }\nlimits: { drain: 10s }\n");
@@ -68,6 +73,11 @@ impl Home {
         fs::set_permissions(home.path(".env"), fs::Permissions::from_mode(0o600)).unwrap();
         home.write("namespaces/lab/namespace.yaml", "label: Lab\ndisk_floor: 0 B\n");
         home
+    }
+
+    /// How the owner of its database reaches that.
+    pub fn database_owner(&self) -> String {
+        self.database.as_ref().unwrap().owner()
     }
 
     /// An empty folder.

@@ -14,6 +14,7 @@ mod home;
 mod hostile;
 mod isolation;
 mod log;
+mod moves;
 mod nodes;
 mod normalize;
 mod notify;

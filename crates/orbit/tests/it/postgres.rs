@@ -81,8 +81,6 @@ fn what_works_on_files_says_what_to_do_instead() {
     refused(&["backup", copy.to_str().unwrap()], "pg_dump");
     assert!(!copy.exists());
     refused(&["gc", "--compact"], "autovacuum");
-    refused(&["doctor", "--rebuild"], "restore the database");
-    refused(&["log", "verify"], "orbit log export");
     let checked = home.run(&["check"]);
     assert_eq!(checked.code, 0);
     assert!(checked.stdout.contains("which no other node sees"), "{checked:?}");
@@ -90,6 +88,45 @@ fn what_works_on_files_says_what_to_do_instead() {
     let answer = home.run(&["status"]);
     assert_eq!(answer.code, 2, "nothing is opened that might be the wrong store: {answer:?}");
     assert!(!home.path("data/system/orbit.db").exists());
+}
+
+#[test]
+fn a_log_is_verified_and_rows_are_made_again() {
+    let home = Home::on_postgres().furnished(2);
+    assert_eq!(home.run(&["run"]).code, 0);
+    let change = |sql: &str| {
+        let sql = format!("SET session_replication_role = replica; SET orbit.namespace = 'lab'; {sql}");
+        blocking(async { connect(&home.database_owner()).await.batch_execute(&sql).await.unwrap() });
+    };
+    let verified = home.json(&["log", "verify"], 0);
+    let of = |verified: &serde_json::Value, namespace: &str| {
+        let mut items = verified["items"].as_array().unwrap().iter();
+        items.find(|item| item["namespace"] == namespace).unwrap()["report"].clone()
+    };
+    assert_eq!(of(&verified, "lab")["size"], home.records().len());
+    assert!(of(&verified, "system")["size"].as_u64() > Some(1), "{verified}");
+    let text = home.run(&["log", "verify", "-n", "lab"]);
+    assert!(text.stdout.starts_with("lab: as it was written") && text.code == 0, "{text:?}");
+    change("UPDATE log_bodies SET body = replace(body, 'item-0', 'item-9') WHERE body LIKE '%item-0%'");
+    let verified = home.json(&["log", "verify", "-n", "lab"], 1);
+    assert_eq!(of(&verified, "lab")["faults"]["kept"][0]["table"], "log_bodies", "{verified}");
+    change("UPDATE log_bodies SET body = replace(body, 'item-9', 'item-0') WHERE body LIKE '%item-9%'");
+    home.json(&["log", "verify"], 0);
+
+    let shown = home.json(&["runs", "list"], 0);
+    home.json(&["doctor", "--rebuild", "--dry-run"], 0);
+    change("UPDATE runs SET state = 'ready', state_json = '{}'; DELETE FROM steps");
+    home.json(&["doctor", "--rebuild", "--dry-run"], 1);
+    let rebuilt = home.json(&["doctor", "--rebuild"], 0);
+    assert_eq!(rebuilt["items"][0]["applied"], true, "{rebuilt}");
+    assert_eq!(home.json(&["runs", "list"], 0), shown);
+    home.json(&["log", "verify"], 0);
+    assert!(!home.path("data/lab/copy.db").exists());
+    let serving = home.serve();
+    let refused = home.run(&["doctor", "--rebuild"]);
+    assert!(refused.code == 1 && refused.stderr.contains("hint: stop `orbit serve` first"), "{refused:?}");
+    home.json(&["log", "verify"], 0);
+    assert_eq!(serving.stop(), 0);
 }
 
 #[test]

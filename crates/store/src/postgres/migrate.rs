@@ -12,7 +12,7 @@ use super::tx::Connection;
 use crate::StoreError;
 
 /// Every migration in order; the first is number 1.
-const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_log.sql"),
 ];

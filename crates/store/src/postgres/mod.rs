@@ -11,6 +11,7 @@ mod fault;
 mod migrate;
 mod owner;
 mod pool;
+pub(crate) mod protections;
 mod sequencer;
 mod server;
 mod tail;

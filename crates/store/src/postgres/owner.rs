@@ -1,4 +1,6 @@
-//! A namespace for the role that owns the tables: for who moves whole stores, with nobody beside.
+//! A namespace for who reads or moves whole stores: a session of its own, for as long as that takes.
+
+use std::time::Duration;
 
 use std::sync::Arc;
 
@@ -11,6 +13,9 @@ use super::tx::{self, Mode};
 use super::{Database, pool};
 use crate::StoreError;
 
+/// A statement of a client that is gone, which would hold its locks until it is done, is ended within this.
+const GONE_SEEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// A session that is bound to the namespace until it is dropped, and where the database is. It waits for its statements as long as they take.
 pub(crate) async fn owner_session(
     config: &str,
@@ -22,8 +27,11 @@ pub(crate) async fn owner_session(
         let session = pool::pool(&address, 1)?.get().await?;
         // A namespace is made of letters, digits and dashes.
         session
-            .batch_execute(&format!("SET orbit.namespace = '{namespace}'; SET statement_timeout = 0"))
+            .batch_execute(&format!("SET orbit.namespace = '{namespace}'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"))
             .await?;
+        // A server that cannot look (it takes a system that tells) sees a client that is gone when it answers it.
+        let looks = format!("SET client_connection_check_interval = {}", GONE_SEEN_WITHIN.as_millis());
+        _ = session.batch_execute(&looks).await;
         Attempt::Ok(session)
     };
     let session = session.await.map_err(|fault| fault.at(&place))?;

@@ -11,9 +11,14 @@
 //! 4. The target's mark is taken away, in the transaction that also says which snapshot is active and which epoch was the last. From here on the target
 //!    is the store.
 //! 5. The source is marked as gone, so that it is never served beside its copy: two logs of one name would fork. If the end comes before
-//!    that, the next try finds a whole target with the same log and only does this.
+//!    that, the next try finds a whole target with the same log and only does this. A try after that finds a source that is gone, and only looks
+//!    whether the target's log begins with what it was.
 
+mod error;
+mod frozen;
+mod look;
 mod postgres;
+mod rebuild;
 mod side;
 mod sqlite;
 mod table;
@@ -27,6 +32,10 @@ use orbit_core::record::audit::Sequence;
 use orbit_core::record::tree::leaf_hash;
 
 use crate::StoreError;
+pub use error::TransferError;
+pub use frozen::Frozen;
+pub use look::{Found, is_there, look, set_aside};
+pub use rebuild::rebuild;
 use side::{Side, Standing, Which, key_of, of};
 use table::{TABLES, Table};
 use value::Value;
@@ -74,6 +83,8 @@ pub struct Moved {
     pub size: u64,
     /// The root of the tree over them, computed from the target's rows.
     pub root: Option<Digest>,
+    /// Whether an earlier try had come to its end, so that this one only looked.
+    pub before: bool,
 }
 
 /// What a store that is marked says to who would serve it.
@@ -87,49 +98,123 @@ pub(crate) fn refusal(moved: &str) -> String {
     }
 }
 
-/// Moves a namespace's store. The source must be whole and served by nobody; the target empty, or what an earlier try has left of the same move.
+/// What a move has found out before it copies anything.
+struct Begun {
+    source: Side,
+    target: Side,
+    standing: Standing,
+    log: Log,
+    /// Whether the target has all of it and only the source's mark is missing.
+    is_whole: bool,
+}
+
+/// How a move begins.
+enum Begin {
+    /// There is something to move, or at least to compare.
+    Now(Box<Begun>),
+    /// An earlier try had come to its end.
+    Before(Moved),
+}
+
+/// Nothing stands in the way of a move, and the target is marked: nobody makes a store of its own there. So the stores of a home are all announced before
+/// the first one is moved.
+pub async fn announce(
+    from: End<'_>,
+    to: End<'_>,
+    namespace: &NamespaceName,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), TransferError> {
+    begin(from, to, namespace, progress).await.map(drop)
+}
+
+/// Moves a namespace's store. The source must be whole and served by nobody; the target empty, or what an earlier try has left of the same move. A move
+/// that came to its end before is answered as one.
 pub async fn transfer(
     from: End<'_>,
     to: End<'_>,
     namespace: &NamespaceName,
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Moved, StoreError> {
-    let (source, target) = (Side::open(from, namespace).await?, Side::open(to, namespace).await?);
-    let standing = source.standing().await?;
-    if let Some(moved) = &standing.moved {
-        return Err(source.refused(format!("it is {moved}, and nothing is moved out of it")));
-    }
-    if let (Side::Postgres(rows), End::Postgres(config)) = (&source, from) {
-        rows.settle(config, namespace).await?;
-    }
-    let log = log_of(&source, progress).await?;
-    let mark = |word: &str| Some(format!("{word}: {} records, root {}", log.size, log.root));
+) -> Result<Moved, TransferError> {
+    let Begun { source, target, standing, log, is_whole } = match begin(from, to, namespace, progress).await?
+    {
+        Begin::Now(begun) => *begun,
+        Begin::Before(moved) => return Ok(moved),
+    };
     let mut copied = 0;
-    let arrived = target.standing().await?;
-    let is_whole =
-        arrived.moved.is_none() && !target.is_empty().await? && log_of(&target, progress).await? == log;
     if !is_whole {
-        if arrived.moved.is_none() {
-            if !target.is_empty().await? {
-                return Err(target.refused("it holds another store already"));
-            }
-            target.stand(&Standing { moved: mark(ARRIVING), ..Standing::default() }).await?;
-        } else if arrived.moved != mark(ARRIVING) {
-            return Err(target
-                .refused("it holds an unfinished move of another store, or the source has changed since"));
-        }
         for table in TABLES {
             copied += copy(table, (&source, &target), progress).await?;
         }
     }
     let rows = compare((&source, &target), progress).await?;
-    let found = log_of(&target, progress).await?;
+    let found = log_of(&target, None, progress).await?;
     if found != log {
-        return Err(target.corrupt("its log has another root than the source's"));
+        return Err(target.differs("its log has another root than the source's"));
     }
     target.stand(&Standing { moved: None, ..standing.clone() }).await?;
-    source.stand(&Standing { moved: mark(GONE), ..standing }).await?;
-    Ok(Moved { rows, copied, size: found.size, root: Some(found.root) })
+    source.stand(&Standing { moved: Some(mark(GONE, &log)), ..standing }).await?;
+    Ok(Moved { rows, copied, size: found.size, root: Some(found.root), before: false })
+}
+
+async fn begin(
+    from: End<'_>,
+    to: End<'_>,
+    namespace: &NamespaceName,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Begin, TransferError> {
+    let (source, target) = (Side::open(from, namespace).await?, Side::open(to, namespace).await?);
+    for side in [&source, &target] {
+        side.hold().await?;
+    }
+    let standing = source.standing().await?;
+    if let Some(moved) = &standing.moved {
+        return came_to_its_end(&source, &target, moved, progress).await.map(Begin::Before);
+    }
+    if let (Side::Postgres(rows), End::Postgres(config)) = (&source, from) {
+        rows.settle(config, namespace).await?;
+    }
+    let log = log_of(&source, None, progress).await?;
+    let arriving = mark(ARRIVING, &log);
+    let mut is_whole = false;
+    match target.standing().await?.moved {
+        None if target.is_empty().await? => {
+            target.stand(&Standing { moved: Some(arriving), ..Standing::default() }).await?;
+        }
+        None if log_of(&target, None, progress).await? == log => is_whole = true,
+        None => return Err(target.occupied()),
+        Some(moved) if moved == arriving => {}
+        Some(moved) if moved.starts_with(GONE) => return Err(target.left(&moved)),
+        Some(_) => return Err(target.changed()),
+    }
+    Ok(Begin::Now(Box::new(Begun { source, target, standing, log, is_whole })))
+}
+
+fn mark(word: &str, log: &Log) -> String {
+    format!("{word}: {} records, root {}", log.size, log.root)
+}
+
+/// What a mark says of the log.
+fn log_in(moved: &str) -> Option<Log> {
+    let (size, root) = moved.split_once(": ")?.1.split_once(" records, root ")?;
+    Some(Log { size: size.parse().ok()?, root: root.parse().ok()? })
+}
+
+/// The source has a mark: of a move that has come to its end, if the target's log begins with what the source was.
+async fn came_to_its_end(
+    source: &Side,
+    target: &Side,
+    moved: &str,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Moved, TransferError> {
+    let gone = log_in(moved).filter(|_| moved.starts_with(GONE));
+    let (Some(gone), None) = (gone, target.standing().await?.moved) else {
+        return Err(source.marked(moved));
+    };
+    let begins = log_of(target, Some(gone.size), progress).await?;
+    if begins != gone {
+        return Err(source.marked(moved));
+    }
+    Ok(Moved { rows: 0, copied: 0, size: begins.size, root: Some(begins.root), before: true })
 }
 
 /// Copies what the target lacks of a table; how many rows that were.
@@ -137,10 +222,10 @@ async fn copy(
     table: Table,
     (source, target): (&Side, &Side),
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<u64, StoreError> {
+) -> Result<u64, TransferError> {
     let columns = source.columns(table).await?;
     if target.columns(table).await? != columns {
-        return Err(target.corrupt(format!("`{}` has other columns than the source's", table.name)));
+        return Err(target.differs(format!("`{}` has other columns than the source's", table.name)));
     }
     let total = source.count(table).await?;
     let mut done = target.count(table).await?;
@@ -149,7 +234,7 @@ async fn copy(
         let same = source.page(table, &columns, &Which::At(key_of(table, &columns, last))).await?;
         if same.first() != Some(last) {
             return Err(
-                target.corrupt(format!("the last row of `{}` is not one of the source's", table.name))
+                target.differs(format!("the last row of `{}` is not one of the source's", table.name))
             );
         }
     }
@@ -169,13 +254,13 @@ async fn copy(
 async fn compare(
     (source, target): (&Side, &Side),
     progress: &mut (dyn FnMut(Progress) + Send),
-) -> Result<u64, StoreError> {
+) -> Result<u64, TransferError> {
     let mut rows = 0;
     for table in TABLES {
         let (here, there) = (digest(table, source, progress).await?, digest(table, target, progress).await?);
         if here != there {
             let (name, here, there) = (table.name, here.1, there.1);
-            return Err(target.corrupt(format!("`{name}` differs: {there} rows, and {here} in the source")));
+            return Err(target.differs(format!("`{name}` differs: {there} rows, and {here} in the source")));
         }
         rows += there.1;
     }
@@ -210,9 +295,14 @@ struct Log {
     root: Digest,
 }
 
-/// Hashes the log anew.
-async fn log_of(side: &Side, progress: &mut (dyn FnMut(Progress) + Send)) -> Result<Log, StoreError> {
+/// Hashes the log anew, or so many of its first records.
+async fn log_of(
+    side: &Side,
+    first: Option<u64>,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Log, StoreError> {
     let [records, ..] = TABLES;
+    let end = first.unwrap_or(u64::MAX);
     let (total, columns) = (side.count(records).await?, side.columns(records).await?);
     let (mut sequence, mut which) = (Sequence::default(), Which::All);
     loop {
@@ -226,11 +316,17 @@ async fn log_of(side: &Side, progress: &mut (dyn FnMut(Progress) + Send)) -> Res
                 return Err(side.corrupt("a record without position or header"));
             };
             let leaf = leaf_hash(header.as_bytes());
+            if sequence.size() == end {
+                break;
+            }
             if let Some(fault) = sequence.take(position.unsigned_abs(), leaf, |_, _, _| ()) {
                 return Err(side.corrupt(fault.difference));
             }
         }
         let done = sequence.size();
+        if done == end {
+            break;
+        }
         progress(Progress { stage: "hash", table: records.name, done, total: total.max(done) });
     }
     Ok(Log { size: sequence.size(), root: sequence.root() })

@@ -1,21 +1,40 @@
 //! The rows of a namespace in a database.
 
+use std::time::Duration;
+
 use deadpool_postgres::Object;
 use orbit_core::config::NamespaceName;
+use orbit_core::record::audit;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::side::{Standing, Which};
 use super::table::{TABLES, Table};
 use super::value::{Row, Value};
-use super::{PAGE_BYTES_MAX, PAGE_ROWS_MAX};
+use super::{PAGE_BYTES_MAX, PAGE_ROWS_MAX, TransferError};
 use crate::StoreError;
+use crate::postgres::protections::{self, missing};
 use crate::postgres::{Attempt, Fault, owner_session, position_everything};
+
+/// The first key of the advisory locks of moves; the second one is a hash of the namespace.
+const HOLD: i32 = 0x6f72_626d;
+/// How often the lock is asked for.
+const HOLD_TRIES: u32 = 50;
+/// The pause between two tries. All of them together are longer than a server takes to see that a client is gone ([`owner_session`]).
+const HOLD_PAUSE: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub(super) struct Namespace {
     session: Object,
     name: String,
     place: String,
+}
+
+/// A record that has no position yet.
+pub(super) struct Pending {
+    pub(super) seq: i64,
+    pub(super) header: String,
+    pub(super) body: String,
+    pub(super) salt: Option<Vec<u8>>,
 }
 
 /// A column of many rows, as one parameter.
@@ -38,19 +57,111 @@ impl Namespace {
         Ok(opened)
     }
 
-    /// Nobody works here, and every record has its position: what is moved is a log, not what waits to be one.
-    pub(super) async fn settle(&self, config: &str, namespace: &NamespaceName) -> Result<(), StoreError> {
-        let sql = "SELECT node FROM nodes WHERE namespace = $1 AND expires_at > extract(epoch FROM now()) * 1000000";
-        let working =
-            self.with(async { Ok(self.session.query_opt(&format!("{sql} LIMIT 1"), &[&self.name]).await?) });
-        if let Some(row) = working.await? {
-            let node: String = row.try_get(0).unwrap_or_default();
-            return Err(StoreError::Refused {
-                place: self.place.clone(),
-                message: format!("node `{node}` works on it: stop it, or wait until its lease has ended"),
-            });
+    /// The rows as this session sees them.
+    pub(super) const fn over(session: Object, name: String, place: String) -> Self {
+        Self { session, name, place }
+    }
+
+    /// The node that works here, if one does.
+    pub(super) async fn worker(&self) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT node FROM nodes WHERE namespace = $1 AND expires_at > extract(epoch FROM now()) * 1000000 LIMIT 1";
+        self.with(async {
+            let row = self.session.query_opt(sql, &[&self.name]).await?;
+            Ok(row.map(|row| row.try_get(0)).transpose()?)
+        })
+        .await
+    }
+
+    /// Statements without parameters or answers.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.with(async { Ok(self.session.batch_execute(sql).await?) }).await
+    }
+
+    /// Records that are durable and have no position yet, in their order: header, body and salt.
+    pub(super) async fn pending(&self, after: i64) -> Result<Vec<Pending>, StoreError> {
+        let sql = format!(
+            "SELECT seq, header, body, salt FROM log_pending WHERE namespace = $1 AND seq > $2 ORDER BY seq LIMIT {PAGE_ROWS_MAX}"
+        );
+        self.with(async {
+            let rows = self.session.query(&sql, &[&self.name, &after]).await?;
+            let read = |row: &tokio_postgres::Row| -> Attempt<Pending> {
+                let (header, body) = (row.try_get("header")?, row.try_get("body")?);
+                Ok(Pending { seq: row.try_get("seq")?, header, body, salt: row.try_get("salt")? })
+            };
+            rows.iter().map(read).collect()
+        })
+        .await
+    }
+
+    /// What protects the log and is not there.
+    pub(super) async fn unprotected(&self) -> Result<Vec<audit::Fault>, StoreError> {
+        self.with(async {
+            let triggers = self.session.query(protections::TRIGGERS, &[]).await?;
+            let tables = self.session.query(protections::TABLES, &[]).await?;
+            missing(&triggers, &tables)
+        })
+        .await
+    }
+
+    /// The store is nobody else's to change until the transaction ends; no node works on it, and its log has this many records.
+    pub(super) async fn is_still(&self, size: u64) -> Result<bool, StoreError> {
+        let lock = "SELECT 1 FROM store WHERE namespace = $1 FOR UPDATE";
+        let log = "SELECT (SELECT count(*) FROM log_records WHERE namespace = $1) = $2
+            AND NOT EXISTS (SELECT 1 FROM log_pending WHERE namespace = $1)";
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        let is_same = self.with(async {
+            self.session.query(lock, &[&self.name]).await?;
+            Ok(self.session.query_one(log, &[&self.name, &size]).await?.try_get::<_, bool>(0)?)
+        });
+        Ok(is_same.await? && self.worker().await?.is_none())
+    }
+
+    /// This snapshot is the active one.
+    pub(super) async fn set_active(&self, snapshot: Option<&String>) -> Result<(), StoreError> {
+        let sql = "UPDATE store SET active_snapshot = $2 WHERE namespace = $1";
+        self.with(self.execute(sql, &[&self.name, &snapshot])).await
+    }
+
+    /// A fact is durable with the transaction, and gets its position later.
+    pub(super) async fn add_fact(&self, header: &str, body: &str) -> Result<(), StoreError> {
+        let sql = "INSERT INTO log_pending (namespace, header, body) VALUES ($1, $2, $3)";
+        self.with(self.execute(sql, &[&self.name, &header, &body])).await
+    }
+
+    /// Removes every row of a table.
+    pub(super) async fn clear(&self, table: Table) -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM {} WHERE namespace = $1", table.name);
+        self.with(self.execute(&sql, &[&self.name])).await
+    }
+
+    /// Whether there is a store of this namespace. The database must have been migrated.
+    pub(super) async fn is_there(config: &str, namespace: &NamespaceName) -> Result<bool, StoreError> {
+        let (session, place) = owner_session(config, namespace).await?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM store WHERE namespace = $1)";
+        let asked =
+            async { Attempt::Ok(session.query_one(sql, &[&namespace.to_string()]).await?.try_get(0)?) };
+        asked.await.map_err(|fault| fault.at(&place))
+    }
+
+    /// Nobody else moves it for as long as this session lasts. One that was killed ends once the server has seen that nobody listens any more.
+    pub(super) async fn hold(&self) -> Result<(), TransferError> {
+        let sql = "SELECT pg_try_advisory_lock($1, hashtext($2))";
+        for _ in 0..HOLD_TRIES {
+            let held = async { Ok(self.session.query_one(sql, &[&HOLD, &self.name]).await?.try_get(0)?) };
+            if self.with(held).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(HOLD_PAUSE).await;
         }
-        position_everything(config, namespace).await
+        Err(TransferError::Moving { place: self.place.clone() })
+    }
+
+    /// Nobody works here, and every record has its position: what is moved is a log, not what waits to be one.
+    pub(super) async fn settle(&self, config: &str, namespace: &NamespaceName) -> Result<(), TransferError> {
+        if let Some(node) = self.worker().await? {
+            return Err(TransferError::Worked { place: self.place.clone(), node });
+        }
+        Ok(position_everything(config, namespace).await?)
     }
 
     pub(super) fn place(&self) -> &str {

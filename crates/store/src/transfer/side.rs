@@ -4,7 +4,7 @@ use orbit_core::config::NamespaceName;
 
 use super::table::{TABLES, Table};
 use super::value::{Row, Value};
-use super::{End, postgres, sqlite};
+use super::{End, TransferError, postgres, sqlite};
 use crate::StoreError;
 
 /// The row that a store has of itself.
@@ -58,6 +58,14 @@ impl Side {
                 Self::Postgres(Box::new(postgres::Namespace::open(config, namespace).await?))
             }
         })
+    }
+
+    /// Nobody else moves it meanwhile. Of a file the lock of the home sees to that.
+    pub(super) async fn hold(&self) -> Result<(), TransferError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(namespace) => namespace.hold().await,
+        }
     }
 
     /// The columns of a table, in an order that is the same on both sides.
@@ -140,8 +148,24 @@ impl Side {
         }
     }
 
-    pub(super) fn refused(&self, message: impl Into<String>) -> StoreError {
-        StoreError::Refused { place: self.place(), message: message.into() }
+    pub(super) fn marked(&self, moved: &str) -> TransferError {
+        TransferError::Marked { place: self.place(), moved: moved.to_owned() }
+    }
+
+    pub(super) fn left(&self, moved: &str) -> TransferError {
+        TransferError::Left { place: self.place(), moved: moved.to_owned() }
+    }
+
+    pub(super) fn occupied(&self) -> TransferError {
+        TransferError::Occupied { place: self.place() }
+    }
+
+    pub(super) fn changed(&self) -> TransferError {
+        TransferError::Changed { place: self.place() }
+    }
+
+    pub(super) fn differs(&self, difference: impl Into<String>) -> TransferError {
+        TransferError::Differs { place: self.place(), difference: difference.into() }
     }
 
     pub(super) fn corrupt(&self, message: impl Into<String>) -> StoreError {

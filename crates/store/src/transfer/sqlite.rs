@@ -38,6 +38,39 @@ impl File {
         Ok(Self { connection: file(path, namespace)?, place })
     }
 
+    /// One that takes rows as they are, also those that no store could have; it outlives no crash.
+    pub(super) fn loose(path: &Path, namespace: &NamespaceName) -> Result<Self, StoreError> {
+        let file = Self::open(path, namespace)?;
+        file.with(|connection| {
+            connection.pragma_update(None, "journal_mode", "OFF")?;
+            connection.pragma_update(None, "synchronous", "OFF")?;
+            connection.pragma_update(None, "foreign_keys", false)?;
+            connection.pragma_update(None, "ignore_check_constraints", true)?;
+            Ok(())
+        })?;
+        Ok(file)
+    }
+
+    /// The triggers are away; what makes them again.
+    pub(super) fn without_triggers(&self) -> Result<Vec<String>, StoreError> {
+        self.with(|connection| {
+            let sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'";
+            let mut statement = connection.prepare(sql)?;
+            let found =
+                statement.query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            let found = found.collect::<Result<Vec<_>, _>>()?;
+            for (name, _) in &found {
+                connection.execute_batch(&format!("DROP TRIGGER {name}"))?;
+            }
+            Ok(found.into_iter().map(|(_, sql)| sql).collect())
+        })
+    }
+
+    /// Statements without parameters or answers.
+    pub(super) fn batch(&self, sql: &str) -> Result<(), StoreError> {
+        self.with(|connection| Ok(connection.execute_batch(sql)?))
+    }
+
     pub(super) fn place(&self) -> &str {
         &self.place
     }

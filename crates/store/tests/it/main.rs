@@ -11,6 +11,8 @@ mod postgres;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]
+mod rebuild_database;
+#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod sqlite;
@@ -18,3 +20,5 @@ mod sqlite;
 mod stored;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod verify_database;

@@ -1,4 +1,4 @@
-//! Whatever is changed in a store by hand, verification names: table, row and difference.
+//! Whatever is changed in a store by hand, verification names: table, row and difference; in a file and in a database by one table.
 
 use std::path::Path;
 
@@ -9,14 +9,16 @@ use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::tiers::StepCommit;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::sqlite::verify::{Report, Request, verify};
+use orbit_testkit::cluster::TestDatabase;
 use rusqlite::Connection;
 use serde_json::json;
 
 use crate::conformance::world::{World, answer, at, dead, done, namespace};
+use crate::verify_database::{in_postgres, tamper_in, verified_in};
 use orbit_store::contract::dispatch::Settle;
 
 /// A home's data: a log of well over sixteen records, evidence, runs in different states.
-async fn fill(folder: &Path) {
+pub(crate) async fn fill(folder: &Path) {
     let store = SqliteStore::open(&folder.join("orbit.db"), &namespace()).unwrap();
     FolderBlobs::open(&folder.join("blobs")).unwrap().put_bytes(b"result").unwrap();
     store.begin_signing(Begin::First(signer(7)), at(0)).await.unwrap();
@@ -45,11 +47,11 @@ async fn fill(folder: &Path) {
     store.checkpoint(&signer(8)).await.unwrap().unwrap();
 }
 
-fn signer(seed: u8) -> Signer {
+pub(crate) fn signer(seed: u8) -> Signer {
     Seed::new([seed; 32]).signer("studio", "orbit/studio/0123456789abcdef").unwrap()
 }
 
-fn notes(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn notes(folder: &Path) -> Vec<(String, String)> {
     let connection = Connection::open(folder.join("orbit.db")).unwrap();
     let mut statement =
         connection.prepare("SELECT number, note FROM log_checkpoints ORDER BY number").unwrap();
@@ -65,12 +67,12 @@ fn verified(folder: &Path) -> Report {
 fn verified_against(folder: &Path, against: Vec<(String, String)>, key: Option<Verifier>) -> Report {
     let (database, blobs) = (folder.join("orbit.db"), folder.join("blobs"));
     let blobs = Blobs::from(FolderBlobs::reading(&blobs));
-    let request = Request { database: &database, blobs: Some(&blobs), against, key };
+    let request = Request { database: &database, blobs: Some(&blobs), against, key, positioned: None };
     verify(&request, &mut |_| ()).unwrap()
 }
 
 /// Changes a store as somebody would who knows how it is protected: the triggers are away meanwhile, and back after it.
-fn tamper(folder: &Path, sql: &str) {
+pub(crate) fn tamper(folder: &Path, sql: &str) {
     let connection = Connection::open(folder.join("orbit.db")).unwrap();
     connection.pragma_update(None, "foreign_keys", false).unwrap();
     let mut statement =
@@ -87,7 +89,7 @@ fn tamper(folder: &Path, sql: &str) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -101,67 +103,90 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Every fault as `table, row: difference`.
-fn found(report: &Report) -> Vec<String> {
+pub(crate) fn found(report: &Report) -> Vec<String> {
     let faults = report.faults.kept.iter();
     faults.map(|fault| format!("{}, {}: {}", fault.table, fault.row, fault.difference)).collect()
 }
 
+/// Everything from position 16 on is gone.
+pub(crate) const CUT: &str =
+    "DELETE FROM log_bodies WHERE position >= 16; DELETE FROM log_records WHERE position >= 16;
+    DELETE FROM log_nodes WHERE idx > 0; DELETE FROM log_signers WHERE size >= 16;
+    DELETE FROM log_checkpoints WHERE size > 16; DELETE FROM runs WHERE ordinal > 2";
+
 const NODE: &str = "log_nodes, level 4, index 1 (positions 16 to 31): is not the hash";
 
-async fn whole() -> tempfile::TempDir {
-    let whole = tempfile::tempdir().unwrap();
-    fill(whole.path()).await;
-    let report = verified(whole.path());
-    assert_eq!(found(&report), Vec::<String>::new());
-    assert!(report.size > 32 && report.runs == 4 && report.payloads == 1, "{report:?}");
-    whole
+/// The same store on both backends.
+struct Whole {
+    folder: tempfile::TempDir,
+    database: TestDatabase,
 }
 
-/// The faults of a copy in which this was done; those that only follow from others are left out where none is expected.
-fn check(whole: &Path, sql: &str, expected: &[&str]) {
+async fn whole() -> Whole {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let report = verified(folder.path());
+    assert_eq!(found(&report), Vec::<String>::new());
+    assert!(report.size > 32 && report.runs == 4 && report.payloads == 1, "{report:?}");
+    let database = in_postgres(folder.path()).await;
+    assert_eq!(verified_in(&database, folder.path(), Vec::new()).await, report);
+    Whole { folder, database }
+}
+
+/// The faults of copies in which this was done, in a file and in a database; those that only follow from others are left out where none is expected.
+async fn check(whole: &Whole, sql: &str, expected: &[&str]) {
     let copied = tempfile::tempdir().unwrap();
-    copy(whole, copied.path());
+    copy(whole.folder.path(), copied.path());
     tamper(copied.path(), sql);
-    let mut found = found(&verified(copied.path()));
-    // Whatever changes a header changes every root above it, and the fold of its run may be another.
-    for (table, follows) in [("log_checkpoints", "its root is not that of"), ("runs, ", "runs, run ")] {
-        if !expected.iter().any(|fault| fault.starts_with(table)) {
-            found.retain(|fault| !fault.contains(follows));
+    let database = whole.database.copied().await;
+    tamper_in(&database, sql).await;
+    let in_database = verified_in(&database, whole.folder.path(), Vec::new()).await;
+    for (backend, report) in [("sqlite", verified(copied.path())), ("postgres", in_database)] {
+        let mut found = found(&report);
+        // Whatever changes a header changes every root above it, and the fold of its run may be another.
+        for (table, follows) in [("log_checkpoints", "its root is not that of"), ("runs, ", "runs, run ")] {
+            if !expected.iter().any(|fault| fault.starts_with(table)) {
+                found.retain(|fault| !fault.contains(follows));
+            }
         }
-    }
-    assert_eq!(found.len(), expected.len(), "{sql}: {found:#?}");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!(found.starts_with(expected), "{sql}\n{found}\n{expected}");
+        assert_eq!(found.len(), expected.len(), "{backend}: {sql}: {found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{backend}: {sql}\n{found}\n{expected}");
+        }
     }
 }
 
 #[tokio::test]
 async fn records_are_held_to_their_leaves() {
     let whole = whole().await;
-    let check = |sql: &str, expected: &[&str]| check(whole.path(), sql, expected);
+    let check = async |sql: &str, expected: &[&str]| check(&whole, sql, expected).await;
     check(
         "UPDATE log_records SET header = replace(header, '2023', '2022') WHERE position = 20",
         &["log_records, position 20: the header is not the one that was hashed", NODE],
-    );
-    check("UPDATE log_records SET leaf = zeroblob(32) WHERE position = 20", &["log_records, position 20: "]);
+    )
+    .await;
+    check("UPDATE log_records SET leaf = zeroblob(32) WHERE position = 20", &["log_records, position 20: "])
+        .await;
     check(
         "DELETE FROM log_records WHERE position = 20",
         &["log_records, position 20: the record at position 20 is missing", "runs, run "],
-    );
+    )
+    .await;
     check(
         "INSERT INTO log_records (position, header) SELECT -1, header FROM log_records WHERE position = 3",
         &["log_records, position -1: no record can have this position"],
-    );
+    )
+    .await;
     check(
-        "INSERT INTO log_records (position, header) SELECT max(position) + 1, header FROM log_records",
+        "INSERT INTO log_records (position, header) SELECT position + 1, header FROM log_records ORDER BY position DESC LIMIT 1",
         &["log_bodies, position"],
-    );
+    ).await;
 }
 
 #[tokio::test]
 async fn bodies_are_held_to_their_headers() {
     let whole = whole().await;
-    let check = |sql: &str, expected: &[&str]| check(whole.path(), sql, expected);
+    let check = async |sql: &str, expected: &[&str]| check(&whole, sql, expected).await;
     let swapped = |column: &str, table: &str| {
         format!(
             "CREATE TEMP TABLE t AS SELECT position, {column} AS v FROM {table} WHERE position IN (20, 21);
@@ -170,90 +195,105 @@ async fn bodies_are_held_to_their_headers() {
     };
     let bodies =
         ["log_bodies, position 20: body and salt have", "log_bodies, position 21: body and salt have"];
-    check(&swapped("body", "log_bodies"), &bodies);
+    check(&swapped("body", "log_bodies"), &bodies).await;
     check(
         &[("header", "log_records"), ("body", "log_bodies"), ("salt", "log_bodies")]
             .map(|(column, table)| swapped(column, table))
             .join("; DROP TABLE t; "),
         &["log_records, position 20: the header", "log_records, position 21: the header", NODE],
-    );
+    )
+    .await;
     check(
         "UPDATE log_bodies SET body = replace(body, '2', '3') WHERE position = 20",
         &["log_bodies, position 20: body and salt have the digest"],
-    );
+    )
+    .await;
     check(
         "DELETE FROM log_bodies WHERE position = (SELECT min(position) FROM log_bodies WHERE salt IS NOT NULL)",
         &["log_bodies, position"],
-    );
+    ).await;
     check(
         "UPDATE log_bodies SET salt = zeroblob(16) WHERE position = (SELECT min(position) FROM log_bodies WHERE salt IS NOT NULL)",
         &["log_bodies, position"],
-    );
+    ).await;
     check(
         "INSERT INTO log_bodies (position, body) VALUES (100000, '{}')",
         &["log_bodies, position 100000: there is no such record"],
-    );
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn nodes_and_tombstones_are_held_to_the_records() {
     let whole = whole().await;
-    let check = |sql: &str, expected: &[&str]| check(whole.path(), sql, expected);
-    check("UPDATE log_nodes SET hash = zeroblob(32) WHERE idx = 1", &[NODE]);
+    let check = async |sql: &str, expected: &[&str]| check(&whole, sql, expected).await;
+    check("UPDATE log_nodes SET hash = zeroblob(32) WHERE idx = 1", &[NODE]).await;
     check(
         "DELETE FROM log_nodes WHERE idx = 1",
         &["log_nodes, level 4, index 1 (positions 16 to 31): is missing"],
-    );
-    check("INSERT INTO log_nodes VALUES (4, 9, zeroblob(32))", &["log_nodes, level 4: "]);
-    check("INSERT INTO log_nodes VALUES (3, 0, zeroblob(32))", &["log_nodes, level 3: 1 nodes"]);
+    )
+    .await;
+    check("INSERT INTO log_nodes (level, idx, hash) VALUES (4, 9, zeroblob(32))", &["log_nodes, level 4: "])
+        .await;
     check(
-        "INSERT INTO log_tombstones SELECT position, 1 FROM log_bodies WHERE position = 20",
+        "INSERT INTO log_nodes (level, idx, hash) VALUES (3, 0, zeroblob(32))",
+        &["log_nodes, level 3: 1 nodes"],
+    )
+    .await;
+    check(
+        "INSERT INTO log_tombstones (position, told_at) SELECT position, 1 FROM log_bodies WHERE position = 20",
         &["log_bodies, position 20: the body is there", "log_tombstones, all rows: 1 rows"],
-    );
+    ).await;
 }
 
 #[tokio::test]
 async fn runs_and_payloads_are_held_to_the_log() {
     let whole = whole().await;
-    let check = |sql: &str, expected: &[&str]| check(whole.path(), sql, expected);
+    let check = async |sql: &str, expected: &[&str]| check(&whole, sql, expected).await;
     let run = "runs, run ";
-    check("UPDATE runs SET state = 'ready' WHERE ordinal = 3", &[run]);
+    check("UPDATE runs SET state = 'ready' WHERE ordinal = 3", &[run]).await;
     check(
         "UPDATE runs SET state_json = replace(state_json, '\"open\":1', '\"open\":2') WHERE ordinal = 4",
         &[run],
-    );
-    check("DELETE FROM runs WHERE ordinal = 1", &[run]);
+    )
+    .await;
+    check("DELETE FROM runs WHERE ordinal = 1", &[run]).await;
     check(
         "UPDATE runs SET run_id = '00000000-0000-4000-8000-000000000000' WHERE ordinal = 2",
         &[run, "runs, run 00000000-0000-4000-8000-000000000000"],
-    );
-    check("UPDATE payloads SET bytes = 7", &["blobs, sha256:"]);
-    check("UPDATE payloads SET content = x'00'", &["payloads, sha256:"]);
-    check("DELETE FROM payloads", &["payloads, sha256:"]);
+    )
+    .await;
+    check("UPDATE payloads SET bytes = 7", &["blobs, sha256:"]).await;
+    check("UPDATE payloads SET content = zeroblob(1)", &["payloads, sha256:"]).await;
+    check("DELETE FROM payloads", &["payloads, sha256:"]).await;
 }
 
 #[tokio::test]
 async fn checkpoints_and_signers_are_held_to_the_log() {
     let whole = whole().await;
-    let check = |sql: &str, expected: &[&str]| check(whole.path(), sql, expected);
+    let check = async |sql: &str, expected: &[&str]| check(&whole, sql, expected).await;
     check(
         "UPDATE log_checkpoints SET root = zeroblob(32) WHERE number = 1",
         &["log_checkpoints, number 1: its root", "log_checkpoints, number 1: its note says"],
-    );
+    )
+    .await;
     check(
         "UPDATE log_checkpoints SET size = size - 1 WHERE number = 2",
         &["log_checkpoints, number 2: its root", "log_checkpoints, number 2: its note says"],
-    );
-    check("UPDATE log_checkpoints SET note = note || 'x' WHERE number = 3", &["log_checkpoints, number 3: "]);
+    )
+    .await;
+    check("UPDATE log_checkpoints SET note = note || 'x' WHERE number = 3", &["log_checkpoints, number 3: "])
+        .await;
     check(
         "UPDATE log_checkpoints SET number = 9 WHERE number = 3",
         &["log_checkpoints, number 3: is missing"],
-    );
-    check("DELETE FROM log_checkpoints WHERE number = 1", &["log_checkpoints, number 1: is missing"]);
+    )
+    .await;
+    check("DELETE FROM log_checkpoints WHERE number = 1", &["log_checkpoints, number 1: is missing"]).await;
     check(
-        "INSERT INTO log_checkpoints SELECT 4, size + 100, root, note FROM log_checkpoints WHERE number = 3",
+        "INSERT INTO log_checkpoints (number, size, root, note) SELECT 4, size + 100, root, note FROM log_checkpoints WHERE number = 3",
         &["log_checkpoints, number 4: it covers"],
-    );
+    ).await;
     check(
         "UPDATE log_signers SET vkey = (SELECT vkey FROM log_signers WHERE number = 0) WHERE number = 1",
         &[
@@ -262,11 +302,13 @@ async fn checkpoints_and_signers_are_held_to_the_log() {
             "log_checkpoints, number 2: ",
             "log_checkpoints, number 3: ",
         ],
-    );
+    )
+    .await;
     check(
         "UPDATE log_signers SET origin = 'orbit/other/1' WHERE number = 0",
         &["log_signers, position 0: ", "log_checkpoints, number 0: "],
-    );
+    )
+    .await;
     check(
         "DELETE FROM log_signers WHERE number = 1",
         &[
@@ -275,11 +317,12 @@ async fn checkpoints_and_signers_are_held_to_the_log() {
             "log_checkpoints, number 2: ",
             "log_checkpoints, number 3: ",
         ],
-    );
+    )
+    .await;
     check(
-        "INSERT INTO log_signers SELECT 2, origin, vkey, 30 FROM log_signers WHERE number = 1",
+        "INSERT INTO log_signers (number, origin, vkey, size) SELECT 2, origin, vkey, 30 FROM log_signers WHERE number = 1",
         &["log_signers, number 2: no record"],
-    );
+    ).await;
 }
 
 #[tokio::test]
@@ -313,7 +356,7 @@ async fn a_changed_or_missing_payload_is_named() {
 }
 
 /// Rewrites everything that hashes can show: a header, its leaf, and every node above it.
-fn rewrite(folder: &Path) {
+pub(crate) fn rewrite(folder: &Path) {
     tamper(
         folder,
         "UPDATE log_records SET header = replace(header, '2023', '2022'), leaf = NULL WHERE position = 20; DELETE FROM log_nodes",
@@ -347,12 +390,7 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
 
     let cut = tempfile::tempdir().unwrap();
     copy(whole.path(), cut.path());
-    tamper(
-        cut.path(),
-        "DELETE FROM log_bodies WHERE position >= 16; DELETE FROM log_records WHERE position >= 16;
-        DELETE FROM log_nodes WHERE idx > 0; DELETE FROM log_signers WHERE size >= 16;
-        DELETE FROM log_checkpoints WHERE size > 16; DELETE FROM runs WHERE ordinal > 2",
-    );
+    tamper(cut.path(), CUT);
     let last = notes.last().cloned().unwrap();
     let found = found(&verified_against(cut.path(), vec![last], None));
     assert!(

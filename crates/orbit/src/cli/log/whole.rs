@@ -1,21 +1,23 @@
 //! `orbit log verify`: reads the stores themselves, whoever serves them meanwhile, and trusts nobody's word about them.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use orbit_core::config::NamespaceName;
+use orbit_core::record::Verifier;
 use orbit_engine::layout::Layout;
+use orbit_store::blobs::Blobs;
 use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
+use orbit_store::transfer::{Frozen, Progress as Copying};
 use serde_json::{Value, json};
 
 use super::verify::verifier;
 use crate::bucket::Place;
 use crate::cli::failure::Failure;
-use crate::cli::output::{either, say};
-use crate::cli::session::{has_files, is_home};
+use crate::cli::output::either;
+use crate::cli::session::is_home;
+use crate::cli::shown::Shown;
 use crate::config;
 use crate::engine::OpenError;
 use crate::environment::Environment;
@@ -23,10 +25,8 @@ use crate::exit;
 use crate::render::Terminal;
 use crate::render::text::clean_lines;
 use crate::render::units::{bytes, counted};
-use crate::stores::FileWork;
+use crate::stores::{Whole as Stores, backend_of};
 
-/// How often a line is printed where no bar can be shown.
-const LINE_EVERY: Duration = Duration::from_secs(1);
 /// A checkpoint is a few hundred bytes; a file that is larger than this is none.
 const CHECKPOINT_BYTES_MAX: u64 = 64 * 1024;
 /// Faults that are shown; the JSON has more.
@@ -50,26 +50,28 @@ pub(super) async fn whole(
     as_json: bool,
 ) -> Result<u8, Failure> {
     is_home(layout.home())?;
-    has_files(layout, FileWork::Verify)?;
-    let names = namespaces(layout, what.namespace)?;
+    let backend = backend_of(layout).map_err(|problems| OpenError::Config { problems })?;
+    let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
+    let stores = Stores::find(layout, backend, &environment).await?;
+    let names = chosen(stores.names(layout).await?, what.namespace)?;
     let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
     let key = what.key.map(verifier).transpose()?;
-    let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
     let place = Place::new(&config::node(layout.home()).artifacts, &environment).map_err(OpenError::from)?;
     let mut answers = Vec::new();
     let mut faults = 0;
     for name in names {
-        let request =
-            (layout.database(&name), place.reading(layout, &name), against_of(&name, &against), key.clone());
-        let mut shown = Shown::new(name.as_str(), out.progress);
-        let verified = tokio::task::spawn_blocking(move || {
-            let (database, blobs, against, key) = request;
-            let request = Request { database: &database, blobs: Some(&blobs), against, key };
-            let report = verify(&request, &mut |progress| shown.tell(progress));
-            shown.finish();
-            report
-        });
-        let report = verified.await.map_err(|error| Failure::failed(error.to_string()))??;
+        let asked = Asked {
+            blobs: place.reading(layout, &name),
+            against: against_of(&name, &against),
+            key: key.clone(),
+        };
+        let shown = Shown::new(name.as_str(), out.progress);
+        let report = match &stores {
+            Stores::Files => of_file(layout.database(&name), asked, shown).await?,
+            Stores::Database(url) => {
+                of_database((url.expose(), &name), &layout.scratch(&name), asked, shown).await?
+            }
+        };
         faults += report.faults.count;
         answers.push(answer(&name, &report));
     }
@@ -77,18 +79,55 @@ pub(super) async fn whole(
     Ok(if faults == 0 { exit::SUCCEEDED } else { exit::FAILED })
 }
 
+/// What a namespace is held against.
+struct Asked {
+    blobs: Blobs,
+    against: Vec<(String, String)>,
+    key: Option<Verifier>,
+}
+
+async fn of_file(database: PathBuf, asked: Asked, mut shown: Shown) -> Result<Report, Failure> {
+    let begun = Instant::now();
+    let verified = tokio::task::spawn_blocking(move || {
+        let Asked { blobs, against, key } = asked;
+        let request = Request { database: &database, blobs: Some(&blobs), against, key, positioned: None };
+        let report = verify(&request, &mut |progress| tell(&mut shown, begun, progress));
+        shown.finish();
+        report
+    });
+    Ok(verified.await.map_err(|error| Failure::failed(error.to_string()))??)
+}
+
+/// Rows of a database are copied into a file first, as they are at one moment.
+async fn of_database(
+    (url, name): (&str, &NamespaceName),
+    scratch: &Path,
+    asked: Asked,
+    mut shown: Shown,
+) -> Result<Report, Failure> {
+    let mut copying = |progress: Copying| {
+        let counted = (progress.done, progress.total);
+        shown.tell(&format!("rows of `{}`", progress.table), counted, progress.stage);
+    };
+    let frozen = Frozen::of(url, name, scratch, &mut copying).await?;
+    let begun = Instant::now();
+    let verified = tokio::task::spawn_blocking(move || {
+        let Asked { blobs, against, key } = asked;
+        let report =
+            frozen.verify(Some(&blobs), (against, key), &mut |progress| tell(&mut shown, begun, progress));
+        shown.finish();
+        report
+    });
+    Ok(verified.await.map_err(|error| Failure::failed(error.to_string()))??)
+}
+
 /// Every namespace that has a store, the node's own included, or the one that is named.
-fn namespaces(layout: &Layout, named: Option<&str>) -> Result<Vec<NamespaceName>, Failure> {
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir(layout.home().join("data")).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_str().and_then(|name| NamespaceName::parse(name).ok());
-        found.extend(name.filter(|name| layout.database(name).is_file()));
-    }
+fn chosen(found: Vec<NamespaceName>, named: Option<&str>) -> Result<Vec<NamespaceName>, Failure> {
     match named {
         None if found.is_empty() => {
             Err(Failure::failed("this home has no log yet").hint("`orbit run` or `orbit serve` begins one"))
         }
-        None => Ok(found.into_iter().collect()),
+        None => Ok(found),
         Some(named) => found
             .into_iter()
             .find(|name| name.as_str() == named)
@@ -166,6 +205,9 @@ fn text(answer: &Value) -> String {
             counted(number("payloads"), "payload"),
             bytes(report["bytes"].as_u64().unwrap_or(0)),
         );
+        if let Some(pending @ 1..) = report["pending"].as_u64() {
+            _ = writeln!(text, "  and {pending} that wait for their position");
+        }
         if let Some(root) = report["root"].as_str() {
             _ = writeln!(text, "  root {root}");
         }
@@ -185,50 +227,10 @@ fn text(answer: &Value) -> String {
     clean_lines(&text) + "\n"
 }
 
-/// What is shown meanwhile.
-struct Shown {
-    namespace: String,
-    bar: ProgressBar,
-    terminal: bool,
-    begun: Instant,
-    told: Instant,
-    stage: &'static str,
-}
-
-impl Shown {
-    fn new(namespace: &str, terminal: bool) -> Self {
-        let bar = ProgressBar::new(0);
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        bar.set_draw_target(target);
-        let template = "  {prefix} {bar:30} {human_pos}/{human_len} {msg}, {eta} left";
-        bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        let now = Instant::now();
-        Self { namespace: namespace.to_owned(), bar, terminal, begun: now, told: now, stage: "records" }
-    }
-
-    fn tell(&mut self, progress: Progress) {
-        if self.stage != progress.stage {
-            self.stage = progress.stage;
-            self.bar.reset();
-        }
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        let rate = per_second(progress.bytes, seconds);
-        self.bar.set_length(progress.total);
-        self.bar.set_prefix(self.namespace.clone());
-        self.bar.set_message(format!("{}, {} a second", progress.stage, bytes(rate)));
-        self.bar.set_position(progress.done);
-        if !self.terminal && self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
-            let Progress { stage, done, total, .. } = progress;
-            say(&format!("{}: {done} of {total} {stage}, {} a second", self.namespace, bytes(rate)));
-        }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+/// Shows how far it is and how fast.
+fn tell(shown: &mut Shown, begun: Instant, progress: Progress) {
+    let rate = per_second(progress.bytes, begun.elapsed().as_secs_f64().max(0.001));
+    shown.tell(progress.stage, (progress.done, progress.total), &format!("{} a second", bytes(rate)));
 }
 
 #[expect(

@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub against: Vec<(String, String)>,
     /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
     pub key: Option<Verifier>,
+    /// Records that have their position, where more are there that wait for theirs and are verified as if they followed.
+    pub positioned: Option<u64>,
 }
 
 /// How far a verification is.
@@ -59,9 +61,12 @@ pub struct Progress {
 /// What came of it. It is as it should be if there are no faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Records.
+    /// Records that have their position.
     pub size: u64,
-    /// The root of the tree over them.
+    /// Records that are durable and wait for theirs.
+    #[serde(default)]
+    pub pending: u64,
+    /// The root of the tree over those that have one.
     pub root: Option<Digest>,
     /// The newest checkpoint's number and size.
     pub checkpoint: Option<(u64, u64)>,
@@ -115,6 +120,10 @@ struct Check<'a> {
     sequence: Sequence,
     checkpoints: checkpoints::Checkpoints,
     runs: runs::Runs,
+    /// See [`Request::positioned`].
+    positioned: Option<u64>,
+    /// The root when the log had that size.
+    root: Option<Digest>,
     report: Report,
 }
 
@@ -126,6 +135,8 @@ impl<'a> Check<'a> {
             sequence: Sequence::default(),
             checkpoints,
             runs: runs::Runs::default(),
+            positioned: request.positioned,
+            root: None,
             report,
         })
     }
@@ -174,8 +185,11 @@ impl<'a> Check<'a> {
             let difference = format!("{tombstones} rows, and the records tell of {}", self.report.dropped);
             self.report.faults.add(Fault::of("log_tombstones", "all rows", difference));
         }
-        self.report.size = self.sequence.size();
-        self.report.root = (!self.sequence.is_broken()).then(|| self.sequence.root());
+        let (size, root) = (self.sequence.size(), self.sequence.root());
+        self.report.size = self.positioned.unwrap_or(size).min(size);
+        self.report.pending = size - self.report.size;
+        let root = if self.report.pending == 0 { Some(root) } else { self.root };
+        self.report.root = root.filter(|_| !self.sequence.is_broken());
         transaction.finish()?;
         Ok(())
     }
@@ -190,6 +204,9 @@ impl<'a> Check<'a> {
                 completed.push((level, index, *hash));
             });
             self.report.faults.extend(gap);
+            if self.positioned == Some(self.sequence.size()) {
+                self.root = Some(self.sequence.root());
+            }
             tree::compare(self.connection, &completed, &mut self.report.faults)?;
             self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
             let Some(header) = examined.header else { continue };

@@ -6,7 +6,7 @@ use orbit_store::StoreError;
 use orbit_store::postgres::PostgresStore;
 use orbit_store::sqlite::SqliteStore;
 use orbit_store::sqlite::verify::{Request, verify};
-use orbit_store::transfer::{End, Moved, Progress, transfer};
+use orbit_store::transfer::{End, Found, Moved, Progress, TransferError, look, transfer};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -21,14 +21,16 @@ use crate::history::{Call, History, calls};
 /// Each of them costs three stores and two moves.
 const CASES: u32 = 6;
 
-async fn moved(from: End<'_>, to: End<'_>) -> Result<Moved, StoreError> {
+async fn moved(from: End<'_>, to: End<'_>) -> Result<Moved, TransferError> {
     transfer(from, to, &namespace(), &mut |_| ()).await
 }
 
 /// Nothing in the file contradicts anything.
 fn is_sound(file: &Path) {
-    let report =
-        verify(&Request { database: file, blobs: None, against: Vec::new(), key: None }, &mut |_| ());
+    let report = verify(
+        &Request { database: file, blobs: None, against: Vec::new(), key: None, positioned: None },
+        &mut |_| (),
+    );
     let report = report.unwrap();
     assert_eq!(report.faults.count, 0, "{:?}", report.faults.kept);
 }
@@ -58,7 +60,7 @@ async fn there_and_back(before: Vec<Call>, after: Vec<Call>) {
     drop(store);
     let owner = database.owner();
     let refused = moved(End::Postgres(&owner), End::Sqlite(&last)).await.unwrap_err().to_string();
-    assert!(refused.contains("works on it"), "{refused}");
+    assert!(refused.contains("works on the store"), "{refused}");
     connect(&owner).await.batch_execute("UPDATE nodes SET expires_at = 0").await.unwrap();
     let back = moved(End::Postgres(&owner), End::Sqlite(&last)).await.unwrap();
     assert!(back.size >= gone.size && back.rows == back.copied, "{back:?}");
@@ -147,18 +149,29 @@ async fn what_is_moved_is_served_once() {
     let owner = database.owner();
     let first = moved(End::Sqlite(&file), End::Postgres(&owner)).await.unwrap();
     assert!(first.rows > 50 && first.rows == first.copied, "{first:?}");
-    let refused = |result: Result<(), StoreError>, words: &str| {
+    let refused = |result: Result<(), StoreError>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, StoreError::Refused { .. }) && error.to_string().contains(words), "{error}");
+        assert!(matches!(error, StoreError::Refused { .. }) && error.to_string().contains("gone"), "{error}");
     };
-    refused(SqliteStore::open(&file, &namespace()).map(drop), "gone");
-    refused(moved(End::Sqlite(&file), End::Postgres(&owner)).await.map(drop), "nothing is moved out of it");
-    refused(moved(End::Sqlite(&other), End::Postgres(&owner)).await.map(drop), "another store");
+    refused(SqliteStore::open(&file, &namespace()).map(drop));
+    assert_eq!(look(End::Sqlite(&file), &namespace()).await.unwrap(), Found::Gone);
+    assert_eq!(look(End::Postgres(&owner), &namespace()).await.unwrap(), Found::Whole);
+    // Once more is answered as what it was.
+    let again = moved(End::Sqlite(&file), End::Postgres(&owner)).await.unwrap();
+    assert_eq!(again, Moved { rows: 0, copied: 0, before: true, ..first.clone() });
+    let empty = TestDatabase::migrated().await;
+    let error = moved(End::Sqlite(&file), End::Postgres(&empty.owner())).await.unwrap_err();
+    assert!(matches!(error, TransferError::Marked { .. }), "{error}");
+    assert_eq!(look(End::Postgres(&empty.owner()), &namespace()).await.unwrap(), Found::Nothing);
+    let error = moved(End::Sqlite(&other), End::Postgres(&owner)).await.unwrap_err();
+    assert!(matches!(error, TransferError::Occupied { .. }), "{error}");
+    let error = moved(End::Postgres(&owner), End::Sqlite(&file)).await.unwrap_err();
+    assert!(matches!(error, TransferError::Left { .. }), "{error}");
     // The source was not marked: a crash came before. The next try finds everything there.
     rusqlite::Connection::open(&file).unwrap().execute("UPDATE store SET moved = NULL", ()).unwrap();
     let again = moved(End::Sqlite(&file), End::Postgres(&owner)).await.unwrap();
     assert_eq!(again, Moved { copied: 0, ..first });
-    refused(SqliteStore::open(&file, &namespace()).map(drop), "gone");
+    refused(SqliteStore::open(&file, &namespace()).map(drop));
 }
 
 #[tokio::test]
