@@ -23,7 +23,7 @@ pub struct Home {
 /// A database, and the way to it. Other homes may have their rows there too.
 struct Database {
     url: String,
-    _held: Arc<TestDatabase>,
+    held: Arc<TestDatabase>,
 }
 
 /// What a command came to.
@@ -55,7 +55,7 @@ impl Home {
 
     /// The same in a database that others share, which is reached by this address.
     pub fn on_database(database: &Arc<TestDatabase>, url: String) -> Self {
-        let home = Self::with(Some(Database { url, _held: Arc::clone(database) }));
+        let home = Self::with(Some(Database { url, held: Arc::clone(database) }));
         let node = fs::read_to_string(home.path("orbit.yaml")).unwrap();
         home.write("orbit.yaml", &format!("{node}storage: {{ backend: postgres }}\n"));
         home
@@ -77,7 +77,7 @@ impl Home {
 
     /// How the owner of its database reaches that.
     pub fn database_owner(&self) -> String {
-        self.database.as_ref().unwrap().owner()
+        self.database.as_ref().unwrap().held.owner()
     }
 
     /// An empty folder.
