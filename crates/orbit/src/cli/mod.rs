@@ -102,10 +102,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Database(args::Database::Migrate { dry_run }) => {
             database::migrate(layout()?.home(), *dry_run, cli.json).await
         }
-        Verb::MigrateStore { to } => {
-            log_to_stderr(false, "warn");
-            migrate_store::migrate_store(&layout()?, *to, &out, cli.json).await
-        }
+        Verb::MigrateStore { to } => migrate_store::migrate_store(&layout()?, *to, &out, cli.json).await,
         Verb::Schema { kind } => print_schema(kind.as_deref()),
         Verb::Completions { shell } => {
             // Into memory first: the generator panics when its writer fails.

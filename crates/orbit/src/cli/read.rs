@@ -19,15 +19,14 @@ use super::ids::{self, missing};
 use super::output;
 use super::output::{either, json_line, print, say};
 use super::redrive;
-use super::session::{Session, is_home};
+use super::session::{Session, has_files, is_home};
 use crate::config::{Diagnostic, load};
 use crate::control::{Command, List, LockError, NamespaceChoice, Thing};
 use crate::doctor::{self, rebuild::RebuildError};
 use crate::engine::OpenError;
-use crate::environment::Environment;
 use crate::exit;
 use crate::render::{self, Terminal};
-use crate::stores::{Whole, backend_of};
+use crate::stores::FileWork;
 
 /// How often something that is followed or watched is asked after.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -235,10 +234,8 @@ pub async fn doctor(layout: &Layout, out: &Terminal, json: bool) -> Result<u8, F
 /// `orbit doctor --rebuild`. Rows that are only compared and differ are a failure, as for everything that `doctor` finds.
 pub async fn rebuild(layout: &Layout, mode: RebuildMode, out: &Terminal, json: bool) -> Result<u8, Failure> {
     is_home(layout.home())?;
-    let backend = backend_of(layout).map_err(|problems| OpenError::Config { problems })?;
-    let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
-    let stores = Whole::find(layout, backend, &environment).await?;
-    let all = doctor::rebuild::rebuild(layout, &stores, mode, out).await.map_err(|error| match error {
+    has_files(layout, FileWork::Rebuild)?;
+    let all = doctor::rebuild::rebuild(layout, mode, out).await.map_err(|error| match error {
         RebuildError::Lock(error @ LockError::Held { .. }) => Failure::failed(error.to_string())
             .hint("stop `orbit serve` first: a rebuild needs the home for itself"),
         RebuildError::Lock(error @ LockError::Io { .. }) => error.into(),

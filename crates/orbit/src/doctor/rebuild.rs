@@ -10,14 +10,13 @@ use orbit_engine::layout::Layout;
 use orbit_store::StoreError;
 use orbit_store::contract::rebuild::{RebuildMode, Rebuilt};
 use orbit_store::sqlite::SqliteStore;
-use orbit_store::transfer::{self, Progress};
 use serde::Serialize;
 
+use super::stores_of;
 use crate::control::{HomeLock, LockError};
 use crate::render::Terminal;
 use crate::render::text::pad;
 use crate::render::units::counted;
-use crate::stores::Whole;
 
 /// What a rebuild found in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,34 +44,20 @@ pub enum RebuildError {
 /// Does it for every namespace that has a store, and for the node's own.
 pub async fn rebuild(
     layout: &Layout,
-    stores: &Whole,
     mode: RebuildMode,
     out: &Terminal,
 ) -> Result<Vec<NamespaceRebuilt>, RebuildError> {
     let _held = HomeLock::take(layout)?;
     let mut all = Vec::new();
-    for namespace in stores.names(layout).await? {
+    for namespace in stores_of(layout) {
+        let store = SqliteStore::open(&layout.database(&namespace), &namespace)?;
         let bar = bar(namespace.as_str(), out.progress);
         let shown = bar.clone();
-        let progress = Arc::new(move |done, total| {
+        let progress = move |done, total| {
             shown.set_length(total);
             shown.set_position(done);
-        });
-        let found = match stores {
-            Whole::Files => {
-                let store = SqliteStore::open(&layout.database(&namespace), &namespace)?;
-                store.rebuild(mode, out.now, progress).await
-            }
-            Whole::Database(url) => {
-                let copying = bar.clone();
-                let mut copying = move |copied: Progress| {
-                    copying.set_length(copied.total);
-                    copying.set_position(copied.done);
-                };
-                let (of, scratch) = ((url.expose(), &namespace), layout.scratch(&namespace));
-                transfer::rebuild(of, &scratch, (mode, out.now), (&mut copying, progress)).await
-            }
         };
+        let found = store.rebuild(mode, out.now, Arc::new(progress)).await;
         bar.finish_and_clear();
         let namespace = namespace.as_str().to_owned();
         all.push(NamespaceRebuilt { namespace, applied: mode == RebuildMode::Apply, found: found? });

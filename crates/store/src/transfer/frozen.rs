@@ -90,16 +90,6 @@ impl Frozen {
         Ok(frozen)
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Records that have a position; any more of the copy waited for theirs.
-    pub const fn positioned(&self) -> u64 {
-        self.positioned
-    }
-
     /// Verifies the copy as a store in files is, and adds what protects the log and is not there in the database.
     pub fn verify(
         &self,

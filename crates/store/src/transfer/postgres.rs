@@ -18,9 +18,9 @@ use crate::postgres::{Attempt, Fault, owner_session, position_everything};
 /// The first key of the advisory locks of moves; the second one is a hash of the namespace.
 const HOLD: i32 = 0x6f72_626d;
 /// How often the lock is asked for.
-const HOLD_TRIES: u32 = 50;
+const HOLD_TRIES: u32 = 200;
 /// The pause between two tries. All of them together are longer than a server takes to see that a client is gone ([`owner_session`]).
-const HOLD_PAUSE: Duration = Duration::from_millis(200);
+const HOLD_PAUSE: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub(super) struct Namespace {
@@ -101,37 +101,6 @@ impl Namespace {
             missing(&triggers, &tables)
         })
         .await
-    }
-
-    /// The store is nobody else's to change until the transaction ends; no node works on it, and its log has this many records.
-    pub(super) async fn is_still(&self, size: u64) -> Result<bool, StoreError> {
-        let lock = "SELECT 1 FROM store WHERE namespace = $1 FOR UPDATE";
-        let log = "SELECT (SELECT count(*) FROM log_records WHERE namespace = $1) = $2
-            AND NOT EXISTS (SELECT 1 FROM log_pending WHERE namespace = $1)";
-        let size = i64::try_from(size).unwrap_or(i64::MAX);
-        let is_same = self.with(async {
-            self.session.query(lock, &[&self.name]).await?;
-            Ok(self.session.query_one(log, &[&self.name, &size]).await?.try_get::<_, bool>(0)?)
-        });
-        Ok(is_same.await? && self.worker().await?.is_none())
-    }
-
-    /// This snapshot is the active one.
-    pub(super) async fn set_active(&self, snapshot: Option<&String>) -> Result<(), StoreError> {
-        let sql = "UPDATE store SET active_snapshot = $2 WHERE namespace = $1";
-        self.with(self.execute(sql, &[&self.name, &snapshot])).await
-    }
-
-    /// A fact is durable with the transaction, and gets its position later.
-    pub(super) async fn add_fact(&self, header: &str, body: &str) -> Result<(), StoreError> {
-        let sql = "INSERT INTO log_pending (namespace, header, body) VALUES ($1, $2, $3)";
-        self.with(self.execute(sql, &[&self.name, &header, &body])).await
-    }
-
-    /// Removes every row of a table.
-    pub(super) async fn clear(&self, table: Table) -> Result<(), StoreError> {
-        let sql = format!("DELETE FROM {} WHERE namespace = $1", table.name);
-        self.with(self.execute(&sql, &[&self.name])).await
     }
 
     /// Whether there is a store of this namespace. The database must have been migrated.

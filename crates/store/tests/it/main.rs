@@ -11,8 +11,6 @@ mod postgres;
 #[cfg(test)]
 mod rebuild;
 #[cfg(test)]
-mod rebuild_database;
-#[cfg(test)]
 mod s3;
 #[cfg(test)]
 mod sqlite;

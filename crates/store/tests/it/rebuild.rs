@@ -51,10 +51,10 @@ const UNTOLD: [(&str, &str); 8] = [
     ("store", "claims"),
 ];
 
-pub(crate) type Dump = BTreeMap<&'static str, Vec<BTreeMap<String, String>>>;
+type Dump = BTreeMap<&'static str, Vec<BTreeMap<String, String>>>;
 
 /// Every derived row, JSON in its canonical spelling.
-pub(crate) fn dump(path: &Path) -> Dump {
+fn dump(path: &Path) -> Dump {
     let connection = Connection::open(path).unwrap();
     let rows_of = |table| {
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
@@ -83,7 +83,7 @@ fn text(cell: Cell) -> String {
 }
 
 /// What must be the same when every derived row was lost.
-pub(crate) fn told(mut dump: Dump) -> Dump {
+fn told(mut dump: Dump) -> Dump {
     for (table, column) in UNTOLD {
         for row in dump.get_mut(table).unwrap() {
             row.insert(column.to_owned(), "untold".to_owned());
