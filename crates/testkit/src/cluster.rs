@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -16,22 +16,22 @@ use orbit_store::postgres::{PostgresStore, migrate};
 use tokio_postgres::NoTls;
 
 /// `$1` are the server's programs and `$2` its folder; `$3`, if it is not empty, is a port of loopback on which it speaks TLS too, with the certificate `$4`
-/// and the key `$5`. Starts the server and says so on standard output. Nothing is synchronised with the disk: what is tested here is not what a
-/// power loss leaves.
+/// and the key `$5`. `$6` is the folder of its data, which may exist if it is empty; what follows are settings. Starts the server and says so on
+/// standard output.
 const WATCH: &str = r#"
 set -eu
 umask 077
 mkdir "$2"
 cd "$2"
-"$1/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D data >initdb.log 2>&1 || { cat initdb.log; exit 1; }
+data=$6
+"$1/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D "$data" >initdb.log 2>&1 || { cat initdb.log; exit 1; }
 listen="-c listen_addresses="
 if [ -n "$3" ]; then
     printf '%s' "$4" >certificate.pem
     printf '%s' "$5" >key.pem
     listen="-c listen_addresses=127.0.0.1 -c port=$3 -c ssl=on -c ssl_cert_file=$2/certificate.pem -c ssl_key_file=$2/key.pem"
 fi
-"$1/postgres" -D data -k "$2" $listen -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-    -c max_connections=300 -c shared_buffers=64MB >server.log 2>&1 &
+"$1/postgres" -D "$data" -k "$2" $listen "${@:7}" >server.log 2>&1 &
 server=$!
 trap 'kill -QUIT $server; wait $server || true; rm -rf "$2"' EXIT
 for _ in $(seq 600); do
@@ -42,14 +42,27 @@ done
 cat >/dev/null
 "#;
 
+/// Nothing is synchronised with the disk: what is tested is not what a power loss leaves.
+const FAST: &[&str] = &[
+    "-cfsync=off",
+    "-csynchronous_commit=off",
+    "-cfull_page_writes=off",
+    "-cmax_connections=300",
+    "-cshared_buffers=64MB",
+];
+/// As a server that is to keep what it acknowledges, with room for what is measured.
+const DURABLE: &[&str] =
+    &["-cmax_connections=100", "-cshared_buffers=512MB", "-cmax_wal_size=4GB", "-ccheckpoint_timeout=15min"];
+
 /// The server of this process.
 pub struct Cluster {
     folder: PathBuf,
+    data: PathBuf,
     databases: AtomicU64,
     /// Databases that tests have left as they were made but for their rows: to make one takes longer than most tests.
     idle: Mutex<Vec<String>>,
     /// Its input is held open for as long as this process lives.
-    _watch: Child,
+    watch: Child,
 }
 
 /// How a server speaks TLS.
@@ -77,9 +90,32 @@ fn programs() -> PathBuf {
     found.pop().expect("PostgreSQL is missing: scripts/install.sh test").1
 }
 
+/// Who runs the server if this process is root: it refuses to run as that.
+fn not_root() -> Option<User> {
+    Uid::effective().is_root().then(|| User::from_name("nobody").unwrap().expect("there is a user `nobody`"))
+}
+
 impl Cluster {
     /// One that nobody else in this process shares.
     pub fn start(tls: Option<&Tls>) -> Self {
+        Self::with(tls, None, FAST)
+    }
+
+    /// One that keeps what it acknowledges, in this folder, which is empty. Whoever made the folder removes it, after [`Cluster::stop`].
+    pub fn durable(data: &Path) -> Self {
+        if let Some(nobody) = not_root() {
+            std::os::unix::fs::chown(data, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+        }
+        Self::with(None, Some(data.to_owned()), DURABLE)
+    }
+
+    /// Ends the server now instead of with the process.
+    pub fn stop(mut self) {
+        drop(self.watch.stdin.take());
+        self.watch.wait().unwrap();
+    }
+
+    fn with(tls: Option<&Tls>, data: Option<PathBuf>, settings: &[&str]) -> Self {
         static CLUSTERS: AtomicU64 = AtomicU64::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("orbit-postgres-{}-{number}", std::process::id()));
@@ -89,15 +125,15 @@ impl Cluster {
             Some(Tls { port, certificate, key }) => watch.args([&port.to_string(), certificate, key]),
             None => watch.args(["", "", ""]),
         };
+        let data = data.unwrap_or_else(|| folder.join("data"));
+        watch.arg(&data).args(settings);
         watch
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .current_dir("/")
             .process_group(0);
-        // The server refuses to run as root.
-        if Uid::effective().is_root() {
-            let nobody = User::from_name("nobody").unwrap().expect("there is a user `nobody`");
+        if let Some(nobody) = not_root() {
             watch.uid(nobody.uid.as_raw()).gid(Gid::as_raw(nobody.gid));
         }
         let mut watch = watch.spawn().unwrap();
@@ -106,7 +142,13 @@ impl Cluster {
         while !said.ends_with("ready\n") {
             assert_ne!(output.read_line(&mut said).unwrap(), 0, "the server did not start: {said}");
         }
-        Self { folder, databases: AtomicU64::new(0), idle: Mutex::default(), _watch: watch }
+        Self { folder, data, databases: AtomicU64::new(0), idle: Mutex::default(), watch }
+    }
+
+    /// The process id of the server.
+    pub fn server(&self) -> u32 {
+        let note = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        note.lines().next().unwrap().parse().unwrap()
     }
 
     /// How a role reaches a database.

@@ -15,6 +15,7 @@ mod sequencer;
 mod server;
 mod tail;
 mod token;
+mod traffic;
 mod tree;
 mod tx;
 
@@ -57,9 +58,12 @@ use columns::params;
 pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub(crate) use owner::{owner_session, position_everything};
+pub use pool::CONNECTIONS_MAX;
 pub use server::{Look, Server};
 use tail::Tail;
 use token::Member;
+use traffic::Meter;
+pub use traffic::Traffic;
 use tx::{Connection, Mode, Tx};
 
 /// The store of one namespace.
@@ -74,6 +78,11 @@ impl PostgresStore {
     /// Opens the store of one namespace, over connections that no other shares; see [`Server`].
     pub async fn open(url: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
         Server::connect(url).await?.store(namespace).await
+    }
+
+    /// What it has sent to the server since it was opened, but for reads of threads that may block.
+    pub fn traffic(&self) -> Traffic {
+        self.database.meter.traffic()
     }
 }
 
@@ -94,17 +103,26 @@ struct Database {
     known: Arc<Mutex<Tail>>,
     /// What this process is in the store.
     member: Member,
+    meter: Arc<Meter>,
 }
 
 impl Database {
     fn new(pool: Pool, namespace: &NamespaceName, place: &str) -> Self {
         let place = format!("{place}, namespace {namespace}").into();
-        Self { namespace: namespace.clone(), pool, place, known: Arc::default(), member: Member::default() }
+        Self {
+            namespace: namespace.clone(),
+            pool,
+            place,
+            known: Arc::default(),
+            member: Member::default(),
+            meter: Arc::default(),
+        }
     }
 
     /// A transaction of this namespace.
     async fn begin(&self, mode: Mode) -> Attempt<Tx> {
-        let connection = Connection::new(self.pool.get().await?);
+        let connection = Connection::new(self.pool.get().await?, &self.meter);
+        self.meter.begins();
         // One round trip. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
         let begin = format!("BEGIN {mode_is}; SELECT set_config('orbit.namespace', '{namespace}', true)");

@@ -13,7 +13,7 @@ use super::fault::{Attempt, Fault};
 use super::tx::Connection;
 
 /// Transactions of a server's stores at once; more wait.
-pub(super) const CONNECTIONS_MAX: usize = 16;
+pub const CONNECTIONS_MAX: usize = 16;
 /// How long a connection is waited for, one of the pool or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for its turn at a connection.

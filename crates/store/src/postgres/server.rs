@@ -1,5 +1,6 @@
 //! A database with stores in it: looked at once, and then opened namespace by namespace over the same connections.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
@@ -108,6 +109,6 @@ impl Server {
     }
 
     async fn connection(&self) -> Attempt<Connection> {
-        Ok(Connection::new(self.pool.get().await?))
+        Ok(Connection::new(self.pool.get().await?, &Arc::default()))
     }
 }

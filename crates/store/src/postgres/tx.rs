@@ -18,7 +18,7 @@
 //! told the truth and choose.
 
 use std::ops::{ControlFlow, Deref};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
 use super::token::Membership;
+use super::traffic::Meter;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -78,22 +79,28 @@ impl Drop for Session {
 }
 
 /// What statements go through.
-pub(super) struct Connection(Session);
+pub(super) struct Connection {
+    session: Session,
+    meter: Arc<Meter>,
+    /// Statements that are under way.
+    line: Arc<AtomicU64>,
+}
 
 impl Connection {
     /// A connection on which a transaction is open.
-    pub(super) const fn new(connection: Object) -> Self {
-        Self(Session(Some(connection)))
+    pub(super) fn new(connection: Object, meter: &Arc<Meter>) -> Self {
+        Self { session: Session(Some(connection)), meter: Arc::clone(meter), line: Arc::default() }
     }
 
     fn object(&self) -> Attempt<&Object> {
-        self.0.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
+        self.session.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
     }
 
     async fn query(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<Vec<Row>> {
         let (connection, parameters) = (self.object()?, parameters?);
         let statement = connection.prepare_cached(sql).await?;
         let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
+        let _under_way = self.meter.sends(&self.line);
         Ok(connection.query(&statement, &parameters).await?.into_iter().map(Row).collect())
     }
 
@@ -102,6 +109,7 @@ impl Connection {
         let (connection, parameters) = (self.object()?, parameters?);
         let statement = connection.prepare_cached(sql).await?;
         let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
+        let _under_way = self.meter.sends(&self.line);
         Ok(connection.execute(&statement, &parameters).await?)
     }
 
@@ -138,12 +146,13 @@ impl Connection {
 
     /// Statements without parameters or answers.
     pub(super) async fn batch(&self, sql: &str) -> Attempt<()> {
+        let _under_way = self.meter.sends(&self.line);
         Ok(self.object()?.batch_execute(sql).await?)
     }
 
     /// The transaction is over: the connection may go back to the pool.
     fn give_back(mut self) {
-        drop(self.0.0.take());
+        drop(self.session.0.take());
     }
 }
 
@@ -339,6 +348,7 @@ macro_rules! transaction {
             if let ::std::ops::ControlFlow::Break(attempt) = tries.after(attempt).await {
                 break attempt.map_err(|fault| fault.at(&database.place));
             }
+            database.meter.again();
         }
     }};
 }
