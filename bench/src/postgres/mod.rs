@@ -156,11 +156,12 @@ async fn engine(
 fn told(traffic: Traffic, runs: usize) -> String {
     let each = |count: u64| count as f64 / runs as f64;
     format!(
-        "{:.1} transactions ({:.2} of them again), {:.1} round trips, {:.1} statements",
+        "{:.1} transactions ({:.2} of them again), {:.1} round trips, {:.1} statements, {:.2} flushes",
         each(traffic.transactions),
         each(traffic.again),
         each(traffic.round_trips),
-        each(traffic.statements)
+        each(traffic.statements),
+        each(traffic.flushes)
     )
 }
 

@@ -42,6 +42,7 @@ impl Views {
             again: sum.again + one.again,
             statements: sum.statements + one.statements,
             round_trips: sum.round_trips + one.round_trips,
+            flushes: sum.flushes + one.flushes,
         })
     }
 }

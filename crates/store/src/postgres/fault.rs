@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     Postgres(tokio_postgres::Error),
     /// The connection was lost between COMMIT and its answer.
     Unknown(tokio_postgres::Error),
+    /// The transaction is true, and nobody knows whether it is durable: there was no connection to be had to see to it.
+    Unflushed(String),
     /// There was no connection to be had.
     Unreachable(String),
     /// A row or an argument that contradicts the rules: a defect, or a table that was changed.
@@ -53,7 +55,11 @@ impl Fault {
                 }
                 None => error.is_closed(),
             },
-            Self::Unknown(_) | Self::Unreachable(_) | Self::Contradiction(_) | Self::NotJoined => false,
+            Self::Unknown(_)
+            | Self::Unflushed(_)
+            | Self::Unreachable(_)
+            | Self::Contradiction(_)
+            | Self::NotJoined => false,
         }
     }
 
@@ -64,6 +70,7 @@ impl Fault {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },
             Self::NotJoined => StoreError::NotJoined { place },
             Self::Unreachable(message) => StoreError::Io { place, message },
+            Self::Unflushed(message) => StoreError::Unknown { place, message },
             Self::Unknown(error) => StoreError::Unknown { place, message: words(&error) },
             Self::Postgres(error) => match error.code() {
                 Some(&SqlState::DISK_FULL) => StoreError::Full { place },

@@ -1,13 +1,15 @@
 //! The PostgreSQL backend: any number of namespaces in one database, any number of nodes on it.
 //!
-//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `sequencer` how records get their positions,
+//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `connection` what its statements wait for, `sequencer` how records get their positions,
 //! `pool` which roles are refused, `address` what is protected on the way there. The other files are those of SQLite, with the same names and statements in the same order; a comment says where they
 //! must differ. `INDEXED BY` is missing everywhere: PostgreSQL has no such thing.
 
 mod address;
 mod blocking;
 mod columns;
+mod connection;
 mod fault;
+mod flush;
 mod migrate;
 mod owner;
 mod pool;
@@ -50,12 +52,15 @@ use std::sync::{Arc, Mutex};
 
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
 pub(crate) use columns::NUL_KEPT_AS;
 use columns::params;
 pub(crate) use fault::{Attempt, Fault};
+use flush::Flusher;
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub(crate) use owner::{owner_session, position_everything};
 pub use pool::CONNECTIONS_MAX;
@@ -65,6 +70,11 @@ use token::Member;
 use traffic::Meter;
 pub use traffic::Traffic;
 use tx::{Connection, Mode, Tx};
+
+/// Transactions of one process that change a namespace at once; more wait in line. They read and write the same pages of the same indexes, and where two do
+/// that at once the server ends one of them for the sake of serializability: four at once do half of their work again, and get less done than one. None of them
+/// waits for the disk in its turn (see `flush`).
+const WRITERS_MAX: usize = 1;
 
 /// The store of one namespace.
 pub struct PostgresStore {
@@ -104,6 +114,9 @@ struct Database {
     /// What this process is in the store.
     member: Member,
     meter: Arc<Meter>,
+    flusher: Flusher,
+    /// Taken by who changes something, for as long as the transaction lasts.
+    writers: Arc<Semaphore>,
 }
 
 impl Database {
@@ -116,17 +129,32 @@ impl Database {
             known: Arc::default(),
             member: Member::default(),
             meter: Arc::default(),
+            flusher: Flusher::default(),
+            writers: Arc::new(Semaphore::new(WRITERS_MAX)),
         }
     }
 
     /// A transaction of this namespace.
     async fn begin(&self, mode: Mode) -> Attempt<Tx> {
+        let turn = match mode {
+            Mode::Writing => Some(self.turn().await?),
+            Mode::Reading | Mode::Positioned | Mode::Sequencing | Mode::Alone => None,
+        };
         let connection = Connection::new(self.pool.get().await?, &self.meter);
         self.meter.begins();
-        // One round trip. A namespace is made of letters, digits and dashes.
+        // On its way with what comes first. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
-        let begin = format!("BEGIN {mode_is}; SELECT set_config('orbit.namespace', '{namespace}', true)");
-        connection.batch(&begin).await?;
-        Tx::new(connection, mode, &self.known, self.member.get()).await
+        let flushed = if mode == Mode::Writing { "; SET LOCAL synchronous_commit = off" } else { "" };
+        let begin = format!("BEGIN {mode_is}; SET LOCAL orbit.namespace = '{namespace}'{flushed}");
+        connection.send_batch(begin).await;
+        Tx::new(connection, (mode, turn), &self.known, self.member.get()).await
+    }
+
+    /// Waits for the turn to change something. No longer than for a connection: while the server does not answer, nobody waits for those before in line.
+    async fn turn(&self) -> Attempt<OwnedSemaphorePermit> {
+        match timeout(pool::WAIT_TIMEOUT, Arc::clone(&self.writers).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(Fault::Unreachable("no turn came to change something".to_owned())),
+        }
     }
 }

@@ -16,16 +16,20 @@ pub struct Traffic {
     pub statements: u64,
     /// How often something was sent over a connection on which nothing was under way.
     pub round_trips: u64,
+    /// How often transactions were made durable that had been committed, several at once.
+    pub flushes: u64,
 }
 
 impl Traffic {
     /// What came after this and up to `later`.
+    #[must_use]
     pub fn until(self, later: Self) -> Self {
         Self {
             transactions: later.transactions - self.transactions,
             again: later.again - self.again,
             statements: later.statements - self.statements,
             round_trips: later.round_trips - self.round_trips,
+            flushes: later.flushes - self.flushes,
         }
     }
 }
@@ -37,6 +41,7 @@ pub(super) struct Meter {
     again: AtomicU64,
     statements: AtomicU64,
     round_trips: AtomicU64,
+    flushes: AtomicU64,
 }
 
 impl Meter {
@@ -46,6 +51,7 @@ impl Meter {
             again: self.again.load(Ordering::Relaxed),
             statements: self.statements.load(Ordering::Relaxed),
             round_trips: self.round_trips.load(Ordering::Relaxed),
+            flushes: self.flushes.load(Ordering::Relaxed),
         }
     }
 
@@ -57,6 +63,18 @@ impl Meter {
     /// A transaction is done again.
     pub(super) fn again(&self) {
         self.again.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was committed is flushed, for all who wait.
+    pub(super) fn flushes(&self) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A statement is sent whose answer nobody waits for.
+    pub(super) fn statement(&self) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A statement is sent over this line, and under way until the answer is dropped.

@@ -4,13 +4,16 @@
 //! what its SQLite twin, with its single writer, is written for. Where two get in each other's way PostgreSQL ends one of them, and it is done again
 //! from the beginning, [`TRIES_MAX`] times at most. Claims skip what another transaction holds (`FOR UPDATE SKIP LOCKED`), so that they mostly do not.
 //!
+//! Of one process only one at a time changes a namespace, because those at once mostly do get in each other's way; it waits for no disk in its turn, and is answered when it is
+//! durable (see `flush`).
+//!
 //! **Whose rows.** The first statement of every transaction, of those that only read too, sets the namespace for as long as the transaction lasts. Row-level
 //! security shows and takes no other rows; a transaction without the setting sees nothing.
 //!
-//! **Dropped halfway.** A future may be dropped at any await. [`Session`] then throws the connection away, with what was open on it; no
+//! **Dropped halfway.** A future may be dropped at any await. The connection is then thrown away, with what was open on it (see `connection`); no
 //! connection goes back to the pool but after COMMIT or ROLLBACK. Nothing else outlives a transaction on one: settings and locks end with it, so that there is nothing to clean.
 //!
-//! **When nobody knows.** If the connection is lost between COMMIT and its answer, the transaction may be true or not. That is
+//! **When nobody knows.** COMMIT is sent with the last statements. If the connection is lost between that and its answer, the transaction may be true or not. That is
 //! [`crate::StoreError::Unknown`], never a silent second try. To ask again is safe, because every call is made to be: a claim's commit carries a token that
 //! is used up by the first one (the second answers that the claim is lost), a cycle, run, delivery or notice has an id that derives from what it is and is
 //! inserted once, an activation of the active snapshot and a halt of a halted namespace change nothing, a schedule's cursor is compared with its base. A claim that
@@ -18,19 +21,18 @@
 //! told the truth and choose.
 
 use std::ops::{ControlFlow, Deref};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use orbit_core::record::Sealed;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::columns::{Parameter, Row};
+pub(super) use super::connection::{Connection, together};
 use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
 use super::token::Membership;
-use super::traffic::Meter;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
 const RECORD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -67,99 +69,6 @@ impl Mode {
     }
 }
 
-/// A connection of the pool with an open transaction; it is thrown away unless the transaction is known to be over.
-struct Session(Option<Object>);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
-        }
-    }
-}
-
-/// What statements go through.
-pub(super) struct Connection {
-    session: Session,
-    meter: Arc<Meter>,
-    /// Statements that are under way.
-    line: Arc<AtomicU64>,
-}
-
-impl Connection {
-    /// A connection on which a transaction is open.
-    pub(super) fn new(connection: Object, meter: &Arc<Meter>) -> Self {
-        Self { session: Session(Some(connection)), meter: Arc::clone(meter), line: Arc::default() }
-    }
-
-    fn object(&self) -> Attempt<&Object> {
-        self.session.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
-    }
-
-    async fn query(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<Vec<Row>> {
-        let (connection, parameters) = (self.object()?, parameters?);
-        let statement = connection.prepare_cached(sql).await?;
-        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
-        let _under_way = self.meter.sends(&self.line);
-        Ok(connection.query(&statement, &parameters).await?.into_iter().map(Row).collect())
-    }
-
-    /// Changes rows; their number.
-    pub(super) async fn execute(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<u64> {
-        let (connection, parameters) = (self.object()?, parameters?);
-        let statement = connection.prepare_cached(sql).await?;
-        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
-        let _under_way = self.meter.sends(&self.line);
-        Ok(connection.execute(&statement, &parameters).await?)
-    }
-
-    /// Every row.
-    pub(super) async fn query_all<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl Fn(&Row) -> Attempt<T>,
-    ) -> Attempt<Vec<T>> {
-        self.query(sql, parameters).await?.iter().map(read).collect()
-    }
-
-    /// The first row, if there is one.
-    pub(super) async fn query_optional<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl FnOnce(&Row) -> Attempt<T>,
-    ) -> Attempt<Option<T>> {
-        self.query(sql, parameters).await?.first().map(read).transpose()
-    }
-
-    /// The first row, which there must be.
-    pub(super) async fn query_row<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl FnOnce(&Row) -> Attempt<T>,
-    ) -> Attempt<T> {
-        let found = self.query_optional(sql, parameters, read).await?;
-        found.ok_or_else(|| Fault::contradiction("a row that others refer to is gone"))
-    }
-
-    /// Statements without parameters or answers.
-    pub(super) async fn batch(&self, sql: &str) -> Attempt<()> {
-        let _under_way = self.meter.sends(&self.line);
-        Ok(self.object()?.batch_execute(sql).await?)
-    }
-
-    /// The transaction is over: the connection may go back to the pool.
-    fn give_back(mut self) {
-        drop(self.session.0.take());
-    }
-}
-
-fn dynamic(parameter: &Parameter) -> &(dyn tokio_postgres::types::ToSql + Sync) {
-    parameter
-}
-
 /// What a transaction holds besides its rows.
 #[derive(Default)]
 struct Held {
@@ -171,23 +80,26 @@ struct Held {
 pub(super) struct Tx {
     connection: Connection,
     mode: Mode,
+    _turn: Option<OwnedSemaphorePermit>,
     held: Mutex<Held>,
     known: Arc<Mutex<Tail>>,
     member: Option<Arc<Membership>>,
     is_known_member: AtomicBool,
+    has_no_suspect: AtomicBool,
 }
 
 impl Tx {
     /// A transaction that has begun; `known` is the end of the log as this process has seen it last, `member` the incarnation that this process is.
     pub(super) async fn new(
         connection: Connection,
-        mode: Mode,
+        (mode, turn): (Mode, Option<OwnedSemaphorePermit>),
         known: &Arc<Mutex<Tail>>,
         member: Option<Arc<Membership>>,
     ) -> Attempt<Self> {
         let known = Arc::clone(known);
-        let is_known_member = AtomicBool::new(false);
-        let tx = Self { connection, mode, held: Mutex::default(), known, member, is_known_member };
+        let [is_known_member, has_no_suspect] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let held = Mutex::default();
+        let tx = Self { connection, mode, _turn: turn, held, known, member, is_known_member, has_no_suspect };
         if mode == Mode::Positioned {
             sequencer::lock(&tx).await?;
             let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
@@ -209,6 +121,16 @@ impl Tx {
     /// This transaction has seen it.
     pub(super) fn knows_member(&self) {
         self.is_known_member.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this transaction has seen that no crash is counted against anybody, and has counted none.
+    pub(super) fn has_no_suspect(&self) -> bool {
+        self.has_no_suspect.load(Ordering::Relaxed)
+    }
+
+    /// It has seen it, or it has counted one.
+    pub(super) fn knows_suspects(&self, any: bool) {
+        self.has_no_suspect.store(!any, Ordering::Relaxed);
     }
 
     /// The end of the log when this process last gave positions.
@@ -259,9 +181,8 @@ impl Tx {
                 Ok(value)
             }
             Err(fault) => {
-                if self.connection.batch("ROLLBACK").await.is_ok() {
-                    self.connection.give_back();
-                }
+                // Whatever comes of it: nothing is true.
+                _ = self.connection.ends("ROLLBACK").await;
                 Err(fault)
             }
         }
@@ -272,32 +193,29 @@ impl Tx {
         if records.is_empty() {
             return Ok(());
         }
-        let added = sequencer::add(&self.connection, records).await?;
         if self.mode == Mode::Positioned {
+            let added = sequencer::add(&self.connection, records).await?;
             let mut tail = self.tail()?;
             tail.take(&self.connection, &added).await?;
-            self.ends_at(tail)?;
+            return self.ends_at(tail);
         }
-        Ok(())
+        sequencer::send(&self.connection, records).await
     }
 
     async fn commit(self) -> Attempt<()> {
-        match self.connection.batch("COMMIT").await {
+        if self.mode == Mode::Reading {
+            return self.connection.leaves().await;
+        }
+        match self.connection.ends("COMMIT").await {
             Ok(()) => {
                 let tail = self.held.into_inner().map_err(poisoned)?.tail;
                 if let (Some(tail), Ok(mut known)) = (tail, self.known.lock()) {
                     *known = tail;
                 }
-                self.connection.give_back();
                 Ok(())
             }
             // The server says that it did not commit; anything else leaves it open.
-            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => match self.mode {
-                Mode::Reading => Err(Fault::Postgres(error)),
-                Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone => {
-                    Err(Fault::Unknown(error))
-                }
-            },
+            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
             Err(fault) => Err(fault),
         }
     }
@@ -341,7 +259,13 @@ macro_rules! transaction {
                 Ok(begun) => {
                     let $tx = &begun;
                     let done = async { $body }.await;
-                    begun.end(done).await
+                    match begun.end(done).await {
+                        // Durable before it is answered.
+                        Ok(value) if $mode == $crate::postgres::tx::Mode::Writing => {
+                            $crate::postgres::flush::flush(database).await.map(|()| value)
+                        }
+                        ended => ended,
+                    }
                 }
                 Err(fault) => Err(fault),
             };
