@@ -2,7 +2,7 @@
 //! one after the other and all of it several times.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -92,15 +92,17 @@ async fn engine(
     let rows = Rows::read(&database)?;
     drop(folder);
     let each = |count: u64| count as f64 / runs as f64;
+    let share = |part: Duration| 100.0 * part.as_secs_f64() / took;
     report.say(&format!(
-        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows, {:.0} KiB written; the writer is busy {:.0} % of the time, {:.0} % of it commits",
+        "{in_flight} in flight, {commits:?}: {speed:.0} runs/s; a run is {:.2} commits, {:.1} transactions, {:.1} records, {:.1} rows, {:.0} KiB written; the writer is busy {:.0} % of the time and commits {:.0} %, the flusher flushes {:.0} %",
         each(written.commits),
         each(written.transactions),
         each(written.records),
         rows.count() as f64 / (runs + in_flight) as f64,
         each(bytes) / 1024.0,
-        100.0 * written.busy.as_secs_f64() / took,
-        100.0 * written.committing.as_secs_f64() / took,
+        share(written.busy),
+        share(written.committing),
+        share(written.flushing),
     ));
     Ok((speed, rows))
 }

@@ -7,12 +7,14 @@ pub mod backup;
 mod columns;
 pub mod compact;
 mod fault;
+mod flusher;
 pub mod inspect;
 mod migrate;
 mod reader;
 mod tail;
 mod tx;
 mod writer;
+mod written;
 
 mod config;
 mod cycle;
@@ -69,7 +71,7 @@ use tail::Tail;
 use tx::Tx;
 use writer::{Rules, Writer};
 
-pub use writer::Written;
+pub use written::Written;
 
 /// How long a connection waits for another process that holds the file, such as a shell that looks into it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,11 +157,10 @@ impl SqliteStore {
             return Err(StoreError::Refused { place: place.to_string(), message: transfer::refusal(&moved) });
         }
         let tail = Tail::load(&connection).map_err(|fault| fault.at(place))?;
-        let writer = Writer::start((connection, tail), place, rules)
-            .map_err(|error| StoreError::Io { place: place.to_string(), message: error.to_string() })?;
+        let writer = Writer::start((connection, tail), place, rules)?;
         Ok(Self {
             namespace: namespace.clone(),
-            readers: Readers::new(location, place),
+            readers: Readers::new(location, place, Arc::clone(writer.horizon())),
             writer,
             load: Mutex::default(),
         })
@@ -217,7 +218,7 @@ fn open_for_writing(name: &Path, flags: OpenFlags) -> Attempt<Connection> {
     Ok(connection)
 }
 
-/// How a connection that writes is durable, and when. What a store is compared with has to be the same.
+/// How a connection that writes is durable, and when; the writer's is by its flusher. What a store is compared with has to be the same.
 #[doc(hidden)]
 pub fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     // Before the first page is written: free pages can then go back to the disk in small steps. An older file keeps what it was made with.

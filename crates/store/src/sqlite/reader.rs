@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::fault::Attempt;
+use super::flusher::Horizon;
 use super::prepare_connection;
 use crate::StoreError;
 
@@ -32,20 +33,22 @@ pub(super) struct Readers {
     place: Arc<str>,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    horizon: Arc<Horizon>,
 }
 
 impl Readers {
     /// Readers of a database that exists. Connections are opened when they are needed.
-    pub(super) fn new(location: Location, place: &Arc<str>) -> Self {
+    pub(super) fn new(location: Location, place: &Arc<str>, horizon: Arc<Horizon>) -> Self {
         Self {
             location: Arc::new(location),
             place: Arc::clone(place),
             idle: Arc::default(),
             permits: Arc::new(Semaphore::new(READS_MAX)),
+            horizon,
         }
     }
 
-    /// Reads on a thread that may block.
+    /// Reads on a thread that may block. What the answer says is durable.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Attempt<T> + Send + 'static,
@@ -59,13 +62,14 @@ impl Readers {
             drop(permit);
             answer
         });
-        reading.await.map_err(|error| StoreError::Corrupt {
+        let answer = reading.await.map_err(|error| StoreError::Corrupt {
             place: self.place.to_string(),
             message: format!("a read failed: {error}"),
-        })?
+        })?;
+        if self.horizon.reached().await { answer } else { Err(closed()) }
     }
 
-    /// Reads on this thread.
+    /// Reads on this thread, and does not wait until what it sees is durable: for an answer that only decides what is written next.
     pub(super) fn read_blocking<T>(
         &self,
         work: impl FnOnce(&Connection) -> Attempt<T>,

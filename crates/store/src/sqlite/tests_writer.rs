@@ -1,7 +1,8 @@
 //! What waits together is one commit, and what fails in it harms no neighbour.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc as blocking;
+use std::sync::{Mutex, mpsc as blocking};
 
 use super::super::migrate::migrate;
 use super::*;
@@ -21,8 +22,13 @@ fn refuse_to_die(message: &str) {
 }
 
 /// Nothing is left to the clock: a batch is as large as what waits.
-const UNBOUNDED: Rules =
-    Rules { batch_max: 64, batch_bytes: u64::MAX, batch_time: Duration::MAX, fatal: refuse_to_die };
+const UNBOUNDED: Rules = Rules {
+    batch_max: 64,
+    batch_bytes: u64::MAX,
+    batch_time: Duration::MAX,
+    flush: File::sync_data,
+    fatal: refuse_to_die,
+};
 
 fn bench(prepare: impl FnOnce(&Connection)) -> Bench {
     bench_with(UNBOUNDED, prepare)
@@ -88,8 +94,8 @@ impl Bench {
         answers
     }
 
-    /// What another connection sees: what is durable.
-    fn durable(&self) -> Vec<u32> {
+    /// What another connection sees.
+    fn seen(&self) -> Vec<u32> {
         let connection = Connection::open(self.folder.path().join(PLACE)).unwrap();
         let mut statement = connection.prepare("SELECT n FROM t ORDER BY n").unwrap();
         statement.query_map((), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
@@ -113,10 +119,10 @@ async fn all_that_waits_is_one_commit() {
     let answers = bench.together((0..20).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
     let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(answers, (0..20).collect::<Vec<_>>());
-    assert_eq!((bench.durable(), bench.commits()), (answers, 1));
+    assert_eq!((bench.seen(), bench.commits()), (answers, 1));
     let more = bench.together((20..110).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
     assert!(more.iter().all(Result::is_ok));
-    assert_eq!((bench.durable().len(), bench.commits()), (110, 3), "a batch is bounded");
+    assert_eq!((bench.seen().len(), bench.commits()), (110, 3), "a batch is bounded");
 }
 
 #[tokio::test]
@@ -144,7 +150,7 @@ async fn one_that_fails_or_panics_harms_no_neighbour() {
     assert!(words[1].clone().unwrap_err().ends_with(": no"), "{words:?}");
     assert!(words[3].clone().unwrap_err().ends_with("panicked: a defect"), "{words:?}");
     // The neighbours that came before are done again, each alone; what held the writer is one of them.
-    assert_eq!((bench.durable(), bench.commits()), (vec![1, 2, 3], 4));
+    assert_eq!((bench.seen(), bench.commits()), (vec![1, 2, 3], 4));
 }
 
 #[tokio::test]
@@ -169,10 +175,10 @@ async fn a_full_disk_loses_nothing_acknowledged() {
     for full in [&answers[1], &answers[3]] {
         assert!(matches!(full, Err(StoreError::Full { place }) if place == PLACE), "{full:?}");
     }
-    assert_eq!(bench.durable(), [1, 2, 3, 4]);
+    assert_eq!(bench.seen(), [1, 2, 3, 4]);
     bench.writer.write(move |tx| limit(tx, 4000)).await.unwrap();
     bench.writer.write(insert(90, 400_000)).await.unwrap();
-    assert_eq!(bench.durable(), [1, 2, 3, 4, 90]);
+    assert_eq!(bench.seen(), [1, 2, 3, 4, 90]);
 }
 
 fn record(bytes: usize) -> Sealed {
@@ -208,7 +214,7 @@ async fn a_disk_that_is_full_once_the_log_is_written_refuses_only_who_does_not_f
     let ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(ok, [true, true, false, true, true], "{answers:?}");
     assert!(matches!(&answers[2], Err(StoreError::Full { place }) if place == PLACE), "{:?}", answers[2]);
-    assert_eq!(bench.durable(), [1, 2, 4, 5]);
+    assert_eq!(bench.seen(), [1, 2, 4, 5]);
     assert_eq!(bench.positions(), [0, 1, 2, 3], "positions have no gaps");
     bench.writer.write(tells(6, 10)).await.unwrap();
     assert_eq!(bench.positions().len(), 5);
@@ -222,10 +228,11 @@ async fn a_batch_is_bounded_by_bytes() {
     let answers = bench.together((0..8).map(work).collect()).await;
     assert!(answers.iter().all(Result::is_ok));
     // Each is a little over 400 bytes: two are not yet too many, so that a third is taken in. The first batch holds also what held the writer.
-    assert_eq!((bench.durable().len(), bench.commits()), (8, 3));
-    let Written { commits, transactions, records, committing, busy } = bench.writer.written();
+    assert_eq!((bench.seen().len(), bench.commits()), (8, 3));
+    let Written { commits, transactions, records, committing, busy, flushing } = bench.writer.written();
     assert_eq!((commits, transactions, records), (3, 9, 8));
     assert!(Duration::ZERO < committing && committing < busy, "{committing:?} of {busy:?}");
+    assert!(flushing > Duration::ZERO);
 }
 
 #[tokio::test]
@@ -234,7 +241,7 @@ async fn a_batch_is_bounded_by_time() {
     let bench = bench_with(Rules { batch_time: Duration::ZERO, ..UNBOUNDED }, |_| ());
     let answers = bench.together((0..5).map(|n| Box::new(insert(n, 1)) as Box<_>).collect()).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!((bench.durable().len(), bench.commits()), (5, 6));
+    assert_eq!((bench.seen().len(), bench.commits()), (5, 6));
 }
 
 /// What SQLite does by itself after some failures: the physical transaction is gone.
@@ -263,7 +270,7 @@ async fn survivors_of_a_lost_batch_are_done_again_one_by_one() {
         .await;
     let ok: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(ok, [true, true, false, true]);
-    assert_eq!((bench.durable(), calls.load(Ordering::SeqCst)), (vec![1, 2, 3], 2));
+    assert_eq!((bench.seen(), calls.load(Ordering::SeqCst)), (vec![1, 2, 3], 2));
 }
 
 #[tokio::test]
@@ -288,6 +295,74 @@ async fn a_commit_that_fails_answers_nobody_and_is_not_tried_again() {
     let answer = writer.write(insert(2, 1)).await;
     assert!(matches!(answer, Err(StoreError::Closed { .. })), "{answer:?}");
     assert_eq!(tries.load(Ordering::SeqCst), 1);
+}
+
+/// A flush that says when it begins, and goes on when it is told to.
+type Gate = Mutex<Option<(blocking::Sender<()>, blocking::Receiver<()>)>>;
+
+#[tokio::test]
+async fn nobody_is_answered_before_the_flush_and_what_comes_meanwhile_is_one_commit() {
+    static GATE: Gate = Mutex::new(None);
+    let flush = |file: &File| {
+        let gate = GATE.lock().unwrap();
+        let (entered, go) = gate.as_ref().unwrap();
+        entered.send(()).unwrap();
+        go.recv().map_err(io::Error::other)?;
+        file.sync_data()
+    };
+    let (entered, inside) = blocking::channel();
+    let (go, gone) = blocking::channel();
+    *GATE.lock().unwrap() = Some((entered, gone));
+    let bench = bench_with(Rules { flush, ..UNBOUNDED }, |_| ());
+    let polled = async |one: &mut std::pin::Pin<Box<dyn Future<Output = Result<u32, StoreError>> + '_>>| {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(one.as_mut().poll(cx).is_ready())).await
+    };
+    let mut first: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(bench.writer.write(insert(1, 1)));
+    assert!(!polled(&mut first).await);
+    inside.recv().unwrap();
+    // It is committed, so that others see it, and not durable.
+    assert_eq!((bench.seen(), bench.commits()), (vec![1], 1));
+    assert!(!polled(&mut first).await);
+    let reached = bench.writer.horizon().reached();
+    let mut reached = std::pin::pin!(reached);
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(reached.as_mut().poll(cx).is_pending())).await);
+    let (ran, running) = blocking::channel();
+    let mut meanwhile: Vec<std::pin::Pin<Box<dyn Future<Output = _>>>> = Vec::new();
+    for n in [2, 3] {
+        let (ran, mut work) = (ran.clone(), insert(n, 1));
+        meanwhile.push(Box::pin(bench.writer.write(move |tx| {
+            ran.send(()).unwrap();
+            work(tx)
+        })));
+        assert!(!polled(&mut meanwhile[usize::try_from(n).unwrap() - 2]).await);
+        running.recv().unwrap();
+    }
+    assert_eq!(bench.commits(), 1, "the next one is filled, and waits");
+    go.send(()).unwrap();
+    assert_eq!(first.await.unwrap(), 1);
+    assert!(reached.await);
+    inside.recv().unwrap();
+    assert_eq!((bench.seen(), bench.commits()), (vec![1, 2, 3], 2));
+    go.send(()).unwrap();
+    for one in meanwhile {
+        one.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_answers_nobody_and_ends_it() {
+    static DIED: AtomicBool = AtomicBool::new(false);
+    let fatal = |message: &str| {
+        assert!(message.ends_with("could not commit: gone"), "{message}");
+        DIED.store(true, Ordering::SeqCst);
+    };
+    let bench = bench_with(Rules { flush: |_| Err(io::Error::other("gone")), fatal, ..UNBOUNDED }, |_| ());
+    for n in [1, 2] {
+        let answer = bench.writer.write(insert(n, 1)).await;
+        assert!(matches!(answer, Err(StoreError::Closed { .. })), "{answer:?}");
+        assert!(DIED.load(Ordering::SeqCst));
+        assert!(!bench.writer.horizon().reached().await, "what readers see may be lost");
+    }
 }
 
 #[tokio::test]

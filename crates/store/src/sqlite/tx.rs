@@ -45,7 +45,7 @@ impl<'a> Tx<'a> {
         self.bytes.set(self.bytes.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
     }
 
-    /// The end of the log before the physical transaction: what is durable already, and all that the tables of the log hold by now.
+    /// The end of the log before the physical transaction: what is committed already, and all that the tables of the log hold by now.
     pub(super) const fn tail(&self) -> &Tail {
         self.tail
     }

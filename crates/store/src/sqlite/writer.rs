@@ -1,26 +1,30 @@
 //! The single writer of a database: a thread that takes transactions of the domain from a bounded channel and commits all that wait at
 //! once.
 //!
-//! One fsync serves all. Where one fails or panics, the physical transaction is rolled back and those that were done in it are done again, each in
+//! One flush serves all, while the next physical transaction is filled (`flusher`). Where one fails or panics, the physical transaction is rolled back and those that were done in it are done again, each in
 //! one of its own: that is rare, while a savepoint each, which would spare it, costs a copy of every page that is changed and a sixth of the writer's
-//! time. Right before COMMIT the records of all of them get their positions. Nobody is answered before COMMIT returned. A failed COMMIT is never
-//! tried again: if the disk is full everything is rolled back and says so, and after any other failure nobody can tell what is durable, so the
-//! process ends and recovers at the next start.
+//! time. Right before COMMIT the records of all of them get their positions. Nobody is answered before what was committed is flushed. A failed COMMIT is never
+//! tried again: if the disk is full everything is rolled back and says so, and after any other failure, as after a failed flush, nobody can tell what is
+//! durable, so the process ends and recovers at the next start.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use orbit_core::record::Sealed;
 
 use super::fault::{Attempt, Fault, is_full};
+use super::flusher::{Committed, Flush, Flusher, Horizon, Log, Told};
 use super::tail::Tail;
 use super::tx::Tx;
+use super::written::{Counts, Written};
 use crate::StoreError;
 
 /// Transactions that may wait for the writer; more callers wait in line.
@@ -32,12 +36,14 @@ const STUCK: &str = "its transaction can neither be finished nor undone";
 /// What bounds a physical transaction, and what happens when a commit failed.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
-    /// Transactions of the domain in one physical transaction.
+    /// Transactions of the domain in one physical transaction; with one, each is flushed within its COMMIT.
     pub(super) batch_max: usize,
     /// After so many bytes no further one is taken in.
     pub(super) batch_bytes: u64,
     /// After this long no further one is taken in.
     pub(super) batch_time: Duration,
+    /// How the log ahead is flushed.
+    pub(super) flush: Flush,
     /// Called with what happened when a commit failed other than for want of space. Ends the process; where it returns, the writer stops.
     pub(super) fatal: fn(&str),
 }
@@ -48,6 +54,7 @@ impl Default for Rules {
             batch_max: 256,
             batch_bytes: 8 * 1024 * 1024,
             batch_time: Duration::from_millis(20),
+            flush: File::sync_data,
             fatal: abort,
         }
     }
@@ -58,90 +65,73 @@ fn abort(message: &str) {
     std::process::abort();
 }
 
-/// What a writer has committed since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Physical commits that changed something, each of them one fsync.
-    pub commits: u64,
-    /// Transactions of the domain in them.
-    pub transactions: u64,
-    /// Records in them.
-    pub records: u64,
-    /// How long they took: the pages are written to the log ahead, and it is made durable.
-    pub committing: Duration,
-    /// How long all of the physical transactions took, from BEGIN to the last answer.
-    pub busy: Duration,
-}
-
-impl Written {
-    /// What was committed between this and a later look.
-    #[must_use]
-    pub const fn until(self, later: Self) -> Self {
-        Self {
-            commits: later.commits - self.commits,
-            transactions: later.transactions - self.transactions,
-            records: later.records - self.records,
-            committing: later.committing.saturating_sub(self.committing),
-            busy: later.busy.saturating_sub(self.busy),
-        }
-    }
-}
-
-/// [`Written`], counted.
-#[derive(Default)]
-struct Counts {
-    commits: AtomicU64,
-    transactions: AtomicU64,
-    records: AtomicU64,
-    committing: AtomicU64,
-    busy: AtomicU64,
-}
-
-impl Counts {
-    fn add(&self, (changed, committing): (bool, Duration), transactions: usize, records: usize) {
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        if changed {
-            self.committing.fetch_add(nanoseconds(committing), Ordering::Relaxed);
-        }
-        self.commits.fetch_add(u64::from(changed), Ordering::Relaxed);
-        self.transactions.fetch_add(number(transactions), Ordering::Relaxed);
-        self.records.fetch_add(number(records), Ordering::Relaxed);
-    }
-}
-
 /// A handle on the thread; when it is dropped, what waits is done and the database is closed.
 pub(super) struct Writer {
-    sender: Option<mpsc::Sender<Box<dyn Job>>>,
+    sender: Option<mpsc::Sender<Message>>,
     thread: Option<JoinHandle<()>>,
     place: Arc<str>,
     counts: Arc<Counts>,
+    horizon: Arc<Horizon>,
+}
+
+/// What the writer is told.
+enum Message {
+    Do(Box<dyn Job>),
+    /// A flush is over, for which it may wait.
+    Flushed,
 }
 
 impl Writer {
-    /// Starts the thread over a connection that is ready to use.
+    /// Starts the thread over a connection that is ready to use, and that nobody else changes.
     pub(super) fn start(
         (connection, tail): (Connection, Tail),
         place: &Arc<str>,
         rules: Rules,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, StoreError> {
+        let io =
+            |error: std::io::Error| StoreError::Io { place: place.to_string(), message: error.to_string() };
+        // Alone, a transaction gains nothing by being flushed beside the next one.
+        let (synchronous, file) = match rules.batch_max {
+            1 => ("full", None),
+            _ => ("normal", log_ahead(&connection).map_err(io)?),
+        };
+        connection
+            .pragma_update(None, "synchronous", synchronous)
+            .map_err(|error| Fault::from(error).at(place))?;
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let counts = Arc::<Counts>::default();
-        let loop_ =
-            Loop { connection, tail, receiver, place: Arc::clone(place), rules, counts: Arc::clone(&counts) };
-        let thread =
-            std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || loop_.run())?;
-        Ok(Self { sender: Some(sender), thread: Some(thread), place: Arc::clone(place), counts })
+        let log = Log { file, flush: rules.flush };
+        let (told, failed) = (sender.downgrade(), Arc::clone(place));
+        let told = Told {
+            counts: Arc::clone(&counts),
+            // Where there is no room, the writer has other things to wake up for.
+            idle: Box::new(move || _ = told.upgrade().map(|writer| writer.try_send(Message::Flushed))),
+            failed: Box::new(move |message| (rules.fatal)(&cannot_commit(&failed, message))),
+        };
+        let (flusher, horizon) = Flusher::start(log, told).map_err(io)?;
+        let loop_ = Loop {
+            connection,
+            tail,
+            receiver,
+            place: Arc::clone(place),
+            rules,
+            counts: Arc::clone(&counts),
+            flusher,
+            horizon: Arc::clone(&horizon),
+        };
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || loop_.run());
+        let (sender, thread) = (Some(sender), Some(thread.map_err(io)?));
+        Ok(Self { sender, thread, place: Arc::clone(place), counts, horizon })
+    }
+
+    /// How far the database is durable.
+    pub(super) const fn horizon(&self) -> &Arc<Horizon> {
+        &self.horizon
     }
 
     /// What was committed so far.
     pub(super) fn written(&self) -> Written {
-        Written {
-            commits: self.counts.commits.load(Ordering::Relaxed),
-            transactions: self.counts.transactions.load(Ordering::Relaxed),
-            records: self.counts.records.load(Ordering::Relaxed),
-            committing: Duration::from_nanos(self.counts.committing.load(Ordering::Relaxed)),
-            busy: Duration::from_nanos(self.counts.busy.load(Ordering::Relaxed)),
-        }
+        self.counts.written()
     }
 
     /// Does it in a transaction of its own; the answer comes when it is durable. It may be called twice: after another one failed in the same physical transaction.
@@ -153,7 +143,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Closed { place: self.place.to_string() };
         let job = Box::new(Typed { work, value: None, reply });
-        self.sender.as_ref().ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
+        self.sender.as_ref().ok_or_else(closed)?.send(Message::Do(job)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 }
@@ -170,7 +160,7 @@ impl Drop for Writer {
 }
 
 /// A transaction of the domain that waits for its turn.
-trait Job: Send {
+pub(super) trait Job: Send {
     /// Does it and keeps what it gives.
     fn run(&mut self, tx: &Tx<'_>) -> Attempt<()>;
     /// It is durable.
@@ -208,17 +198,22 @@ where
 }
 
 struct Loop {
+    // Dropped first: what was handed over is durable before the connection closes.
+    flusher: Flusher,
     connection: Connection,
     tail: Tail,
-    receiver: mpsc::Receiver<Box<dyn Job>>,
+    receiver: mpsc::Receiver<Message>,
     place: Arc<str>,
     rules: Rules,
     counts: Arc<Counts>,
+    horizon: Arc<Horizon>,
 }
 
 /// What a physical transaction holds so far.
 struct Batch {
     begun: Instant,
+    /// How long the writer had nothing to do.
+    waited: Duration,
     done: Vec<Box<dyn Job>>,
     records: Vec<Sealed>,
     bytes: u64,
@@ -238,7 +233,8 @@ enum Ended {
 
 impl Loop {
     fn run(mut self) {
-        while let Some(first) = self.receiver.blocking_recv() {
+        while let Some(message) = self.receiver.blocking_recv() {
+            let Message::Do(first) = message else { continue };
             let again = match self.batch(first, self.rules.batch_max) {
                 Ended::Answered => continue,
                 Ended::Again(survivors) => survivors,
@@ -262,6 +258,7 @@ impl Loop {
         }
         let mut batch = Batch {
             begun: Instant::now(),
+            waited: Duration::ZERO,
             done: Vec::new(),
             records: Vec::new(),
             bytes: 0,
@@ -286,11 +283,32 @@ impl Loop {
             }
             let room = taken < most && batch.bytes < self.rules.batch_bytes;
             if room && batch.begun.elapsed() < self.rules.batch_time {
-                next = self.receiver.try_recv().ok();
+                next = self.next(&mut batch);
                 taken += 1;
             }
         }
         self.commit(batch)
+    }
+
+    /// What is to be done in this physical transaction, too: all that waits, and all that comes while there is a flush under way.
+    fn next(&mut self, batch: &mut Batch) -> Option<Box<dyn Job>> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(Message::Do(job)) => return Some(job),
+                Ok(Message::Flushed) => continue,
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.horizon.is_reached() => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            let began = Instant::now();
+            let message = self.receiver.blocking_recv();
+            batch.waited += began.elapsed();
+            match message {
+                Some(Message::Do(job)) => return Some(job),
+                Some(Message::Flushed) => {}
+                None => return None,
+            }
+        }
     }
 
     fn commit(&mut self, batch: Batch) -> Ended {
@@ -299,20 +317,31 @@ impl Loop {
             return self.undone(batch.done, fault);
         }
         let began = Instant::now();
-        match self.connection.execute_batch("COMMIT") {
+        let number = self.horizon.next();
+        let committed = self.connection.execute_batch("COMMIT");
+        let changed = committed.is_ok() && self.connection.total_changes() != batch.changes_before;
+        let work = batch.begun.elapsed().saturating_sub(batch.waited);
+        self.counts.worked(work);
+        match committed {
             Ok(()) => {
                 self.tail = tail;
-                let changed = self.connection.total_changes() != batch.changes_before;
-                self.counts.add((changed, began.elapsed()), batch.done.len(), batch.records.len());
-                for job in batch.done {
-                    job.confirm();
-                }
-                self.counts.busy.fetch_add(nanoseconds(batch.begun.elapsed()), Ordering::Relaxed);
-                Ended::Answered
+                self.counts.committed((changed, began.elapsed()), batch.done.len(), batch.records.len());
+                self.hand_over(Committed { number, changed, jobs: batch.done })
             }
-            Err(error) if is_full(&error) => self.undone(batch.done, error.into()),
+            Err(error) if is_full(&error) => {
+                // Its number is passed, too, for readers that wait for it.
+                match self.hand_over(Committed { number, changed, jobs: Vec::new() }) {
+                    Ended::Answered | Ended::Again(_) => self.undone(batch.done, error.into()),
+                    Ended::Stop => Ended::Stop,
+                }
+            }
             Err(error) => self.unknown(&error.to_string()),
         }
+    }
+
+    /// After a flush has failed, the flusher has told what there is to tell.
+    fn hand_over(&self, committed: Committed) -> Ended {
+        if self.flusher.hand_over(committed) { Ended::Answered } else { Ended::Stop }
     }
 
     /// Nothing of the physical transaction is true, once it is rolled back. Where it held several, each may do alone.
@@ -332,13 +361,22 @@ impl Loop {
     }
 
     fn unknown(&self, message: &str) -> Ended {
-        (self.rules.fatal)(&format!("the store `{}` could not commit: {message}", self.place));
+        (self.rules.fatal)(&cannot_commit(&self.place, message));
         Ended::Stop
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+fn cannot_commit(place: &str, message: &str) -> String {
+    format!("the store `{place}` could not commit: {message}")
+}
+
+/// The write-ahead log of a database that is a file. It stays the same file for as long as the connection is open, and no lock is on it that closing it
+/// would lose.
+fn log_ahead(connection: &Connection) -> std::io::Result<Option<File>> {
+    match connection.path() {
+        Some(path) if Path::new(path).is_file() => File::open(format!("{path}-wal")).map(Some),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Does it within the open physical transaction: its records, and how many bytes were written as far as they were counted.

@@ -1,0 +1,133 @@
+//! What is committed becomes durable here: a thread that flushes the write-ahead log, and only then answers those whose transactions are in it.
+//!
+//! COMMIT itself does not wait for the disk (`synchronous = NORMAL`), and a flush makes durable all that was written before it, so that the writer
+//! fills the next physical transaction meanwhile, and commits it when the flush is over. Checkpoints of SQLite flush by themselves whatever they rely on.
+//!
+//! Other connections see a commit before it is durable. Nothing may be told that a loss of power could take back, so a reader's answer waits until
+//! all is durable that was committed when it had looked.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::writer::Job;
+use super::written::Counts;
+
+/// Physical commits that may wait while one is flushed; then the writer waits.
+const COMMITS_WAITING_MAX: usize = 1;
+
+/// How a log ahead is made durable: `fdatasync`, and something that fails in tests.
+pub(super) type Flush = fn(&File) -> io::Result<()>;
+
+/// What has no file, as a database in memory, is as durable as it will ever be.
+pub(super) struct Log {
+    pub(super) file: Option<File>,
+    pub(super) flush: Flush,
+}
+
+/// How far a database is committed and how far it is durable, in physical commits.
+pub(super) struct Horizon {
+    committed: AtomicU64,
+    durable: watch::Receiver<u64>,
+}
+
+impl Horizon {
+    /// The next commit has this number. Called before it, so that nobody sees one that was not counted.
+    pub(super) fn next(&self) -> u64 {
+        self.committed.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Whether nothing is under way, or nothing will ever be again because a flush has failed.
+    pub(super) fn is_reached(&self) -> bool {
+        self.durable.has_changed().is_err() || *self.durable.borrow() >= self.committed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until all is durable that is committed by now; false if nobody can tell any more.
+    pub(super) async fn reached(&self) -> bool {
+        let committed = self.committed.load(Ordering::SeqCst);
+        self.durable.clone().wait_for(|durable| *durable >= committed).await.is_ok()
+    }
+}
+
+/// A physical commit.
+pub(super) struct Committed {
+    pub(super) number: u64,
+    /// Whether it wrote anything.
+    pub(super) changed: bool,
+    pub(super) jobs: Vec<Box<dyn Job>>,
+}
+
+/// A handle on the thread; when it is dropped, what waits is flushed and answered.
+pub(super) struct Flusher {
+    sender: Option<SyncSender<Committed>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who is told.
+pub(super) struct Told {
+    pub(super) counts: Arc<Counts>,
+    /// The flusher waits again.
+    pub(super) idle: Box<dyn Fn() + Send>,
+    /// A flush failed; called with why.
+    pub(super) failed: Box<dyn Fn(&str) + Send>,
+}
+
+impl Flusher {
+    /// Starts the thread.
+    pub(super) fn start(log: Log, told: Told) -> io::Result<(Self, Arc<Horizon>)> {
+        let (sender, receiver) = sync_channel(COMMITS_WAITING_MAX);
+        let (durable, reached) = watch::channel(0);
+        let run = move || {
+            run(&receiver, durable, &log, &told);
+            (told.idle)();
+        };
+        let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run)?;
+        let horizon = Horizon { committed: AtomicU64::new(0), durable: reached };
+        Ok((Self { sender: Some(sender), thread: Some(thread) }, Arc::new(horizon)))
+    }
+
+    /// Its jobs are answered when it is durable; false if that can no longer be.
+    pub(super) fn hand_over(&self, committed: Committed) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.send(committed).is_ok())
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.sender = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the flusher of a store panicked");
+        }
+    }
+}
+
+/// Until nobody hands anything over, or a flush fails.
+fn run(receiver: &Receiver<Committed>, durable: watch::Sender<u64>, log: &Log, told: &Told) {
+    while let Ok(first) = receiver.recv() {
+        // All that was committed by now is in one flush.
+        let commits: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
+        let changed = commits.iter().any(|commit| commit.changed);
+        if changed && let Some(file) = &log.file {
+            let began = Instant::now();
+            if let Err(error) = (log.flush)(file) {
+                drop(durable);
+                return (told.failed)(&error.to_string());
+            }
+            told.counts.flushed(began.elapsed());
+        }
+        let last = commits.last().map_or(0, |commit| commit.number);
+        durable.send_replace(last);
+        for job in commits.into_iter().flat_map(|commit| commit.jobs) {
+            job.confirm();
+        }
+        (told.idle)();
+    }
+}
