@@ -58,7 +58,8 @@ test-samples: ## Both samples, end to end
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 
-bench: ## Measure against the limit of this machine; a few minutes
+bench: ## Measure against the limit of this machine, on files and on a PostgreSQL server of its own; many minutes
+	scripts/install.sh build test
 	cargo build --workspace --release --locked --bins
 	$${CARGO_TARGET_DIR:-target}/release/orbit-bench
 

@@ -11,6 +11,7 @@ mod idle;
 mod log;
 mod memory;
 mod payload;
+mod postgres;
 mod receiver;
 mod report;
 mod runs;
@@ -36,6 +37,8 @@ enum Scenario {
     Memory,
     /// Payloads in the store against payloads as files.
     Threshold,
+    /// Runs a second on PostgreSQL, of one node against a bare program, and of several nodes against one.
+    Postgres,
     /// Records appended, verified against a bare SHA-256, and proved.
     Log,
 }
@@ -147,6 +150,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if is_wanted(Scenario::Runs) {
         runtime.block_on(runs::measure(&folder, &effort, &mut report))?;
+    }
+    if is_wanted(Scenario::Postgres) {
+        runtime.block_on(postgres::measure(&folder, &effort, &mut report))?;
     }
     if is_wanted(Scenario::Log) {
         runtime.block_on(log::measure(&folder, &effort, &mut report))?;

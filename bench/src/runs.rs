@@ -13,7 +13,7 @@ use crate::report::{Better, Measured, Report, bar, median};
 use crate::world::{Commits, World};
 
 /// Durable stages of a run: select, three tiers, normalize, dispatch.
-const STAGES: usize = 6;
+pub(crate) const STAGES: usize = 6;
 /// Runs for each that is in flight.
 const RUNS_EACH: usize = 64;
 /// With one transaction a commit as many runs would take minutes.

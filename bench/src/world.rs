@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use orbit_core::config::{DocName, NamespaceName, RunProfile, SecretRef, Snapshot};
 use orbit_core::digest::Digest;
 use orbit_core::id::{Trigger, cycle_id};
+use orbit_core::record::Signer;
 use orbit_engine::clock::{Clock as _, SystemClock};
 use orbit_engine::gate::{Cell, SystemDisk};
 use orbit_engine::http::Client;
@@ -21,6 +22,7 @@ use orbit_engine::permits::NodePermits;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::Launcher;
 use orbit_engine::tiers::Processor;
+use orbit_store::Store;
 use orbit_store::blobs::FolderBlobs;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::sqlite::{SqliteStore, Written};
@@ -34,7 +36,7 @@ use crate::payload::{Filling, SMALL_BYTES, fill};
 use crate::receiver::Receiver;
 
 /// The only namespace.
-const NAMESPACE: &str = "bench";
+pub(crate) const NAMESPACE: &str = "bench";
 /// Attempts at the endpoint at once, and steps of the processor: more than there are runs in flight.
 const WIDE: u32 = 4096;
 /// How often it is looked whether something has ended.
@@ -53,12 +55,22 @@ pub(crate) enum Commits {
     Single,
 }
 
-/// See the module.
-pub(crate) struct World {
+/// What a node opens.
+pub(crate) struct Stores {
+    /// Of the namespace.
+    pub(crate) own: Arc<dyn Store>,
+    /// Of the node.
+    pub(crate) system: Arc<dyn Store>,
+    /// Signs the log, where its records have no position before somebody asks for one.
+    pub(crate) signer: Option<Signer>,
+}
+
+/// See the module. `S` is what measures the store.
+pub(crate) struct World<S = Arc<SqliteStore>> {
     folder: tempfile::TempDir,
-    node: Node,
-    namespace: Arc<Namespace>,
-    store: Arc<SqliteStore>,
+    nodes: Vec<(Node, Arc<Namespace>)>,
+    /// What measures the store.
+    pub(crate) store: S,
     receiver: Receiver,
     free: Arc<Semaphore>,
     run_profiles: Vec<RunProfile>,
@@ -75,12 +87,8 @@ impl Secrets for NoSecrets {
 }
 
 impl World {
-    /// A node at work, for so many runs in flight, whose outputs after tier 1 have so many bytes.
-    pub(crate) async fn start(
-        below: &Path,
-        (in_flight, large): (usize, usize),
-        commits: Commits,
-    ) -> anyhow::Result<Self> {
+    /// A node at work on files, for so many runs in flight, whose outputs after tier 1 have so many bytes.
+    pub(crate) async fn start(below: &Path, work: (usize, usize), commits: Commits) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(below)?;
         let name = NamespaceName::parse(NAMESPACE)?;
         let layout = Layout::new(folder.path());
@@ -90,117 +98,9 @@ impl World {
             Commits::Single => SqliteStore::open_ungrouped(&layout.database(&name), &name)?,
         });
         let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
-        let blobs = Arc::new(FolderBlobs::open(&layout.blobs(&name))?.into());
-        let free = Arc::new(Semaphore::new(in_flight));
-        let receiver = Receiver::start(Arc::clone(&free)).await?;
-        let processor: Arc<dyn Processor> = Arc::new(Filling { large });
-        let shared = Shared {
-            node: "bench".to_owned(),
-            lease: LEASE,
-            layout,
-            clock: Arc::new(SystemClock),
-            disk: Arc::new(SystemDisk),
-            launcher: Launcher { program: PathBuf::from("/nonexistent"), args: Vec::new() },
-            client: Client::system(),
-            secrets: Arc::new(NoSecrets),
-            paused: Cell::default(),
-            halted: Cell::default(),
-            reopened_at: Cell::default(),
-            stopping: CancellationToken::new(),
-            runs: NodePermits::new(WIDE, Arc::new(SystemClock)),
-            embedded: BTreeMap::from([(DocName::parse("fill")?, processor)]),
-        };
-        let node = Node::open(shared, Arc::new(system)).await?;
-        let namespace =
-            Namespace::open(name, Arc::clone(&node.shared), Arc::<SqliteStore>::clone(&store), blobs).await?;
-        let snapshot = snapshot(in_flight, &receiver.url)?;
-        let run_profiles = snapshot.run_profiles.values().cloned().collect();
-        let digest = snapshot.digest();
-        namespace.activate(snapshot).await?;
-        let namespace = node.add(namespace, Duty::RunOnly).await?;
-        let fired = AtomicU64::new(0);
-        Ok(Self { folder, node, namespace, store, receiver, free, run_profiles, snapshot: digest, fired })
-    }
-
-    /// Does so many runs, with never more in flight than there is room for; in flight is a run from its trigger to its delivery.
-    pub(crate) async fn run(&self, runs: u64) -> anyhow::Result<()> {
-        let expected = self.receiver.received.load(Ordering::SeqCst) + runs;
-        // None waits for another's trigger to be durable, as nobody would who has several.
-        let mut firing = JoinSet::new();
-        for _ in 0..runs {
-            Arc::clone(&self.free).acquire_owned().await?.forget();
-            let (namespace, cycle) = (Arc::clone(&self.namespace), self.next_cycle()?);
-            firing.spawn(async move { fire(&namespace, cycle).await });
-            while let Some(fired) = firing.try_join_next() {
-                fired??;
-            }
-        }
-        while let Some(fired) = firing.join_next().await {
-            fired??;
-        }
-        let received = async {
-            while self.receiver.received.load(Ordering::SeqCst) < expected {
-                tokio::time::sleep(LOOK).await;
-            }
-            self.all_finished().await
-        };
-        tokio::time::timeout(PATIENCE, received).await.context("the runs do not end")?
-    }
-
-    /// Fires one cycle of a run profile that has none in flight, and answers its id.
-    pub(crate) async fn fire(&self) -> anyhow::Result<Uuid> {
-        fire(&self.namespace, self.next_cycle()?).await
-    }
-
-    fn next_cycle(&self) -> anyhow::Result<NewCycle> {
-        let number = self.fired.fetch_add(1, Ordering::Relaxed);
-        let count = u64::try_from(self.run_profiles.len())?;
-        let run_profile = &self.run_profiles[usize::try_from(number % count)?];
-        let (trigger, nominal) = (Trigger::Schedule, SystemClock.now());
-        let id = cycle_id(&self.namespace.name, run_profile.run_profile_id, &trigger, nominal);
-        Ok(NewCycle {
-            cycle_id: id,
-            run_profile_id: run_profile.run_profile_id,
-            run_profile: run_profile.label.to_string(),
-            trigger: trigger.to_string(),
-            nominal,
-            snapshot: self.snapshot,
-            queued: false,
-            preset: Value::Null,
-            detail: json!({ "reason": "due" }),
-        })
-    }
-
-    /// Waits until a cycle has succeeded.
-    pub(crate) async fn succeeded(&self, cycle: Uuid) -> anyhow::Result<()> {
-        loop {
-            let found = self.namespace.store.cycle(cycle).await?.context("the cycle is gone")?;
-            match found.outcome.as_deref() {
-                Some("succeeded") => return Ok(()),
-                Some(outcome) => bail!("cycle {cycle} is {outcome}: {:?}", found.reason),
-                // Told at the end of every run; in this duty nobody else listens.
-                None => {
-                    let told = self.namespace.nudges.schedule.notified();
-                    _ = tokio::time::timeout(LOOK_AGAIN, told).await;
-                }
-            }
-        }
-    }
-
-    /// Waits until nothing is under way, and looks whether everything succeeded.
-    async fn all_finished(&self) -> anyhow::Result<()> {
-        loop {
-            let counts = self.namespace.store.counts().await?;
-            if counts.cycles.keys().all(|state| state == "finished") {
-                let fired = self.fired.load(Ordering::Relaxed);
-                let received = self.receiver.received.load(Ordering::SeqCst);
-                if fired != received {
-                    bail!("{fired} cycles were fired and {received} deliveries came");
-                }
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        let own = Arc::<SqliteStore>::clone(&store);
+        let stores = Stores { own, system: Arc::new(system), signer: None };
+        Self::over(folder, vec![stores], work, store).await
     }
 
     /// What the store has written since it was opened.
@@ -220,19 +120,166 @@ impl World {
 
     /// Where its database is.
     pub(crate) fn database(&self) -> PathBuf {
-        self.node.shared.layout.database(&self.namespace.name)
+        let layout = Layout::new(self.folder.path());
+        layout.database(&self.nodes[0].1.name)
     }
 
     /// Where the payloads are that are files.
     pub(crate) fn blobs(&self) -> PathBuf {
-        self.node.shared.layout.blobs(&self.namespace.name)
+        Layout::new(self.folder.path()).blobs(&self.nodes[0].1.name)
+    }
+}
+
+impl<S> World<S> {
+    /// As many nodes at work as there are stores; all of them are views of one. Together they have so many runs in flight.
+    pub(crate) async fn over(
+        folder: tempfile::TempDir,
+        stores: Vec<Stores>,
+        (in_flight, large): (usize, usize),
+        store: S,
+    ) -> anyhow::Result<Self> {
+        let name = NamespaceName::parse(NAMESPACE)?;
+        let blobs = Arc::new(FolderBlobs::open(&Layout::new(folder.path()).blobs(&name))?.into());
+        let free = Arc::new(Semaphore::new(in_flight));
+        let receiver = Receiver::start(Arc::clone(&free)).await?;
+        let snapshot = snapshot(in_flight, &receiver.url)?;
+        let mut nodes = Vec::new();
+        for (number, Stores { own, system, signer }) in stores.into_iter().enumerate() {
+            let home = if number == 0 {
+                folder.path().to_owned()
+            } else {
+                folder.path().join(format!("node-{number}"))
+            };
+            let layout = Layout::new(&home);
+            std::fs::create_dir_all(layout.namespace(&name))?;
+            let node = Node::open(shared(layout, format!("bench-{number}"), large)?, system).await?;
+            let shared = Arc::clone(&node.shared);
+            let mut namespace = Namespace::open(name.clone(), shared, own, Arc::clone(&blobs)).await?;
+            namespace.signer = signer;
+            namespace.activate(snapshot.clone()).await?;
+            let namespace = node.add(namespace, Duty::RunOnly).await?;
+            nodes.push((node, namespace));
+        }
+        let run_profiles = snapshot.run_profiles.values().cloned().collect();
+        let (snapshot, fired) = (snapshot.digest(), AtomicU64::new(0));
+        Ok(Self { folder, nodes, store, receiver, free, run_profiles, snapshot, fired })
+    }
+
+    /// Does so many runs, with never more in flight than there is room for; in flight is a run from its trigger to its delivery.
+    pub(crate) async fn run(&self, runs: u64) -> anyhow::Result<()> {
+        let expected = self.receiver.received.load(Ordering::SeqCst) + runs;
+        // None waits for another's trigger to be durable, as nobody would who has several.
+        let mut firing = JoinSet::new();
+        for _ in 0..runs {
+            Arc::clone(&self.free).acquire_owned().await?.forget();
+            let (namespace, cycle) = self.next_cycle()?;
+            firing.spawn(async move { fire(&namespace, cycle).await });
+            while let Some(fired) = firing.try_join_next() {
+                fired??;
+            }
+        }
+        while let Some(fired) = firing.join_next().await {
+            fired??;
+        }
+        let received = async {
+            while self.receiver.received.load(Ordering::SeqCst) < expected {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.all_finished().await
+        };
+        tokio::time::timeout(PATIENCE, received).await.context("the runs do not end")?
+    }
+
+    /// Fires one cycle of a run profile that has none in flight, and answers its id.
+    pub(crate) async fn fire(&self) -> anyhow::Result<Uuid> {
+        let (namespace, cycle) = self.next_cycle()?;
+        fire(&namespace, cycle).await
+    }
+
+    /// The next cycle, and the node that fires it: each in its turn.
+    fn next_cycle(&self) -> anyhow::Result<(Arc<Namespace>, NewCycle)> {
+        let number = self.fired.fetch_add(1, Ordering::Relaxed);
+        let node = usize::try_from(number)? % self.nodes.len();
+        let namespace = Arc::clone(&self.nodes[node].1);
+        let count = u64::try_from(self.run_profiles.len())?;
+        let run_profile = &self.run_profiles[usize::try_from(number % count)?];
+        let (trigger, nominal) = (Trigger::Schedule, SystemClock.now());
+        let id = cycle_id(&namespace.name, run_profile.run_profile_id, &trigger, nominal);
+        let cycle = NewCycle {
+            cycle_id: id,
+            run_profile_id: run_profile.run_profile_id,
+            run_profile: run_profile.label.to_string(),
+            trigger: trigger.to_string(),
+            nominal,
+            snapshot: self.snapshot,
+            queued: false,
+            preset: Value::Null,
+            detail: json!({ "reason": "due" }),
+        };
+        Ok((namespace, cycle))
+    }
+
+    /// Waits until a cycle has succeeded.
+    pub(crate) async fn succeeded(&self, cycle: Uuid) -> anyhow::Result<()> {
+        let namespace = &self.nodes[0].1;
+        loop {
+            let found = namespace.store.cycle(cycle).await?.context("the cycle is gone")?;
+            match found.outcome.as_deref() {
+                Some("succeeded") => return Ok(()),
+                Some(outcome) => bail!("cycle {cycle} is {outcome}: {:?}", found.reason),
+                // Told at the end of every run; in this duty nobody else listens.
+                None => {
+                    let told = namespace.nudges.schedule.notified();
+                    _ = tokio::time::timeout(LOOK_AGAIN, told).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until nothing is under way, and looks whether everything succeeded.
+    async fn all_finished(&self) -> anyhow::Result<()> {
+        loop {
+            let counts = self.nodes[0].1.store.counts().await?;
+            if counts.cycles.keys().all(|state| state == "finished") {
+                let fired = self.fired.load(Ordering::Relaxed);
+                let received = self.receiver.received.load(Ordering::SeqCst);
+                if fired != received {
+                    bail!("{fired} cycles were fired and {received} deliveries came");
+                }
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Ends it; the folder stays for as long as the answer does.
     pub(crate) async fn stop(self) -> tempfile::TempDir {
-        self.node.stop(Duration::from_secs(5), CancellationToken::new()).await;
+        for (node, _) in self.nodes {
+            node.stop(Duration::from_secs(5), CancellationToken::new()).await;
+        }
         self.folder
     }
+}
+
+/// What the namespaces of a node share.
+fn shared(layout: Layout, node: String, large: usize) -> anyhow::Result<Shared> {
+    let processor: Arc<dyn Processor> = Arc::new(Filling { large });
+    Ok(Shared {
+        node,
+        lease: LEASE,
+        layout,
+        clock: Arc::new(SystemClock),
+        disk: Arc::new(SystemDisk),
+        launcher: Launcher { program: PathBuf::from("/nonexistent"), args: Vec::new() },
+        client: Client::system(),
+        secrets: Arc::new(NoSecrets),
+        paused: Cell::default(),
+        halted: Cell::default(),
+        reopened_at: Cell::default(),
+        stopping: CancellationToken::new(),
+        runs: NodePermits::new(WIDE, Arc::new(SystemClock)),
+        embedded: BTreeMap::from([(DocName::parse("fill")?, processor)]),
+    })
 }
 
 async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Result<Uuid> {

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -18,16 +18,16 @@ use tokio_postgres::NoTls;
 use crate::proxy::Proxy;
 
 /// `$1` are the server's programs and `$2` its folder; `$3`, if it is not empty, is a port of loopback on which it speaks TLS too, with the certificate `$4`
-/// and the key `$5`; what follows are arguments of the server. Starts the server and says so on standard output. A signal's name on standard input ends the server
-/// with it and starts another. Nothing is synchronised with the disk: what is tested here is not what a power loss leaves.
+/// and the key `$5`. `$6` is the folder of its data, which may exist if it is empty; what follows are arguments of the server. Starts the server and says so on standard output. A signal's name on standard input ends the server
+/// with it and starts another. Nothing is synchronised with the disk, unless an argument says otherwise: what is tested here is not what a power loss leaves.
 const WATCH: &str = r#"
 set -eu
 umask 077
-programs=$1 folder=$2 port=$3 certificate=$4 key=$5
-shift 5
+programs=$1 folder=$2 port=$3 certificate=$4 key=$5 data=$6
+shift 6
 mkdir "$folder"
 cd "$folder"
-"$programs/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D data >initdb.log 2>&1 || { cat initdb.log; exit 1; }
+"$programs/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D "$data" >initdb.log 2>&1 || { cat initdb.log; exit 1; }
 listen="-c listen_addresses="
 if [ -n "$port" ]; then
     printf '%s' "$certificate" >certificate.pem
@@ -35,7 +35,7 @@ if [ -n "$port" ]; then
     listen="-c listen_addresses=127.0.0.1 -c port=$port -c ssl=on -c ssl_cert_file=$folder/certificate.pem -c ssl_key_file=$folder/key.pem"
 fi
 serve() {
-    "$programs/postgres" -D data -k "$folder" $listen -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
+    "$programs/postgres" -D "$data" -k "$folder" $listen -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
         -c max_connections=300 -c shared_buffers=64MB "$@" >>server.log 2>&1 &
     server=$!
     for _ in $(seq 600); do
@@ -62,9 +62,21 @@ if [ "$(id -u)" = 0 ]; then exec setpriv --reuid="$user" --regid="$group" --clea
 exec "$@"
 "#;
 
+/// As a server that is to keep what it acknowledges, with room for what is measured.
+const DURABLE: &[&str] = &[
+    "-cfsync=on",
+    "-csynchronous_commit=on",
+    "-cfull_page_writes=on",
+    "-cmax_connections=100",
+    "-cshared_buffers=512MB",
+    "-cmax_wal_size=4GB",
+    "-ccheckpoint_timeout=15min",
+];
+
 /// The server of this process.
 pub struct Cluster {
     folder: PathBuf,
+    data: PathBuf,
     databases: AtomicU64,
     /// Databases that tests have left as they were made but for their rows: to make one takes longer than most tests.
     idle: Mutex<Vec<String>>,
@@ -105,6 +117,12 @@ fn programs() -> PathBuf {
     found.pop().expect("PostgreSQL is missing: scripts/install.sh test").1
 }
 
+/// Who runs the server if this process is root: it refuses to run as that.
+fn not_root() -> Option<(Uid, Gid)> {
+    let nobody = || User::from_name("nobody").unwrap().expect("there is a user `nobody`");
+    Uid::effective().is_root().then(nobody).map(|nobody| (nobody.uid, nobody.gid))
+}
+
 impl Cluster {
     /// One that nobody else in this process shares.
     pub fn start(tls: Option<&Tls>) -> Self {
@@ -113,14 +131,27 @@ impl Cluster {
 
     /// The same with further arguments, and a disk.
     pub fn start_with(tls: Option<&Tls>, arguments: &[&str], disk: Option<&SmallDisk>) -> Self {
+        Self::start_in(None, tls, (arguments, disk))
+    }
+
+    /// One that keeps what it acknowledges, in this folder, which is empty. Whoever made the folder removes it, after [`Cluster::stop`].
+    pub fn durable(data: &Path) -> Self {
+        if let Some((uid, gid)) = not_root() {
+            std::os::unix::fs::chown(data, Some(uid.as_raw()), Some(gid.as_raw())).unwrap();
+        }
+        Self::start_in(Some(data.to_owned()), None, (DURABLE, None))
+    }
+
+    fn start_in(
+        data: Option<PathBuf>,
+        tls: Option<&Tls>,
+        (arguments, disk): (&[&str], Option<&SmallDisk>),
+    ) -> Self {
         static CLUSTERS: AtomicU64 = AtomicU64::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("orbit-postgres-{}-{number}", std::process::id()));
-        // The server refuses to run as root.
-        let nobody = Uid::effective()
-            .is_root()
-            .then(|| User::from_name("nobody").unwrap().expect("there is a user `nobody`"))
-            .map(|nobody| (nobody.uid, nobody.gid));
+        let nobody = not_root();
+        let data = data.unwrap_or_else(|| folder.join("data"));
         let mut watch = match disk {
             None => Command::new("bash"),
             Some(disk) => on(disk, nobody),
@@ -131,6 +162,7 @@ impl Cluster {
             None => watch.args(["", "", ""]),
         };
         watch
+            .arg(&data)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -145,6 +177,7 @@ impl Cluster {
         is_ready(&mut output);
         Self {
             folder,
+            data,
             databases: AtomicU64::new(0),
             idle: Mutex::default(),
             watch: Mutex::new((watch, output)),
@@ -157,6 +190,19 @@ impl Cluster {
         let (child, output) = &mut *watch;
         writeln!(child.stdin.as_mut().unwrap(), "{signal}").unwrap();
         is_ready(output);
+    }
+
+    /// Ends the server now instead of with the process.
+    pub fn stop(self) {
+        let (mut child, _) = self.watch.into_inner().unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    /// The process id of the server.
+    pub fn server(&self) -> u32 {
+        let note = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        note.lines().next().unwrap().parse().unwrap()
     }
 
     /// A database in it that is migrated, made as this says.

@@ -45,7 +45,7 @@ async fn activate(tx: &Tx, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool>
     if base == Some(digest) {
         return Ok(false);
     }
-    tx.execute(
+    tx.send(
         "INSERT INTO snapshots (digest, document, activated_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         params![Text(digest), Json(snapshot), Micros(now)],
     )
@@ -54,9 +54,9 @@ async fn activate(tx: &Tx, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool>
     let again =
         "UPDATE payloads SET dropped_at = NULL, kept_at = $2 WHERE digest = $1 AND dropped_at IS NOT NULL";
     for asset in snapshot.assets.values() {
-        tx.execute(again, params![Text(asset.digest), Micros(now)]).await?;
+        tx.send(again, params![Text(asset.digest), Micros(now)]).await?;
     }
-    tx.execute("UPDATE store SET active_snapshot = $1", params![Text(digest)]).await?;
+    tx.send("UPDATE store SET active_snapshot = $1", params![Text(digest)]).await?;
     let subject = Subject { snapshot: Some(digest), ..Subject::default() };
     fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": base })))?;
     Ok(true)

@@ -1,5 +1,6 @@
 //! A cycle's life in rows: it fires once, it ends when all of its runs have ended, and a redrive opens it again.
 
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
@@ -72,14 +73,22 @@ pub(super) async fn snapshot(tx: &Connection, cycle_id: Uuid) -> Attempt<Digest>
 }
 
 /// Ends the cycle if none of its runs is unfinished.
-pub(super) async fn end_if_done(tx: &Tx, cycle_id: Uuid, now: Timestamp) -> Attempt<()> {
-    let sql = "SELECT run_id, state_json FROM runs WHERE cycle_id = $1 ORDER BY ordinal";
-    let read = |row: &Row| Ok((columns::id(row, "run_id")?, columns::json::<RunState>(row, "state_json")?));
-    let runs = tx.query_all(sql, params![Text(cycle_id)], read).await?;
+pub(super) async fn end_if_done(
+    tx: &Tx,
+    (cycle_id, snapshot): (Uuid, Digest),
+    now: Timestamp,
+) -> Attempt<()> {
+    let sql = "SELECT state_json FROM runs WHERE cycle_id = $1 ORDER BY ordinal";
+    let read = |row: &Row| columns::json::<RunState>(row, "state_json");
+    let (runs, held) =
+        try_join(tx.query_all(sql, params![Text(cycle_id)], read), holds(tx, cycle_id)).await?;
     let outcomes: Option<Vec<_>> =
-        runs.iter().map(|(_, state)| state.ending().map(orbit_core::run::Ending::outcome)).collect();
+        runs.iter().map(|state| state.ending().map(orbit_core::run::Ending::outcome)).collect();
     match outcomes {
-        Some(outcomes) => finish(tx, cycle_id, (Outcome::of_cycle(&outcomes), None), now).await,
+        Some(outcomes) => {
+            let outcome = (Outcome::of_cycle(&outcomes), None);
+            finish_holding(tx, (about(cycle_id, snapshot), held), outcome, now).await
+        }
         None => Ok(()),
     }
 }
@@ -88,18 +97,33 @@ pub(super) async fn end_if_done(tx: &Tx, cycle_id: Uuid, now: Timestamp) -> Atte
 /// rule says so.
 pub(super) async fn finish(
     tx: &Tx,
-    cycle_id: Uuid,
+    (cycle_id, snapshot): (Uuid, Digest),
     (outcome, reason): (Outcome, Option<&str>),
     now: Timestamp,
 ) -> Attempt<()> {
+    let held = holds(tx, cycle_id).await?;
+    finish_holding(tx, (about(cycle_id, snapshot), held), (outcome, reason), now).await
+}
+
+async fn finish_holding(
+    tx: &Tx,
+    (subject, held): (Subject, Option<Hold>),
+    (outcome, reason): (Outcome, Option<&str>),
+    now: Timestamp,
+) -> Attempt<()> {
+    let cycle_id = subject.cycle_id.ok_or_else(|| Fault::contradiction("a cycle without an id"))?;
     end(tx, cycle_id, (outcome, reason), now).await?;
-    let subject = about(cycle_id, snapshot(tx, cycle_id).await?);
     let mut body = facts(json!({ "outcome": outcome }));
     if let Some(reason) = reason {
         body.insert("reason".to_owned(), reason.into());
     }
     fact(tx, now, Kind::CycleFinished, subject, body)?;
-    release(tx, subject, outcome, now).await
+    match held {
+        Some(held) if held.release_on.iter().any(|word| word == outcome.name()) => {
+            release(tx, (subject, held), outcome, now).await
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The row of a cycle that is finished.
@@ -110,7 +134,7 @@ pub(super) async fn end(
     now: Timestamp,
 ) -> Attempt<()> {
     let update = "UPDATE cycles SET state = 'finished', outcome = $2, reason = $3, finished_at = $4 WHERE cycle_id = $1";
-    tx.execute(update, params![Text(cycle_id), outcome.name(), reason, Micros(now)]).await?;
+    tx.send(update, params![Text(cycle_id), outcome.name(), reason, Micros(now)]).await?;
     Ok(())
 }
 
@@ -118,7 +142,7 @@ pub(super) async fn end(
 pub(super) async fn reopen(tx: &Connection, cycle_id: Uuid) -> Attempt<()> {
     let sql = "UPDATE cycles SET state = 'running', outcome = NULL, reason = NULL, finished_at = NULL
         WHERE cycle_id = $1 AND state = 'finished'";
-    tx.execute(sql, params![Text(cycle_id)]).await?;
+    tx.send(sql, params![Text(cycle_id)]).await?;
     Ok(())
 }
 
@@ -126,27 +150,43 @@ pub(super) async fn reopen(tx: &Connection, cycle_id: Uuid) -> Attempt<()> {
 pub(super) const WAIT_AGAIN: &str =
     "UPDATE cycles SET state = CASE WHEN queued THEN 'queued' ELSE 'waiting' END WHERE state = 'selecting'";
 
-/// Checks that a claim on a cycle is still its holder's.
-pub(super) async fn is_held(tx: &Connection, claim: crate::contract::Claim) -> Attempt<bool> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting')";
-    tx.query_row(sql, params![Text(claim.id), claim.token], |row| row.get(0)).await
+/// A cycle that is its claim's holder's.
+pub(super) struct HeldCycle {
+    /// The snapshot that it is pinned to.
+    pub(super) snapshot: Digest,
 }
 
-async fn release(tx: &Tx, subject: Subject, outcome: Outcome, now: Timestamp) -> Attempt<()> {
-    let Some(cycle_id) = subject.cycle_id else {
-        return Err(Fault::contradiction("a cycle without an id"));
-    };
-    let select =
-        "SELECT initiation_id, scope, hash FROM initiations WHERE cycle_id = $1 AND released_at IS NULL
-            AND EXISTS (SELECT 1 FROM json_array_elements_text(release_on::json) AS of (outcome) WHERE of.outcome = $2)";
-    let held = tx
-        .query_optional(select, params![Text(cycle_id), outcome.name()], |row| {
-            let (scope, hash): (String, String) = (row.get("scope")?, row.get("hash")?);
-            Ok((columns::id(row, "initiation_id")?, scope, hash))
+/// The cycle of a claim, if it is still its holder's.
+pub(super) async fn held(tx: &Connection, claim: crate::contract::Claim) -> Attempt<Option<HeldCycle>> {
+    let sql = "SELECT snapshot FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting'";
+    let read = |row: &Row| Ok(HeldCycle { snapshot: columns::digest(row, "snapshot")? });
+    tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
+}
+
+/// A candidate that a cycle holds.
+struct Hold {
+    initiation_id: Uuid,
+    scope: String,
+    hash: String,
+    release_on: Vec<String>,
+}
+
+/// The candidate that the cycle holds, if it does.
+async fn holds(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Hold>> {
+    let sql = "SELECT initiation_id, scope, hash, release_on FROM initiations WHERE cycle_id = $1 AND released_at IS NULL";
+    let read = |row: &Row| {
+        Ok(Hold {
+            initiation_id: columns::id(row, "initiation_id")?,
+            scope: row.get("scope")?,
+            hash: row.get("hash")?,
+            release_on: columns::json(row, "release_on")?,
         })
-        .await?;
-    let Some((initiation_id, scope, hash)) = held else { return Ok(()) };
+    };
+    tx.query_optional(sql, params![Text(cycle_id)], read).await
+}
+
+async fn release(tx: &Tx, (subject, held): (Subject, Hold), outcome: Outcome, now: Timestamp) -> Attempt<()> {
+    let Hold { initiation_id, scope, hash, .. } = held;
     free(tx, initiation_id, (&scope, &hash), now).await?;
     let body = json!({ "initiation_id": initiation_id, "hash": hash, "scope": scope, "outcome": outcome });
     fact(tx, now, Kind::InitiationReleased, subject, facts(body))
@@ -159,18 +199,18 @@ pub(super) async fn free(
     (scope, hash): (&str, &str),
     now: Timestamp,
 ) -> Attempt<()> {
-    tx.execute(
+    tx.send(
         "UPDATE initiations SET released_at = $2 WHERE initiation_id = $1",
         params![Text(initiation_id), Micros(now)],
     )
     .await?;
-    tx.execute(
+    tx.send(
         "DELETE FROM initiation_holds WHERE scope = $1 AND hash = $2 AND initiation_id = $3",
         params![scope, hash, Text(initiation_id)],
     )
     .await?;
     // An older holder may still count for a rule with a longer window.
-    tx.execute(
+    tx.send(
         "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at)
             SELECT scope, hash, initiation_id, selected_at FROM initiations
             WHERE scope = $1 AND hash = $2 AND released_at IS NULL ORDER BY selected_at DESC LIMIT 1

@@ -1,6 +1,7 @@
 //! Deliveries are claimed with an attempt record, and committed with a receipt.
 
 use async_trait::async_trait;
+use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 use orbit_core::dispatch::breaker::Admits;
 use orbit_core::record::Kind;
@@ -10,7 +11,7 @@ use super::columns::{self, Micros, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::record::{Seen, evidence, fact};
 use super::settle::{self, Delivery, Received};
-use super::tx::{Connection, Tx, reading, writing};
+use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
 use crate::contract::dispatch::{
@@ -30,14 +31,10 @@ impl DispatchStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         writing!(self, |tx| {
-            let (admits, limit) = admits(tx, endpoint, limit, now).await?;
+            let ((admits, limit), ()) = try_join(admits(tx, endpoint, limit, now), token::look(tx)).await?;
             let due = due(tx, DUE, (endpoint, limit), doors, now).await?;
             probed(tx, endpoint, (admits, &due), now).await?;
-            let mut claimed = Vec::with_capacity(due.len());
-            for delivery_id in due {
-                claimed.push(start(tx, delivery_id, now).await?);
-            }
-            Ok(claimed)
+            start(tx, &due, now).await
         })
     }
 
@@ -51,10 +48,7 @@ impl DispatchStore for PostgresStore {
             let (admits, limit) = admits(tx, endpoint, 1, now).await?;
             let next = due(tx, NEXT_IN_ORDER, (endpoint, limit), doors, now).await?;
             probed(tx, endpoint, (admits, &next), now).await?;
-            match next.first() {
-                Some(delivery_id) => Ok(Some(start(tx, *delivery_id, now).await?)),
-                None => Ok(None),
-            }
+            Ok(start(tx, &next, now).await?.pop())
         })
     }
 
@@ -150,17 +144,23 @@ pub(super) async fn due(
     tx.query_all(sql, parameters, |row| columns::id(row, "delivery_id")).await
 }
 
-/// The delivery's next attempt is the caller's, and its record is there before the first byte can be sent.
-async fn start(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedDelivery> {
-    let claim = take(tx, delivery_id).await?;
+/// The next attempts of these deliveries are the caller's, and their records are there before the first byte can be sent.
+async fn start(tx: &Tx, deliveries: &[Uuid], now: Timestamp) -> Attempt<Vec<ClaimedDelivery>> {
+    let mut claims = Vec::with_capacity(deliveries.len());
+    for delivery_id in deliveries {
+        claims.push(take(tx, *delivery_id).await?);
+    }
     let select = "SELECT d.run_id, cycle_id, profile_id, snapshot, request, endpoint, url, attempts, round_attempts,
             artifact_digest, artifact_bytes, artifact_media_type
         FROM deliveries d JOIN runs USING (run_id) JOIN cycles USING (cycle_id) JOIN run_requests USING (run_id)
         WHERE delivery_id = $1";
-    let claimed = tx.query_row(select, params![Text(delivery_id)], |row| claimed(row, claim)).await?;
-    attempt_made(tx, delivery_id, claimed.attempt, now).await?;
-    let (subject, body) = attempt_started(delivery_id, &claimed);
-    fact(tx, now, Kind::AttemptStarted, subject, body)?;
+    let read = |claim: Claim| tx.query_row(select, params![Text(claim.id)], move |row| claimed(row, claim));
+    let claimed = together(claims.into_iter().map(read).collect()).await?;
+    for one in &claimed {
+        attempt_made(tx, one.claim.id, one.attempt, now).await?;
+        let (subject, body) = attempt_started(one.claim.id, one);
+        fact(tx, now, Kind::AttemptStarted, subject, body)?;
+    }
     Ok(claimed)
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn send(tx: &Connection, delivery_id: Uuid, token: i64) -> Atte
     let update =
         "UPDATE deliveries SET state = 'sending', due_at = NULL, token = $2, attempts = attempts + 1,
         round_attempts = round_attempts + 1 WHERE delivery_id = $1";
-    tx.execute(update, params![Text(delivery_id), token]).await?;
+    tx.send(update, params![Text(delivery_id), token]).await?;
     Ok(())
 }
 
@@ -187,7 +187,7 @@ pub(super) async fn attempt_made(
     attempt: u32,
     now: Timestamp,
 ) -> Attempt<()> {
-    tx.execute(
+    tx.send(
         "INSERT INTO attempts (delivery_id, attempt, started_at) VALUES ($1, $2, $3)",
         params![Text(delivery_id), attempt, Micros(now)],
     )
@@ -219,7 +219,16 @@ async fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
 
 async fn commit_attempt(tx: &Tx, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
     let Some(delivery) = find(tx, claim).await? else { return Ok(false) };
-    let mut debtor = settle::debtor(delivery.owner, tx).await?;
+    let receipt = (delivery.id, delivery.attempts);
+    let (mut debtor, is_first, before) = try_join3(
+        settle::debtor(delivery.owner, tx),
+        settle::answer(tx, receipt, &commit.receipt, now),
+        endpoint::health(tx, &delivery.endpoint),
+    )
+    .await?;
+    if !is_first {
+        return Ok(false);
+    }
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
     let held = delivery.state == "sending";
     let retry_at = match &commit.settle {
@@ -227,17 +236,15 @@ async fn commit_attempt(tx: &Tx, claim: Claim, commit: &AttemptCommit, now: Time
         Settle::Accepted | Settle::Dead { .. } => None,
     };
     let received = Received { receipt: &commit.receipt, signal: commit.signal, retry_at };
-    if !settle::receive(tx, &debtor, &delivery, &received, now).await? {
-        return Ok(false);
-    }
+    settle::received(tx, &debtor, &delivery, &received, now)?;
     if let Some(seen) = &commit.evidence {
         let seen = Seen { evidence: seen, kind: Kind::ReceiptBody, of: delivery.facts() };
         evidence(tx, now, debtor.subject(), seen)?;
     }
     let (said, disable) = ((commit.signal, &commit.rule), commit.disable_endpoint.as_deref());
-    endpoint::answered(tx, (&debtor, &delivery), said, disable, now).await?;
+    let after = endpoint::answered(tx, (&debtor, &delivery, before), said, disable, now).await?;
     if held {
-        match (&commit.settle, endpoint::disabled(tx, &delivery.endpoint).await?) {
+        match (&commit.settle, endpoint::reason(&after)) {
             (Settle::Accepted, _) => settle::settle(tx, &mut debtor, &delivery, None, now).await?,
             (Settle::Dead { reason }, _) => {
                 settle::settle(tx, &mut debtor, &delivery, Some(reason), now).await?;

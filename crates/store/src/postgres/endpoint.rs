@@ -25,10 +25,15 @@ pub(super) async fn health(tx: &Connection, endpoint: &str) -> Attempt<Health> {
 
 /// Why an endpoint takes nothing, if it is disabled; in the words of a dead letter.
 pub(super) async fn disabled(tx: &Connection, endpoint: &str) -> Attempt<Option<String>> {
-    Ok(match health(tx, endpoint).await? {
-        Health::Disabled { reason, .. } => Some(words(&reason)),
+    Ok(reason(&health(tx, endpoint).await?))
+}
+
+/// The same of one whose health is known.
+pub(super) fn reason(health: &Health) -> Option<String> {
+    match health {
+        Health::Disabled { reason, .. } => Some(words(reason)),
         Health::Enabled { .. } => None,
-    })
+    }
 }
 
 /// Endpoints that are disabled, each with the words for its dead letters.
@@ -48,15 +53,14 @@ pub(super) async fn views(tx: &Connection) -> Attempt<BTreeMap<String, EndpointV
     Ok(rows.into_iter().collect())
 }
 
-/// An attempt at the endpoint has its receipt, which says so much about it; `disable` is why it wants nothing more, if so.
+/// An attempt at the endpoint, which did so before, has its receipt, which says so much about it; `disable` is why it wants nothing more, if so. How it does now.
 pub(super) async fn answered(
     tx: &Tx,
-    (debtor, delivery): (&Debtor, &Delivery),
+    (debtor, delivery, before): (&Debtor, &Delivery, Health),
     (signal, rule): (Signal, &Rule),
     disable: Option<&str>,
     now: Timestamp,
-) -> Attempt<()> {
-    let before = health(tx, &delivery.endpoint).await?;
+) -> Attempt<Health> {
     let mut events = before.after(Answer { delivery_id: delivery.id, signal, at: now }, rule);
     events.extend(disable.map(|reason| HealthEvent::Disabled { reason: reason.to_owned(), at: now }));
     let mut after = before.clone();
@@ -67,7 +71,8 @@ pub(super) async fn answered(
         }
         after = next;
     }
-    keep(tx, &delivery.endpoint, &before, &after).await
+    keep(tx, &delivery.endpoint, &before, &after).await?;
+    Ok(after)
 }
 
 /// The pause of the endpoint's breaker is over, and this delivery finds out whether it is back.
@@ -109,7 +114,7 @@ pub(super) async fn keep(tx: &Connection, endpoint: &str, before: &Health, after
         return Ok(());
     }
     if *after == Health::default() {
-        tx.execute("DELETE FROM endpoints WHERE endpoint = $1", params![endpoint]).await?;
+        tx.send("DELETE FROM endpoints WHERE endpoint = $1", params![endpoint]).await?;
         return Ok(());
     }
     let (state, open_until) = match after {
@@ -121,7 +126,7 @@ pub(super) async fn keep(tx: &Connection, endpoint: &str, before: &Health, after
     };
     let upsert = "INSERT INTO endpoints (endpoint, state, open_until, health) VALUES ($1, $2, $3, $4)
         ON CONFLICT (namespace, endpoint) DO UPDATE SET state = $2, open_until = $3, health = $4";
-    tx.execute(upsert, params![endpoint, state, open_until, Json(after)]).await?;
+    tx.send(upsert, params![endpoint, state, open_until, Json(after)]).await?;
     Ok(())
 }
 

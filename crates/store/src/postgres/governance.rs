@@ -66,7 +66,7 @@ async fn resume(tx: &Tx, now: Timestamp) -> Attempt<bool> {
     let Some(halt) = in_force(tx).await? else { return Ok(false) };
     // Lifted before the home was ever started.
     tell_restored(tx, signing::restored_at(tx).await?).await?;
-    tx.execute("UPDATE halts SET lifted_at = $1 WHERE lifted_at IS NULL", params![Micros(now)]).await?;
+    tx.send("UPDATE halts SET lifted_at = $1 WHERE lifted_at IS NULL", params![Micros(now)]).await?;
     let body = facts(json!({ "halted_at": halt.at, "reason": halt.reason }));
     fact(tx, now, Kind::Resumed, Subject::default(), body)?;
     Ok(true)

@@ -1,21 +1,22 @@
 //! Lanes: what the steps of runs need permits of, which lanes have somebody waiting, and who of them starts next.
 //!
 //! Nothing here costs more when the queue of a lane is long: lanes are found by jumping from one to the next in an index, and of each only as many
-//! runs are looked at as may start.
+//! runs are looked at as may start. What is a loop over lanes on SQLite is one statement here, because every statement is a way to the server and back.
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::run::Step;
 use orbit_core::tiers::{Lane, Room};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::columns::{self, Micros, Row, Text, params};
+use super::columns::{self, Length, Micros, NUL_KEPT_AS, Parameter, Row, Text, params};
 use super::fault::Attempt;
-use super::tx::Connection;
+use super::tx::{Connection, together};
+use crate::contract::OpenDoors;
 use crate::contract::tiers::{Startable, WaitingLane};
-use crate::contract::{OpenDoors, earlier};
 
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;
@@ -28,32 +29,51 @@ pub(super) async fn of_request(
     profile_id: Uuid,
     request: &Value,
 ) -> Attempt<Value> {
-    let of_cycle = "SELECT run_profile_id FROM cycles WHERE cycle_id = $1";
-    let run_profile_id =
-        tx.query_row(of_cycle, params![Text(cycle_id)], |row| columns::id(row, "run_profile_id")).await?;
     let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut lanes = Map::new();
+    let mut processors = Vec::new();
     for step in [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize] {
         let named = steps.iter().find(|one| one["step"] == step.name());
         if named.is_none() && step == Step::Normalize {
             continue;
         }
         let processor = named.and_then(|one| one["processor"]["name"].as_str()).unwrap_or_default();
-        let lane = Lane { profile_id, run_profile_id, processor: processor.to_owned() };
-        lanes.insert(step.name().to_owned(), number(tx, &lane).await?.into());
+        processors.push((step, processor.replace('\0', NUL_KEPT_AS)));
+    }
+    let mut known = of_processors(tx, (cycle_id, profile_id), &processors).await?;
+    let mut lanes = Map::new();
+    for (step, processor) in processors {
+        let lane = match known.get(&processor) {
+            Some(lane) => *lane,
+            None => make(tx, (cycle_id, profile_id), &processor).await?,
+        };
+        known.insert(processor, lane);
+        lanes.insert(step.name().to_owned(), lane.into());
     }
     Ok(Value::Object(lanes))
 }
 
-async fn number(tx: &Connection, lane: &Lane) -> Attempt<i64> {
-    let key = || params![lane.processor, Text(lane.profile_id), Text(lane.run_profile_id)];
-    let select = "SELECT lane FROM lanes WHERE processor = $1 AND profile_id = $2 AND run_profile_id = $3";
-    if let Some(found) = tx.query_optional(select, key(), |row| row.get(0)).await? {
-        return Ok(found);
-    }
-    let insert =
-        "INSERT INTO lanes (processor, profile_id, run_profile_id) VALUES ($1, $2, $3) RETURNING lane";
-    tx.query_row(insert, key(), |row| row.get(0)).await
+/// The lanes that there are already, by processor.
+async fn of_processors(
+    tx: &Connection,
+    (cycle_id, profile_id): (Uuid, Uuid),
+    processors: &[(Step, String)],
+) -> Attempt<BTreeMap<String, i64>> {
+    let select = "SELECT processor, lane FROM lanes JOIN cycles USING (run_profile_id)
+        WHERE cycle_id = $1 AND profile_id = $2 AND processor = ANY ($3)";
+    let names = processors.iter().map(|(_, name)| name.clone()).collect();
+    let parameters = vec![
+        Parameter::Text(cycle_id.to_string()),
+        Parameter::Text(profile_id.to_string()),
+        Parameter::Texts(names),
+    ];
+    let read = |row: &Row| Ok((row.get("processor")?, row.get("lane")?));
+    Ok(tx.query_all(select, Ok(parameters), read).await?.into_iter().collect())
+}
+
+async fn make(tx: &Connection, (cycle_id, profile_id): (Uuid, Uuid), processor: &str) -> Attempt<i64> {
+    let insert = "INSERT INTO lanes (processor, profile_id, run_profile_id)
+        SELECT $1, $2, run_profile_id FROM cycles WHERE cycle_id = $3 RETURNING lane";
+    tx.query_row(insert, params![processor, Text(profile_id), Text(cycle_id)], |row| row.get(0)).await
 }
 
 /// The columns of a [`Lane`].
@@ -65,45 +85,47 @@ pub(super) fn read(row: &Row) -> Attempt<Lane> {
     })
 }
 
-/// The first lane after this one in which a run is ready.
-const NEXT_READY: &str =
-    "SELECT min(lane) FROM runs WHERE state = 'ready' AND batch_key IS NULL AND lane > $1";
-/// The first lane after this one in which a run waits for a further attempt.
-const NEXT_WAITING: &str = "SELECT min(lane) FROM runs WHERE state = 'waiting' AND lane > $1";
-
-/// Every lane that this statement finds, in order.
-async fn numbers(tx: &Connection, next: &str) -> Attempt<Vec<i64>> {
-    let mut found = Vec::new();
-    while let Some(lane) =
-        tx.query_row(next, params![found.last().copied().unwrap_or(i64::MIN)], |row| row.get(0)).await?
-    {
-        found.push(lane);
-    }
-    Ok(found)
-}
+/// The lanes in which a run is ready: found by jumping from one to the next, so that a long queue costs as much as a short one.
+const READY: &str = "ready (lane) AS (
+        SELECT min(lane) FROM runs WHERE state = 'ready' AND batch_key IS NULL
+        UNION ALL
+        SELECT (SELECT min(r.lane) FROM runs r WHERE r.state = 'ready' AND r.batch_key IS NULL AND r.lane > ready.lane)
+        FROM ready WHERE ready.lane IS NOT NULL)";
+/// The lanes in which a run waits for a further attempt.
+const WAITING: &str = "waiting (lane) AS (
+        SELECT min(lane) FROM runs WHERE state = 'waiting'
+        UNION ALL
+        SELECT (SELECT min(r.lane) FROM runs r WHERE r.state = 'waiting' AND r.lane > waiting.lane)
+        FROM waiting WHERE waiting.lane IS NOT NULL)";
+/// Of the lane `o`: the runs that may start at once, first attempts (`further` false) or further ones, in their order.
+const FIRST_READY: &str = "SELECT run_id, priority, ordinal FROM runs
+        WHERE state = 'ready' AND batch_key IS NULL AND lane = o.lane AND (attempt > 0) = $2 AND deadline_at > $1
+        ORDER BY priority DESC, ordinal LIMIT o.room";
+/// The same of those that wait, as far as they are due: the first of those that are due longest.
+const FIRST_DUE: &str = "SELECT run_id, priority, ordinal FROM (
+            SELECT run_id, priority, ordinal FROM runs
+            WHERE state = 'waiting' AND lane = o.lane AND due_at <= $1 AND deadline_at > $1
+            ORDER BY due_at, ordinal LIMIT greatest(o.room, $2)) AS due
+        ORDER BY priority DESC, ordinal LIMIT o.room";
 
 /// Every lane that a run waits in.
 async fn occupied(tx: &Connection) -> Attempt<BTreeMap<i64, Lane>> {
-    let lane = "SELECT * FROM lanes WHERE lane = $1";
-    let mut found = BTreeMap::new();
-    for number in numbers(tx, NEXT_READY).await?.into_iter().chain(numbers(tx, NEXT_WAITING).await?) {
-        found.insert(number, tx.query_row(lane, params![number], read).await?);
-    }
-    Ok(found)
+    let sql = format!(
+        "WITH RECURSIVE {READY}, {WAITING}
+        SELECT * FROM lanes WHERE lane = ANY (ARRAY (SELECT lane FROM ready UNION SELECT lane FROM waiting))"
+    );
+    let found = tx.query_all(&sql, params![], |row| Ok((row.get("lane")?, read(row)?))).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// When the first further attempt is due, of all or of those after an instant.
 pub(super) async fn first_due(tx: &Connection, after: Timestamp) -> Attempt<Option<Timestamp>> {
-    let sql = "SELECT min(due_at) AS due_at FROM runs
-        WHERE state = 'waiting' AND lane = $1 AND due_at > $2";
-    let mut first = None;
-    for lane in numbers(tx, NEXT_WAITING).await? {
-        let due = tx
-            .query_row(sql, params![lane, Micros(after)], |row| columns::instant_or_null(row, "due_at"))
-            .await?;
-        first = earlier(first, due);
-    }
-    Ok(first)
+    let sql = format!(
+        "WITH RECURSIVE {WAITING}
+        SELECT min((SELECT min(due_at) FROM runs r WHERE r.state = 'waiting' AND r.lane = waiting.lane AND due_at > $1)) AS due_at
+        FROM waiting"
+    );
+    tx.query_row(&sql, params![Micros(after)], |row| columns::instant_or_null(row, "due_at")).await
 }
 
 /// A run that may start as far as doors and time go, as it stands in the order of its lane.
@@ -114,53 +136,38 @@ struct Candidate {
     lane: i64,
 }
 
-/// Whether runs that are found are to be claimed.
-#[derive(Clone, Copy)]
-enum Hold {
-    /// They are only looked at.
-    Nothing,
-    /// They are held to the end of the transaction, without those that another one holds.
-    Rows,
-}
-
-fn locked(sql: &str, hold: Hold) -> String {
-    match hold {
-        Hold::Nothing => sql.to_owned(),
-        Hold::Rows => format!("{sql} FOR UPDATE SKIP LOCKED"),
-    }
-}
-
-/// The first runs of a lane, in the order in which they start.
+/// The first runs of lanes with so much room each, in the order in which they start. They are held to the end of the transaction, without those that another one holds.
 async fn first_of(
     tx: &Connection,
-    (lane, limit, hold): (i64, u32, Hold),
+    rooms: &[(i64, u32)],
     doors: OpenDoors,
     now: Timestamp,
 ) -> Attempt<Vec<Candidate>> {
-    let ready = "SELECT run_id, priority, ordinal FROM runs
-        WHERE state = 'ready' AND batch_key IS NULL AND lane = $1 AND (attempt > 0) = $2 AND deadline_at > $3
-        ORDER BY priority DESC, ordinal LIMIT $4";
-    let due = "SELECT run_id, priority, ordinal FROM (
-            SELECT run_id, priority, ordinal FROM runs
-            WHERE state = 'waiting' AND lane = $1 AND due_at <= $2 AND deadline_at > $2
-            ORDER BY due_at, ordinal LIMIT $3) AS due
-        ORDER BY priority DESC, ordinal LIMIT $4";
+    let of = |one: &str| {
+        format!(
+            "SELECT o.lane, first.* FROM unnest($3::bigint[], $4::bigint[]) AS o (lane, room)
+            CROSS JOIN LATERAL ({one} FOR UPDATE SKIP LOCKED) AS first"
+        )
+    };
+    let (ready, due) = (of(FIRST_READY), of(FIRST_DUE));
+    let of_rooms = |first: Parameter| {
+        let (lanes, rooms) = rooms.iter().map(|(lane, room)| (*lane, i64::from(*room))).unzip();
+        let now = Parameter::Integer(now.as_microsecond());
+        Ok(vec![now, first, Parameter::Integers(lanes), Parameter::Integers(rooms)])
+    };
     let read = |row: &Row| {
-        let (priority, ordinal) = (row.get("priority")?, row.get("ordinal")?);
+        let (priority, ordinal, lane) = (row.get("priority")?, row.get("ordinal")?, row.get("lane")?);
         Ok(Candidate { run_id: columns::id(row, "run_id")?, priority, ordinal, lane })
     };
-    let mut found = Vec::new();
-    for (further, open) in [(false, doors.first), (true, doors.retry)] {
-        if open {
-            let parameters = params![lane, further, Micros(now), limit];
-            found.extend(tx.query_all(&locked(ready, hold), parameters, read).await?);
-        }
+    let mut asked = Vec::new();
+    if doors.first {
+        asked.push(tx.query_all(&ready, of_rooms(Parameter::Truth(false)), read));
     }
     if doors.retry {
-        let parameters = params![lane, Micros(now), DUE_COMPARED_MAX.max(limit), limit];
-        found.extend(tx.query_all(&locked(due, hold), parameters, read).await?);
+        asked.push(tx.query_all(&ready, of_rooms(Parameter::Truth(true)), read));
+        asked.push(tx.query_all(&due, of_rooms(Parameter::Integer(DUE_COMPARED_MAX.into())), read));
     }
-    Ok(found)
+    Ok(together(asked).await?.into_iter().flatten().collect())
 }
 
 /// See [`crate::contract::tiers::RunStore::startable`].
@@ -170,15 +177,27 @@ pub(super) async fn startable(
     doors: OpenDoors,
     now: Timestamp,
 ) -> Attempt<Startable> {
-    let mut lanes = Vec::new();
-    for (number, lane) in occupied(tx).await? {
-        let found = first_of(tx, (number, most, Hold::Nothing), doors, now).await?.len();
-        let runs = u32::try_from(found).unwrap_or(u32::MAX).min(most);
-        if runs > 0 {
-            lanes.push(WaitingLane { lane, runs });
-        }
-    }
-    Ok(Startable { lanes, next_due: first_due(tx, now).await? })
+    // How many there are of a lane, up to `$2`.
+    // Parameters, because a plan for a constant would not find its index: the server takes `x = false` for `NOT x`.
+    let (ready, further) = (FIRST_READY.replace("$2", "$5"), FIRST_READY.replace("$2", "$6"));
+    let due = FIRST_DUE.replace("$2", "0");
+    let sql = format!(
+        "WITH RECURSIVE {READY}, {WAITING}
+        SELECT l.*, CASE WHEN $3::boolean THEN (SELECT count(*) FROM ({ready}) AS f) ELSE 0 END
+            + CASE WHEN $4::boolean THEN (SELECT count(*) FROM ({further}) AS f) + (SELECT count(*) FROM ({due}) AS f) ELSE 0 END AS runs
+        FROM (SELECT lane, $2::bigint AS room FROM (SELECT lane FROM ready UNION SELECT lane FROM waiting) AS any_of_them
+            WHERE lane IS NOT NULL) AS o
+        JOIN lanes l USING (lane) ORDER BY lane"
+    );
+    let parameters = params![Micros(now), most, doors.first, doors.retry, false, true];
+    let read = |row: &Row| {
+        let runs = row.get::<_, Length>("runs")?.0;
+        let runs = u32::try_from(runs).unwrap_or(u32::MAX).min(most);
+        Ok(WaitingLane { lane: read(row)?, runs })
+    };
+    let (mut lanes, next_due) = try_join(tx.query_all(&sql, parameters, read), first_due(tx, now)).await?;
+    lanes.retain(|lane| lane.runs > 0);
+    Ok(Startable { lanes, next_due })
 }
 
 /// The runs that start now: of each lane with room the first ones, of all of these those of the highest priority, then the oldest, each
@@ -190,13 +209,15 @@ pub(super) async fn next(
     now: Timestamp,
 ) -> Attempt<Vec<Uuid>> {
     let lanes = occupied(tx).await?;
-    let mut candidates = Vec::new();
-    for (number, lane) in &lanes {
-        let room = room.for_lane(lane);
-        if room > 0 {
-            candidates.extend(first_of(tx, (*number, room, Hold::Rows), doors, now).await?);
-        }
+    let rooms: Vec<_> = lanes
+        .iter()
+        .map(|(number, lane)| (*number, room.for_lane(lane)))
+        .filter(|(_, room)| *room > 0)
+        .collect();
+    if rooms.is_empty() {
+        return Ok(Vec::new());
     }
+    let mut candidates = first_of(tx, &rooms, doors, now).await?;
     candidates.sort_by(|a, b| b.priority.total_cmp(&a.priority).then(a.ordinal.cmp(&b.ordinal)));
     let mut room = room.clone();
     candidates.retain(|candidate| lanes.get(&candidate.lane).is_some_and(|lane| room.take(lane)));

@@ -1,12 +1,13 @@
 //! The PostgreSQL backend: any number of namespaces in one database, any number of nodes on it.
 //!
-//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `sequencer` how records get their positions, `witness` how an older state of the database is told,
+//! Every method of the contract is one transaction: `tx` says how it is isolated, repeated and lost, `connection` what its statements wait for, `sequencer` how records get their positions, `witness` how an older state of the database is told,
 //! `pool` which roles are refused, `address` what is protected on the way there. The other files are those of SQLite, with the same names and statements in the same order; a comment says where they
 //! must differ. `INDEXED BY` is missing everywhere: PostgreSQL has no such thing.
 
 mod address;
 mod blocking;
 mod columns;
+mod connection;
 mod fault;
 mod migrate;
 mod owner;
@@ -16,6 +17,7 @@ mod sequencer;
 mod server;
 mod tail;
 mod token;
+mod traffic;
 mod tree;
 mod tx;
 mod witness;
@@ -51,6 +53,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
@@ -59,10 +63,18 @@ use columns::params;
 pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub(crate) use owner::{owner_session, position_everything};
+pub use pool::CONNECTIONS_MAX;
 pub use server::{Look, Server};
 use token::Member;
+use traffic::Meter;
+pub use traffic::Traffic;
 use tx::{Connection, Mode, Tx};
 use witness::Witness;
+
+/// Transactions of one process that change a namespace at once; more wait in line. They read and write the same pages of the same indexes, and where two do
+/// that at once the server ends one of them for the sake of serializability: four at once do half of their work again, and get less done than one. None of them
+/// waits for the disk in its turn (see `tx`).
+const WRITERS_MAX: usize = 1;
 
 /// The store of one namespace.
 pub struct PostgresStore {
@@ -78,6 +90,11 @@ impl PostgresStore {
     /// Opens the store of one namespace, over connections that no other shares; see [`Server`].
     pub async fn open(url: &str, namespace: &NamespaceName) -> Result<Self, StoreError> {
         Server::connect(url).await?.store(namespace).await
+    }
+
+    /// What it has sent to the server since it was opened, but for reads of threads that may block.
+    pub fn traffic(&self) -> Traffic {
+        self.database.meter.traffic()
     }
 }
 
@@ -98,6 +115,9 @@ struct Database {
     witness: Arc<Witness>,
     /// What this process is in the store.
     member: Member,
+    meter: Arc<Meter>,
+    /// Taken by who changes something, for as long as the transaction lasts.
+    writers: Arc<Semaphore>,
 }
 
 impl Database {
@@ -109,20 +129,36 @@ impl Database {
             place,
             witness: Arc::clone(witness),
             member: Member::default(),
+            meter: Arc::default(),
+            writers: Arc::new(Semaphore::new(WRITERS_MAX)),
         }
     }
 
     /// A transaction of this namespace.
     async fn begin(&self, mode: Mode) -> Attempt<Tx> {
-        let connection = Connection::new(self.pool.get().await?);
-        // One round trip. A namespace is made of letters, digits and dashes.
+        let turn = match mode {
+            Mode::Writing => Some(self.turn().await?),
+            Mode::Reading | Mode::Positioned | Mode::Sequencing | Mode::Alone => None,
+        };
+        let connection = Connection::new(self.pool.get().await?, &self.meter);
+        self.meter.begins();
+        // On its way with what comes first. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
-        let begin = format!("BEGIN {mode_is}; SELECT set_config('orbit.namespace', '{namespace}', true)");
+        let soon = if mode == Mode::Writing { "; SET LOCAL synchronous_commit = off" } else { "" };
+        let begin = format!("BEGIN {mode_is}; SET LOCAL orbit.namespace = '{namespace}'{soon}");
         let unmet = self.witness.unmet(&connection)?;
-        connection.batch(&begin).await?;
+        connection.send_batch(begin).await;
         if let Some(seen) = unmet {
             self.witness.admit(&connection, seen).await?;
         }
-        Tx::new(connection, mode, &self.witness, self.member.get()).await
+        Tx::new(connection, (mode, turn), &self.witness, self.member.get()).await
+    }
+
+    /// Waits for the turn to change something. No longer than for a connection: while the server does not answer, nobody waits for those before in line.
+    async fn turn(&self) -> Attempt<OwnedSemaphorePermit> {
+        match timeout(pool::WAIT_TIMEOUT, Arc::clone(&self.writers).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(Fault::Unreachable("no turn came to change something".to_owned())),
+        }
     }
 }

@@ -7,12 +7,12 @@ use orbit_core::normalize::BatchPlace;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::columns::{self, Length, Micros, Row, Text, params};
 use super::fault::Attempt;
 use super::record::facts;
-use super::tiers::{Told, ids, start};
+use super::tiers::{Told, ids, start_all};
 use super::tx::{Connection, Tx, reading, writing};
-use super::{PostgresStore, transition};
 use crate::StoreError;
 use crate::contract::normalize::{ClaimedBatch, DoneBefore, NormalizeStore};
 use crate::contract::{Artifact, OpenDoors};
@@ -90,11 +90,7 @@ async fn claim(tx: &Tx, processor: &str, now: Timestamp) -> Attempt<Option<Claim
     let token = super::token::next(tx).await?;
     let batch_id = orbit_core::id::batch_id(*first, token);
     let more = facts(json!({ "batch_id": batch_id, "batch_items": run_ids.len() }));
-    let mut items = Vec::with_capacity(run_ids.len());
-    for run_id in run_ids {
-        let told = Told { more: more.clone(), ..Told::default() };
-        items.push(start(tx, &mut transition::load_known(tx, run_id).await?, told, now).await?);
-    }
+    let items = start_all(tx, run_ids, &Told { more, ..Told::default() }, now).await?;
     Ok(Some(ClaimedBatch { batch_id, items }))
 }
 
@@ -103,7 +99,7 @@ pub(super) async fn wait(tx: &Connection, run_id: Uuid, place: &BatchPlace) -> A
     let update = "UPDATE runs SET batch_key = $2, batch_items_max = $3, batch_due_at = $4
         WHERE run_id = $1 AND state = 'ready'";
     let parameters = params![Text(run_id), Text(place.key), place.items_max, Micros(place.due_at)];
-    tx.execute(update, parameters).await?;
+    tx.send(update, parameters).await?;
     Ok(())
 }
 
@@ -114,7 +110,7 @@ pub(super) async fn remember(tx: &Connection, done: &Done<'_>, now: Timestamp) -
         bytes = excluded.bytes, media_type = excluded.media_type, run_id = excluded.run_id, step = excluded.step,
         made_at = excluded.made_at";
     let Artifact { digest, bytes, media_type } = done.artifact;
-    tx.execute(
+    tx.send(
         upsert,
         params![
             Text(done.key),

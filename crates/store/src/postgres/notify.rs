@@ -35,7 +35,7 @@ impl NotifyStore for PostgresStore {
     async fn forget_notice(&self, notice_id: Uuid) -> Result<(), StoreError> {
         writing!(self, |tx| {
             let delete = "DELETE FROM notices WHERE notice_id = $1 AND body IS NULL";
-            tx.execute(delete, params![Text(notice_id)]).await?;
+            tx.send(delete, params![Text(notice_id)]).await?;
             Ok(())
         })
     }
@@ -84,13 +84,13 @@ const MAY_BE_OWED: &str = "n.body IS NULL AND NOT EXISTS (
 /// The active snapshot has rules: the log is followed from its end on, if it is not followed already.
 pub(super) async fn begin(tx: &Tx) -> Attempt<()> {
     let insert = "INSERT INTO notify_cursor (position) VALUES ($1) ON CONFLICT (namespace) DO NOTHING";
-    tx.execute(insert, params![Length(tx.next_position()?)]).await?;
+    tx.send(insert, params![Length(tx.next_position()?)]).await?;
     Ok(())
 }
 
 /// The active snapshot has no rule: the log is not followed. What was gathered is still told.
 pub(super) async fn end(tx: &Connection) -> Attempt<()> {
-    tx.execute("DELETE FROM notify_cursor", params![]).await?;
+    tx.send("DELETE FROM notify_cursor", params![]).await?;
     Ok(())
 }
 
@@ -122,7 +122,7 @@ async fn tell(tx: &Connection, told: &NewTold, due_at: Timestamp) -> Attempt<()>
             examples = CASE WHEN json_array_length(notices.examples::json)::bigint < $8
                 THEN left(notices.examples, -1) || ',' || $6 || ']' ELSE notices.examples END";
     let examples_max = i64::try_from(NOTICE_EXAMPLES_MAX).unwrap_or(i64::MAX);
-    tx.execute(
+    tx.send(
         upsert,
         params![
             Text(told.notice_id),

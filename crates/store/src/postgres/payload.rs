@@ -35,7 +35,7 @@ pub(super) async fn keep(
     let upsert = "INSERT INTO payloads (digest, bytes, kept_at, content) VALUES ($1, $2, $3, $4)
         ON CONFLICT (namespace, digest) DO UPDATE SET kept_at = greatest(payloads.kept_at, excluded.kept_at), dropped_at = NULL,
             content = coalesce(payloads.content, excluded.content)";
-    tx.execute(upsert, params![Text(digest), Length(bytes), Micros(now), content]).await?;
+    tx.send(upsert, params![Text(digest), Length(bytes), Micros(now), content]).await?;
     Ok(())
 }
 

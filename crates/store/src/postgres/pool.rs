@@ -13,13 +13,13 @@ use super::fault::{Attempt, Fault};
 use super::tx::Connection;
 
 /// Transactions of a server's stores at once; more wait.
-pub(super) const CONNECTIONS_MAX: usize = 16;
+pub const CONNECTIONS_MAX: usize = 16;
 /// Renewals of leases at once, of all namespaces: one each some seconds, and each a single statement.
 pub(super) const LEASE_CONNECTIONS: usize = 1;
 /// How long a connection is waited for, one of the pool or a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for its turn at a connection.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server ends a session that has a transaction open and says nothing: one whose process has gone without a word holds no lock for longer.
@@ -27,6 +27,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end does not confirm what was sent is lost after this.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How statements are planned: all of them look rows up by an index, so that the plan of one execution is that of all, and none is worth compiling.
+const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
 
 /// A configuration as `libpq` and its URLs write it, with what every connection of ours has in common.
 pub(super) fn config(text: &str) -> Attempt<Config> {
@@ -40,6 +43,9 @@ pub(super) fn config(text: &str) -> Attempt<Config> {
     ] {
         // Writing to a string cannot fail.
         let _ = write!(options, " -c {name}={}", limit.as_millis());
+    }
+    for (name, value) in PLANS {
+        let _ = write!(options, " -c {name}={value}");
     }
     config.options(options).connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(UNCONFIRMED_TIMEOUT);
     if config.get_application_name().is_none() {

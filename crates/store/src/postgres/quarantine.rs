@@ -61,9 +61,14 @@ async fn suspect(tx: &Connection, run_id: Uuid, step: Step) -> Attempt<Option<Su
 }
 
 /// Whether anything is counted against anybody: mostly nothing is, and then no request has to be read.
-async fn is_anybody_suspect(tx: &Connection) -> Attempt<bool> {
+pub(super) async fn is_anybody_suspect(tx: &Tx) -> Attempt<bool> {
+    if tx.has_no_suspect() {
+        return Ok(false);
+    }
     let sql = "SELECT EXISTS (SELECT 1 FROM processor_crashes)";
-    tx.query_row(sql, params![], |row| row.get(0)).await
+    let any = tx.query_row(sql, params![], |row| row.get(0)).await?;
+    tx.knows_suspects(any);
+    Ok(any)
 }
 
 /// One crash: it counts once against each processor, however many of its steps were under way.
@@ -74,8 +79,9 @@ pub(super) struct Crash {
 
 impl Crash {
     /// A step was under way; what its record says of the processor.
-    pub(super) async fn count(&mut self, tx: &Connection, run_id: Uuid, step: Step) -> Attempt<Facts> {
+    pub(super) async fn count(&mut self, tx: &Tx, run_id: Uuid, step: Step) -> Attempt<Facts> {
         let Some(suspect) = suspect(tx, run_id, step).await? else { return Ok(Facts::new()) };
+        tx.knows_suspects(true);
         let (processor, settings) = suspect.clone();
         let crashes = if let Some(crashes) = self.counted.get(&suspect) {
             *crashes
@@ -106,12 +112,12 @@ impl Crash {
 }
 
 /// A step of the run is done: whoever did it does not take the machine down.
-pub(super) async fn clear(tx: &Connection, run_id: Uuid, step: Step) -> Attempt<()> {
+pub(super) async fn clear(tx: &Tx, run_id: Uuid, step: Step) -> Attempt<()> {
     if !is_anybody_suspect(tx).await? {
         return Ok(());
     }
     if let Some((processor, settings)) = suspect(tx, run_id, step).await? {
-        tx.execute(
+        tx.send(
             "DELETE FROM processor_crashes WHERE processor = $1 AND settings = $2",
             params![processor, Text(settings)],
         )
@@ -121,7 +127,7 @@ pub(super) async fn clear(tx: &Connection, run_id: Uuid, step: Step) -> Attempt<
 }
 
 /// Why the step of the run must not be done, if so.
-pub(super) async fn of_step(tx: &Connection, run_id: Uuid, step: Step) -> Attempt<Option<Quarantine>> {
+pub(super) async fn of_step(tx: &Tx, run_id: Uuid, step: Step) -> Attempt<Option<Quarantine>> {
     if !is_anybody_suspect(tx).await? {
         return Ok(None);
     }

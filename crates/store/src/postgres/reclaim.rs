@@ -37,7 +37,7 @@ pub(super) async fn free(tx: &Tx, claims: &Free<'_>, now: Timestamp) -> Attempt<
     freed.attempts_unknown = settle::answers_lost(tx, claims, now).await?;
     for cycle_id in selecting(tx, claims).await? {
         let sql = format!("{} AND cycle_id = $1", cycle::WAIT_AGAIN);
-        tx.execute(&sql, params![Text(cycle_id)]).await?;
+        tx.send(&sql, params![Text(cycle_id)]).await?;
         freed.cycles_reclaimed += 1;
     }
     Ok(freed)

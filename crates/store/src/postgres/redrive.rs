@@ -43,7 +43,7 @@ pub(super) async fn redrive(
             let update =
                 "UPDATE deliveries SET state = 'waiting', due_at = $2, round_attempts = 0, reason = NULL,
                 settled_at = NULL WHERE delivery_id = $1";
-            tx.execute(update, params![Text(delivery.id), Micros(now)]).await?;
+            tx.send(update, params![Text(delivery.id), Micros(now)]).await?;
         }
         redriven.ids.extend(ids);
     }

@@ -95,8 +95,8 @@ async fn drop_evidence(tx: &Tx, older: Older, now: Timestamp) -> Attempt<Amount>
     let bury = "INSERT INTO log_tombstones (position, told_at) VALUES ($1, $2)";
     let delete = "DELETE FROM log_bodies WHERE position = $1";
     for body in &bodies {
-        tx.execute(bury, params![Length(body.position), told_at]).await?;
-        tx.execute(delete, params![Length(body.position)]).await?;
+        tx.send(bury, params![Length(body.position), told_at]).await?;
+        tx.send(delete, params![Length(body.position)]).await?;
         dropped.add(body.bytes);
     }
     let body = json!({
@@ -156,8 +156,8 @@ async fn drop_payloads(tx: &Tx, older: Older, now: Timestamp) -> Attempt<Vec<Dro
     let forget = "DELETE FROM work_done WHERE digest = $1";
     let mut dropped = Amount::default();
     for payload in &payloads {
-        tx.execute(update, params![Text(payload.digest), Micros(now)]).await?;
-        tx.execute(forget, params![Text(payload.digest)]).await?;
+        tx.send(update, params![Text(payload.digest), Micros(now)]).await?;
+        tx.send(forget, params![Text(payload.digest)]).await?;
         dropped.add(payload.bytes);
     }
     let body = json!({

@@ -78,7 +78,7 @@ async fn commit_schedule(tx: &Tx, commit: &ScheduleCommit, now: Timestamp) -> At
         ON CONFLICT (namespace, run_profile_id) DO UPDATE
         SET decided_through = excluded.decided_through, open_decisions = excluded.open_decisions";
     let cursor = &commit.cursor;
-    tx.execute(
+    tx.send(
         upsert,
         params![Text(commit.run_profile_id), Micros(cursor.decided_through), Json(&cursor.open_decisions)],
     )
@@ -116,7 +116,8 @@ async fn cancel(tx: &Tx, run_profile_id: Uuid, reason: &str, now: Timestamp) -> 
         if state == "running" {
             cancel_runs(tx, cycle_id, reason, now, &mut working).await?;
         } else {
-            cycle::finish(tx, cycle_id, (Outcome::Cancelled, Some(reason)), now).await?;
+            let snapshot = cycle::snapshot(tx, cycle_id).await?;
+            cycle::finish(tx, (cycle_id, snapshot), (Outcome::Cancelled, Some(reason)), now).await?;
         }
     }
     Ok(working)

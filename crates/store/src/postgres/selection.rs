@@ -1,15 +1,19 @@
 //! Cycles are claimed, get their initiation, and then their runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::limits::SELECTION_KEPT_MAX;
-use orbit_core::record::{Kind, Subject};
+use orbit_core::record::Kind;
 use orbit_core::run::{Outcome, RunEvent, RunState};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Length, Micros, Row, Text, params};
+use super::columns::{self, Json, Length, Micros, Parameter, Row, Text, params};
+use super::cycle::HeldCycle;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
@@ -24,15 +28,7 @@ impl SelectionStore for PostgresStore {
     async fn claim_cycles(&self, most: u32, now: Timestamp) -> Result<Vec<ClaimedCycle>, StoreError> {
         // Nothing is timed: the instant belongs to the contract, for stores with leases.
         let _ = now;
-        // One after the other: the first may be what a queued one of the same run profile waits for.
-        writing!(self, |tx| {
-            let mut claimed = Vec::new();
-            while claimed.len() < most as usize {
-                let Some(cycle) = claim(tx).await? else { break };
-                claimed.push(cycle);
-            }
-            Ok(claimed)
-        })
+        writing!(self, |tx| claim(tx, most).await)
     }
 
     fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
@@ -50,7 +46,10 @@ impl SelectionStore for PostgresStore {
         choice: Choice,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
-        writing!(self, |tx| take(tx, claim, &choice, now).await)
+        writing!(self, |tx| {
+            let Some(cycle) = held(tx, claim).await? else { return Ok(Taken::Lost) };
+            take(tx, (claim, &cycle), &choice, now).await
+        })
     }
 
     async fn take_and_admit(
@@ -61,20 +60,26 @@ impl SelectionStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         writing!(self, |tx| {
-            let had_one = initiation_of(tx, claim.id).await?.is_some();
-            let taken = take(tx, claim, &choice, now).await?;
+            let Some(cycle) = held(tx, claim).await? else { return Ok(Taken::Lost) };
+            let taken = take(tx, (claim, &cycle), &choice, now).await?;
             let is_first =
                 matches!(&taken, Taken::Initiation(taken) if choice.candidates.first() == Some(taken));
-            if had_one || !is_first {
+            if cycle.initiation.is_some() || !is_first {
                 return Ok(taken);
             }
-            admit(tx, claim, &runs, now).await?;
+            let label = choice.candidates.first().map(|first| first.label.as_str());
+            admit(tx, (claim, &cycle.cycle, label), &runs, now).await?;
             Ok(Taken::Admitted)
         })
     }
 
     async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError> {
-        writing!(self, |tx| admit(tx, claim, &runs, now).await)
+        writing!(self, |tx| {
+            let Some(Held { cycle, initiation }) = held(tx, claim).await? else { return Ok(false) };
+            let label = initiation.as_ref().map(|initiation| initiation.label.as_str());
+            admit(tx, (claim, &cycle, label), &runs, now).await?;
+            Ok(true)
+        })
     }
 
     async fn fail_selection(&self, claim: Claim, message: &str, now: Timestamp) -> Result<bool, StoreError> {
@@ -85,55 +90,94 @@ impl SelectionStore for PostgresStore {
     async fn unclaim_cycle(&self, claim: Claim) -> Result<(), StoreError> {
         writing!(self, |tx| {
             let sql = format!("{} AND cycle_id = $1 AND token = $2", cycle::WAIT_AGAIN);
-            tx.execute(&sql, params![Text(claim.id), claim.token]).await?;
+            tx.send(&sql, params![Text(claim.id), claim.token]).await?;
             Ok(())
         })
     }
 }
 
-async fn claim(tx: &Tx) -> Attempt<Option<ClaimedCycle>> {
+/// Cycles that are next, of those that are queued the first of each run profile that has none under way: with it, the others wait on.
+async fn claim(tx: &Tx, most: u32) -> Attempt<Vec<ClaimedCycle>> {
     let sql = format!(
-        "SELECT cycle_id FROM cycles q WHERE q.state IN ('waiting', 'queued')
+        "SELECT cycle_id, run_profile_id, state = 'queued' AS queued FROM cycles q WHERE q.state IN ('waiting', 'queued')
             AND (q.state = 'waiting' OR NOT EXISTS (
                 SELECT 1 FROM cycles c WHERE c.run_profile_id = q.run_profile_id AND c.state <> 'finished' AND {active}))
-        ORDER BY ordinal LIMIT 1 FOR UPDATE OF q SKIP LOCKED",
+        ORDER BY ordinal LIMIT $1 FOR UPDATE OF q SKIP LOCKED",
         active = cycle::IS_ACTIVE
     );
-    let found = tx.query_optional(&sql, params![], |row| columns::id(row, "cycle_id")).await?;
-    let Some(cycle_id) = found else { return Ok(None) };
-    let claim = Claim { id: cycle_id, token: token::next(tx).await? };
-    let update = "UPDATE cycles SET state = 'selecting', token = $2 WHERE cycle_id = $1
-        RETURNING run_profile_id, trigger, nominal, snapshot, preset";
-    let mut claimed = tx
-        .query_row(update, params![Text(cycle_id), claim.token], |row| {
-            Ok(ClaimedCycle {
-                claim,
-                run_profile_id: columns::id(row, "run_profile_id")?,
-                trigger: row.get("trigger")?,
-                nominal: columns::instant(row, "nominal")?,
-                snapshot: columns::digest(row, "snapshot")?,
-                preset: columns::json(row, "preset")?,
-                initiation: None,
-            })
-        })
-        .await?;
-    claimed.initiation = initiation_of(tx, cycle_id).await?;
-    Ok(Some(claimed))
+    let read = |row: &Row| {
+        let run_profile_id = columns::id(row, "run_profile_id")?;
+        Ok((columns::id(row, "cycle_id")?, row.get::<_, bool>("queued")?.then_some(run_profile_id)))
+    };
+    let mut begun = BTreeSet::new();
+    let mut found = tx.query_all(&sql, params![most], read).await?;
+    found.retain(|(_, queued_of)| queued_of.is_none_or(|run_profile_id| begun.insert(run_profile_id)));
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut ids, mut tokens) = (Vec::new(), Vec::new());
+    for (cycle_id, _) in &found {
+        ids.push(cycle_id.to_string());
+        tokens.push(token::next(tx).await?);
+    }
+    let update = "UPDATE cycles SET state = 'selecting', token = given.token
+        FROM unnest($1::text[], $2::bigint[]) AS given (cycle_id, token) WHERE cycles.cycle_id = given.cycle_id
+        RETURNING ordinal, cycles.cycle_id, cycles.token, run_profile_id, trigger, nominal, snapshot, preset";
+    let initiations = "SELECT cycle_id, initiation_id, label, weight, metadata, hash FROM initiations WHERE cycle_id = ANY ($1)";
+    let parameters = vec![Parameter::Texts(ids.clone()), Parameter::Integers(tokens)];
+    let (mut claimed, mut initiations) = try_join(
+        tx.query_all(update, Ok(parameters), |row| Ok((row.get::<_, i64>("ordinal")?, claimed(row)?))),
+        tx.query_all(initiations, Ok(vec![Parameter::Texts(ids)]), |row| {
+            Ok((columns::id(row, "cycle_id")?, initiation(row)?))
+        }),
+    )
+    .await
+    .map(|(claimed, initiations)| (claimed, initiations.into_iter().collect::<BTreeMap<Uuid, _>>()))?;
+    claimed.sort_by_key(|(ordinal, _)| *ordinal);
+    let with_initiation = |(_, mut cycle): (i64, ClaimedCycle)| {
+        cycle.initiation = initiations.remove(&cycle.claim.id);
+        cycle
+    };
+    Ok(claimed.into_iter().map(with_initiation).collect())
+}
+
+fn claimed(row: &Row) -> Attempt<ClaimedCycle> {
+    Ok(ClaimedCycle {
+        claim: Claim { id: columns::id(row, "cycle_id")?, token: row.get("token")? },
+        run_profile_id: columns::id(row, "run_profile_id")?,
+        trigger: row.get("trigger")?,
+        nominal: columns::instant(row, "nominal")?,
+        snapshot: columns::digest(row, "snapshot")?,
+        preset: columns::json(row, "preset")?,
+        initiation: None,
+    })
+}
+
+/// A cycle that is its claim's holder's, and the initiation that it has already.
+struct Held {
+    cycle: HeldCycle,
+    initiation: Option<Initiation>,
+}
+
+async fn held(tx: &Connection, claim: Claim) -> Attempt<Option<Held>> {
+    let (cycle, initiation) = try_join(cycle::held(tx, claim), initiation_of(tx, claim.id)).await?;
+    Ok(cycle.map(|cycle| Held { cycle, initiation }))
+}
+
+fn initiation(row: &Row) -> Attempt<Initiation> {
+    Ok(Initiation {
+        id: columns::id(row, "initiation_id")?,
+        label: row.get("label")?,
+        weight: row.get("weight")?,
+        metadata: columns::json(row, "metadata")?,
+        hash: columns::digest(row, "hash")?,
+    })
 }
 
 /// The initiation of a cycle, if it has one.
 pub(super) async fn initiation_of(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Initiation>> {
     let sql = "SELECT initiation_id, label, weight, metadata, hash FROM initiations WHERE cycle_id = $1";
-    let read = |row: &Row| {
-        Ok(Initiation {
-            id: columns::id(row, "initiation_id")?,
-            label: row.get("label")?,
-            weight: row.get("weight")?,
-            metadata: columns::json(row, "metadata")?,
-            hash: columns::digest(row, "hash")?,
-        })
-    };
-    tx.query_optional(sql, params![Text(cycle_id)], read).await
+    tx.query_optional(sql, params![Text(cycle_id)], initiation).await
 }
 
 async fn is_taken(tx: &Connection, rule: &TakeRule, hash: Digest) -> Attempt<bool> {
@@ -143,15 +187,17 @@ async fn is_taken(tx: &Connection, rule: &TakeRule, hash: Digest) -> Attempt<boo
     tx.query_row(sql, params![rule.scope, Text(hash), since], |row| row.get(0)).await
 }
 
-async fn take(tx: &Tx, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<Taken> {
-    if !cycle::is_held(tx, claim).await? {
-        return Ok(Taken::Lost);
-    }
-    if let Some(initiation) = initiation_of(tx, claim.id).await? {
+async fn take(
+    tx: &Tx,
+    (claim, Held { cycle, initiation }): (Claim, &Held),
+    choice: &Choice,
+    now: Timestamp,
+) -> Attempt<Taken> {
+    if let Some(initiation) = initiation {
         // A cycle has exactly one; a repeated call is given the one it has.
-        return Ok(Taken::Initiation(initiation));
+        return Ok(Taken::Initiation(initiation.clone()));
     }
-    let subject = cycle::about(claim.id, cycle::snapshot(tx, claim.id).await?);
+    let subject = cycle::about(claim.id, cycle.snapshot);
     for initiation in &choice.candidates {
         if hold(tx, initiation, &choice.rule, now).await? {
             keep(tx, claim.id, initiation, &choice.rule, now).await?;
@@ -171,7 +217,7 @@ async fn take(tx: &Tx, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt
     let body = json!({ "report": choice.report, "scope": choice.rule.scope });
     fact(tx, now, Kind::SelectionExhausted, subject, facts(body))?;
     let reason = choice.report["reason"].as_str().unwrap_or("no candidate was new");
-    cycle::finish(tx, claim.id, (Outcome::Skipped, Some(reason)), now).await?;
+    cycle::finish(tx, (claim.id, cycle.snapshot), (Outcome::Skipped, Some(reason)), now).await?;
     Ok(Taken::Exhausted)
 }
 
@@ -203,7 +249,7 @@ pub(super) async fn keep(
     let insert =
         "INSERT INTO initiations (initiation_id, cycle_id, label, weight, metadata, hash, scope, release_on,
         selected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    tx.execute(
+    tx.send(
         insert,
         params![
             Text(initiation.id),
@@ -221,13 +267,13 @@ pub(super) async fn keep(
     Ok(())
 }
 
-async fn admit(tx: &Tx, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<bool> {
-    if !cycle::is_held(tx, claim).await? {
-        return Ok(false);
-    }
-    tx.execute("UPDATE cycles SET state = 'running' WHERE cycle_id = $1", params![Text(claim.id)]).await?;
-    let snapshot = cycle::snapshot(tx, claim.id).await?;
-    let initiation = initiation_of(tx, claim.id).await?.map(|initiation| initiation.label);
+async fn admit(
+    tx: &Tx,
+    (claim, &HeldCycle { snapshot }, initiation): (Claim, &HeldCycle, Option<&str>),
+    runs: &[NewRun],
+    now: Timestamp,
+) -> Attempt<()> {
+    tx.send("UPDATE cycles SET state = 'running' WHERE cycle_id = $1", params![Text(claim.id)]).await?;
     let mut admitted = Vec::new();
     for new in runs {
         let run = Run {
@@ -239,7 +285,7 @@ async fn admit(tx: &Tx, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attemp
             token: 0,
             deadline_at: new.deadline_at,
         };
-        insert(tx, &run, new, initiation.as_deref(), now).await?;
+        insert(tx, &run, new, initiation, now).await?;
         tell_admitted(tx, &run, new, now)?;
         admitted.push(run);
     }
@@ -251,9 +297,9 @@ async fn admit(tx: &Tx, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attemp
         }
     }
     if runs.is_empty() {
-        cycle::end_if_done(tx, claim.id, now).await?;
+        cycle::end_if_done(tx, (claim.id, snapshot), now).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The rows of a run that is admitted.
@@ -272,7 +318,7 @@ pub(super) async fn insert(
     let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,
         deadline_at, started_at, retry_of, start_step, artifact_digest, artifact_bytes, artifact_media_type)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
-    tx.execute(
+    tx.send(
         sql,
         params![
             Text(run.id),
@@ -295,7 +341,7 @@ pub(super) async fn insert(
         ],
     )
     .await?;
-    tx.execute(
+    tx.send(
         "INSERT INTO run_requests (run_id, request, lanes) VALUES ($1, $2, $3)",
         params![Text(run.id), Json(&new.request), Json(lanes)],
     )
@@ -320,11 +366,9 @@ fn tell_admitted(tx: &Tx, run: &Run, new: &NewRun, now: Timestamp) -> Attempt<()
 }
 
 async fn fail(tx: &Tx, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {
-    if !cycle::is_held(tx, claim).await? {
-        return Ok(false);
-    }
-    let subject: Subject = cycle::about(claim.id, cycle::snapshot(tx, claim.id).await?);
+    let Some(HeldCycle { snapshot }) = cycle::held(tx, claim).await? else { return Ok(false) };
+    let subject = cycle::about(claim.id, snapshot);
     fact(tx, now, Kind::SelectionFailed, subject, facts(json!({ "message": message })))?;
-    cycle::finish(tx, claim.id, (Outcome::Failed, Some(message)), now).await?;
+    cycle::finish(tx, (claim.id, snapshot), (Outcome::Failed, Some(message)), now).await?;
     Ok(true)
 }

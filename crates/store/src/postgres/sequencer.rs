@@ -37,6 +37,7 @@
 use orbit_core::record::Sealed;
 
 use super::columns::{Parameter, Row, params};
+use super::connection::Answer;
 use super::fault::{Attempt, Fault};
 use super::tail::{Pending, Tail};
 use super::tx::{Connection, Mode};
@@ -51,7 +52,7 @@ const LOCK: i64 = 0x006f_7262;
 /// Waits until nobody else gives positions in this namespace, up to the end of the transaction.
 pub(super) async fn lock(tx: &Connection) -> Attempt<()> {
     let sql = format!("SELECT pg_advisory_xact_lock({LOCK}, hashtext(current_setting('orbit.namespace')))");
-    tx.execute(&sql, params![]).await?;
+    tx.send(&sql, params![]).await?;
     Ok(())
 }
 
@@ -81,20 +82,31 @@ pub(super) async fn take_all(tx: &Connection, known: Tail) -> Attempt<Tail> {
     }
 }
 
-/// The records are pending; they are numbered in their order.
-pub(super) async fn add(tx: &Connection, records: Vec<Sealed>) -> Attempt<Vec<Pending>> {
-    let sql = "INSERT INTO log_pending (header, body, salt)
-        SELECT header, body, salt FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS given (header, body, salt, n)
-        ORDER BY n RETURNING seq, header";
+/// Adds records, numbered in their order.
+const ADD: &str = "INSERT INTO log_pending (header, body, salt)
+    SELECT header, body, salt FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS given (header, body, salt, n)
+    ORDER BY n";
+
+fn columns(records: Vec<Sealed>) -> Vec<Parameter> {
     let (mut headers, mut bodies, mut salts) = (Vec::new(), Vec::new(), Vec::new());
     for record in records {
         headers.push(record.header);
         bodies.push(record.body);
         salts.push(record.salt.map(|salt| salt.to_vec()));
     }
-    let parameters = vec![Parameter::Texts(headers), Parameter::Texts(bodies), Parameter::ByteStrings(salts)];
+    vec![Parameter::Texts(headers), Parameter::Texts(bodies), Parameter::ByteStrings(salts)]
+}
+
+/// The records are on their way to be pending; the answer is their numbers, as `seq`.
+pub(super) async fn send(tx: &Connection, records: Vec<Sealed>) -> Attempt<Answer> {
+    tx.asks(&format!("{ADD} RETURNING seq"), Ok(columns(records))).await
+}
+
+/// The records are pending.
+pub(super) async fn add(tx: &Connection, records: Vec<Sealed>) -> Attempt<Vec<Pending>> {
+    let sql = format!("{ADD} RETURNING seq, header");
     let read = |row: &Row| Ok(Pending { seq: row.get("seq")?, header: row.get("header")? });
-    let mut added = tx.query_all(sql, Ok(parameters), read).await?;
+    let mut added = tx.query_all(&sql, Ok(columns(records)), read).await?;
     added.sort_by_key(|pending| pending.seq);
     Ok(added)
 }

@@ -115,6 +115,6 @@ impl Server {
     }
 
     async fn connection(&self) -> Attempt<Connection> {
-        Ok(Connection::new(self.pool.get().await?))
+        Ok(Connection::new(self.pool.get().await?, &Arc::default()))
     }
 }

@@ -12,7 +12,7 @@ use super::endpoint;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
-use super::tx::{Connection, Tx};
+use super::tx::{Connection, Tx, together};
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
 use crate::rows::claim::Free;
@@ -61,8 +61,9 @@ pub(super) async fn owe(tx: &Tx, run: &mut Run, deliveries: &[NewDelivery], now:
         });
         fact(tx, now, Kind::DeliveryCreated, run.subject(), facts(body))?;
     }
-    for new in deliveries {
-        if let Some(reason) = endpoint::disabled(tx, &new.endpoint).await? {
+    let health = deliveries.iter().map(|new| endpoint::disabled(tx, &new.endpoint)).collect();
+    for (new, disabled) in deliveries.iter().zip(together(health).await?) {
+        if let Some(reason) = disabled {
             let delivery = Delivery {
                 id: new.delivery_id,
                 owner: Owner::Run(run.id),
@@ -86,7 +87,7 @@ pub(super) async fn insert(tx: &Connection, owner: Owner, new: &NewDelivery, now
         "INSERT INTO deliveries (delivery_id, run_id, notice_id, endpoint, url, state, due_at, created_at)
         VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $6)";
     let parameters = params![Text(new.delivery_id), run_id, notice_id, new.endpoint, new.url, Micros(now)];
-    tx.execute(insert, parameters).await?;
+    tx.send(insert, parameters).await?;
     Ok(())
 }
 
@@ -143,14 +144,14 @@ pub(super) async fn mark(
 ) -> Attempt<()> {
     let state = if dead.is_some() { "dead" } else { "accepted" };
     let update = "UPDATE deliveries SET state = $2, reason = $3, due_at = NULL, settled_at = $4 WHERE delivery_id = $1";
-    tx.execute(update, params![Text(delivery_id), state, dead, Micros(now)]).await?;
+    tx.send(update, params![Text(delivery_id), state, dead, Micros(now)]).await?;
     Ok(())
 }
 
 /// The delivery waits for its next attempt.
 pub(super) async fn wait(tx: &Connection, delivery_id: Uuid, until: Timestamp) -> Attempt<()> {
     let update = "UPDATE deliveries SET state = 'waiting', due_at = $2 WHERE delivery_id = $1";
-    tx.execute(update, params![Text(delivery_id), Micros(until)]).await?;
+    tx.send(update, params![Text(delivery_id), Micros(until)]).await?;
     Ok(())
 }
 
@@ -173,19 +174,15 @@ pub(super) async fn give_up_disabled(tx: &Tx, now: Timestamp) -> Attempt<u32> {
     Ok(given_up)
 }
 
-/// The attempt has this receipt, which says so much about its endpoint; false if it has one already.
-pub(super) async fn receive(
+/// The attempt has this receipt, which says so much about its endpoint.
+pub(super) fn received(
     tx: &Tx,
     debtor: &Debtor,
     delivery: &Delivery,
     received: &Received<'_>,
     now: Timestamp,
-) -> Attempt<bool> {
-    if !answer(tx, (delivery.id, delivery.attempts), received.receipt, now).await? {
-        return Ok(false);
-    }
-    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), received.facts(delivery))?;
-    Ok(true)
+) -> Attempt<()> {
+    fact(tx, now, Kind::ReceiptCaptured, debtor.subject(), received.facts(delivery))
 }
 
 /// The row of an attempt that has its receipt; false if it has one already.
@@ -219,15 +216,19 @@ pub(super) async fn answers_lost(tx: &Tx, claims: &Free<'_>, now: Timestamp) -> 
         let mut debtor = debtor(delivery.owner, tx).await?;
         let waits = delivery.state == "sending" && debtor.is_owing();
         let retry_at = waits.then_some(now);
-        let received = Received { receipt, signal: Signal::Silent, retry_at };
-        receive(tx, &debtor, &delivery, &received, now).await?;
+        if answer(tx, (delivery.id, delivery.attempts), receipt, now).await? {
+            let answered = Received { receipt, signal: Signal::Silent, retry_at };
+            received(tx, &debtor, &delivery, &answered, now)?;
+        }
         // A probe whose answer was lost leaves no breaker half open.
-        endpoint::answered(tx, (&debtor, &delivery), (Signal::Silent, &Rule::default()), None, now).await?;
+        let before = endpoint::health(tx, &delivery.endpoint).await?;
+        let said = (Signal::Silent, &Rule::default());
+        let after = endpoint::answered(tx, (&debtor, &delivery, before), said, None, now).await?;
         lost += 1;
         if !waits {
             continue;
         }
-        match endpoint::disabled(tx, &delivery.endpoint).await? {
+        match endpoint::reason(&after) {
             Some(reason) => settle(tx, &mut debtor, &delivery, Some(&reason), now).await?,
             None => wait(tx, delivery.id, now).await?,
         }

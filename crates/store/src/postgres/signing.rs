@@ -64,7 +64,7 @@ pub(super) async fn begin(tx: &Tx, begin: &Begin, now: Timestamp) -> Attempt<Log
     let (origin, vkey) = (signer.verifier().name().to_owned(), signer.verifier().to_string());
     let row = LogSigner { number: before.map_or(0, |before| before.number + 1), origin, vkey, size };
     let sql = "INSERT INTO log_signers (number, origin, vkey, size) VALUES ($1, $2, $3, $4)";
-    tx.execute(sql, params![Length(row.number), row.origin, row.vkey, Length(row.size)]).await?;
+    tx.send(sql, params![Length(row.number), row.origin, row.vkey, Length(row.size)]).await?;
     let mut body = facts(body);
     body.insert("origin".to_owned(), Value::from(row.origin.clone()));
     body.insert("vkey".to_owned(), Value::from(row.vkey.clone()));
@@ -78,7 +78,7 @@ async fn restored(tx: &Tx, before: Option<&LogSigner>) -> Attempt<Value> {
     let Some(restored_at) = restored_at(tx).await? else {
         return Err(Fault::contradiction("it was not restored from a backup"));
     };
-    tx.execute("UPDATE store SET restored_at = NULL", params![]).await?;
+    tx.send("UPDATE store SET restored_at = NULL", params![]).await?;
     let tail = tx.tail()?;
     Ok(json!({
         "restored_at": restored_at,
@@ -100,7 +100,7 @@ pub(super) async fn checkpoint(tx: &Tx, signer: &Signer) -> Attempt<Option<Store
     let (number, root) = (before.map_or(0, |before| before.number + 1), tail.root());
     let note = Checkpoint::new(in_force.origin, size, root).sign(signer).map_err(unsigned)?.to_string();
     let sql = "INSERT INTO log_checkpoints (number, size, root, note) VALUES ($1, $2, $3, $4)";
-    tx.execute(sql, params![Length(number), Length(size), root.0.as_slice(), note]).await?;
+    tx.send(sql, params![Length(number), Length(size), root.0.as_slice(), note]).await?;
     Ok(Some(StoredCheckpoint { number, size, root, note }))
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::record::Kind;
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::columns::{self, Length, Micros, Parameter, Row, Text, params};
@@ -14,7 +16,7 @@ use super::normalize;
 use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts, step_place};
-use super::tx::{Connection, Tx, reading, writing};
+use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
@@ -32,13 +34,8 @@ impl RunStore for PostgresStore {
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
         writing!(self, |tx| {
             let next = lanes::next(tx, &free.room, free.doors, now).await?;
-            let mut claimed = Vec::with_capacity(next.len());
-            for run_id in next {
-                let run = &mut transition::load_known(tx, run_id).await?;
-                let told = Told { waits: Some(&free.waits), ..Told::default() };
-                claimed.push(start(tx, run, told, now).await?);
-            }
-            Ok(claimed)
+            let told = Told { waits: Some(&free.waits), ..Told::default() };
+            start_all(tx, next, &told, now).await
         })
     }
 
@@ -92,41 +89,87 @@ pub(super) async fn ids(
     tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
 }
 
+/// The next attempts of these runs are the caller's.
+pub(super) async fn start_all(
+    tx: &Tx,
+    runs: Vec<Uuid>,
+    told: &Told<'_>,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedStep>> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let load = runs.iter().map(|run_id| transition::load_known(tx, *run_id)).collect();
+    let (mut runs, ()) = try_join(together(load), expect_claims(tx)).await?;
+    let looks = runs.iter().map(|run| look(tx, run, told.request.clone())).collect();
+    let seen = together(looks).await?;
+    let mut claimed = Vec::with_capacity(runs.len());
+    for (run, seen) in runs.iter_mut().zip(seen) {
+        claimed.push(begin(tx, run, seen, told, now).await?);
+    }
+    Ok(claimed)
+}
+
+/// What every claim of a step asks once a transaction, at once.
+async fn expect_claims(tx: &Tx) -> Attempt<()> {
+    try_join(token::look(tx), quarantine::is_anybody_suspect(tx)).await.map(|_| ())
+}
+
 /// The run's next attempt is the caller's.
-pub(super) async fn start(tx: &Tx, run: &mut Run, told: Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+async fn start(tx: &Tx, run: &mut Run, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+    let seen = look(tx, run, told.request.clone()).await?;
+    begin(tx, run, seen, told, now).await
+}
+
+/// What there is to know of a step that starts.
+struct Look {
+    claimed: ClaimedStep,
+    admitted: Timestamp,
+    is_first_step: bool,
+}
+
+async fn look(tx: &Tx, run: &Run, known: Option<Arc<Value>>) -> Attempt<Look> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
-    run.token = token::next(tx).await?;
-    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
+    // A request that the caller has is not sent again.
+    let sql = "SELECT CASE WHEN $2 THEN request END AS request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
             coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
         FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = $1";
-    let quarantine = quarantine::of_step(tx, run.id, step).await?;
-    let known = told.request;
-    let (claimed, admitted, is_first_step) = tx
-        .query_row(sql, params![Text(run.id)], |row| {
-            let claimed = ClaimedStep {
-                claim: Claim { id: run.id, token: run.token },
-                cycle_id: run.cycle_id,
-                snapshot: run.snapshot,
-                request: known.map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
-                lane: lanes::read(row)?,
-                step,
-                attempt,
-                failed: progress.failed,
-                input: artifact(row)?,
-                deadline_at: run.deadline_at,
-                quarantine,
-            };
-            let is_first_step = row.get::<_, String>("first_step")? == step.name();
-            Ok((claimed, columns::instant(row, "started_at")?, is_first_step))
-        })
-        .await?;
+    let read = |row: &Row| {
+        let claimed = ClaimedStep {
+            claim: Claim { id: run.id, token: run.token },
+            cycle_id: run.cycle_id,
+            snapshot: run.snapshot,
+            request: known.clone().map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
+            lane: lanes::read(row)?,
+            step,
+            attempt,
+            failed: progress.failed,
+            input: artifact(row)?,
+            deadline_at: run.deadline_at,
+            quarantine: None,
+        };
+        let is_first_step = row.get::<_, String>("first_step")? == step.name();
+        Ok(Look { claimed, admitted: columns::instant(row, "started_at")?, is_first_step })
+    };
+    let asked = tx.query_row(sql, params![Text(run.id), known.is_none()], read);
+    let (mut seen, quarantine) = try_join(asked, quarantine::of_step(tx, run.id, step)).await?;
+    seen.claimed.quarantine = quarantine;
+    Ok(seen)
+}
+
+/// Nothing is waited for, once the transaction has seen that it is a node.
+async fn begin(tx: &Tx, run: &mut Run, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+    let Look { mut claimed, admitted, is_first_step } = seen;
+    let (step, attempt) = (claimed.step, claimed.attempt);
+    run.token = token::next(tx).await?;
+    claimed.claim.token = run.token;
     let mut body = attempt_facts(run.id, step, attempt);
-    body.extend(told.more);
+    body.extend(told.more.clone());
     // A run that does an old one again may begin at a later step.
     if let Some(waits) = told.waits.filter(|_| attempt == 1 && is_first_step) {
-        body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
+        body.extend(facts(json!(waits.account(&claimed.lane, admitted, now))));
     }
     transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now).await?;
     Ok(claimed)
@@ -142,7 +185,12 @@ pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
 }
 
 async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
-    let Some(mut run) = transition::load(tx, claim.id).await?.filter(|run| run.token == claim.token) else {
+    let (found, ()) = if commit.claim_next {
+        try_join(transition::load(tx, claim.id), expect_claims(tx)).await?
+    } else {
+        (transition::load(tx, claim.id).await?, ())
+    };
+    let Some(mut run) = found.filter(|run| run.token == claim.token) else {
         return Ok(StepCommitted::Lost);
     };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
@@ -186,7 +234,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
     let claims = commit.claim_next && can_start && commit.batch.is_none();
     let told = Told { request: commit.request.clone(), ..Told::default() };
-    let next = if claims { Some(Box::new(start(tx, &mut run, told, now).await?)) } else { None };
+    let next = if claims { Some(Box::new(start(tx, &mut run, &told, now).await?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 
@@ -199,9 +247,9 @@ pub(super) async fn keep_artifact(
 ) -> Attempt<()> {
     let (id, digest, bytes) = (Text(run_id), Text(artifact.digest), Length(artifact.bytes));
     let update = "UPDATE runs SET artifact_digest = $2, artifact_bytes = $3, artifact_media_type = $4 WHERE run_id = $1";
-    tx.execute(update, params![id, digest, bytes, artifact.media_type]).await?;
+    tx.send(update, params![id, digest, bytes, artifact.media_type]).await?;
     let update = "UPDATE steps SET digest = $2, bytes = $3, media_type = $4 WHERE run_id = $1 AND place = $5";
-    tx.execute(update, params![id, digest, bytes, artifact.media_type, step_place(step)]).await?;
+    tx.send(update, params![id, digest, bytes, artifact.media_type, step_place(step)]).await?;
     Ok(())
 }
 

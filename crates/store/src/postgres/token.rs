@@ -54,6 +54,18 @@ impl Member {
     }
 }
 
+/// Whether this process is a node: seen once a transaction, so that who is going to claim may ask together with something else.
+pub(super) async fn look(tx: &Tx) -> Attempt<()> {
+    let Some(membership) = tx.membership() else { return Ok(()) };
+    if !tx.is_known_member() {
+        let is_node = "SELECT EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)";
+        if tx.query_row(is_node, params![membership.epoch], |row| row.get(0)).await? {
+            tx.knows_member();
+        }
+    }
+    Ok(())
+}
+
 /// A token that no claim has had: the epoch in the upper half, the number of the claim within it in the lower. Only a node has one, and the transaction
 /// that asks is not true if the incarnation is taken over meanwhile.
 ///
@@ -61,14 +73,8 @@ impl Member {
 /// and the other looks for claims of the incarnation before this one's is there, then neither can be the first, and the database ends one of them. A lock of the
 /// row would do the same with a write for every claim.
 pub(super) async fn next(tx: &Tx) -> Attempt<i64> {
-    let membership = tx.membership().ok_or(Fault::NotJoined)?;
-    if !tx.is_known_member() {
-        let is_node = "SELECT EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)";
-        if !tx.query_row(is_node, params![membership.epoch], |row| row.get(0)).await? {
-            return Err(Fault::NotJoined);
-        }
-        tx.knows_member();
-    }
+    look(tx).await?;
+    let membership = tx.membership().filter(|_| tx.is_known_member()).ok_or(Fault::NotJoined)?;
     let number = membership.claims.fetch_add(1, Ordering::Relaxed) + 1;
     claim::token(membership.epoch, number).ok_or(Fault::NotJoined)
 }

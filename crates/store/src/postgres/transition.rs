@@ -54,7 +54,7 @@ pub(super) async fn apply(
     facts.insert("state".to_owned(), run.state.name().into());
     fact(tx, now, Kind::from(event), run.subject(), facts)?;
     match (before.ending(), run.state.ending()) {
-        (None, Some(_)) => cycle::end_if_done(tx, run.cycle_id, now).await,
+        (None, Some(_)) => cycle::end_if_done(tx, (run.cycle_id, run.snapshot), now).await,
         (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
     }
 }
@@ -88,7 +88,7 @@ async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
             FROM run_requests q WHERE q.run_id = $1) END,
         batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
         WHERE run_id = $1";
-    tx.execute(
+    tx.send(
         update,
         params![
             Text(run.id),
@@ -122,7 +122,7 @@ async fn note_step(
     };
     let update = "UPDATE steps SET state = $3, finished_at = $4, failure = coalesce($5, failure)
         WHERE run_id = $1 AND place = $2";
-    tx.execute(update, params![Text(run_id), step_place(step), state, Micros(now), failure]).await?;
+    tx.send(update, params![Text(run_id), step_place(step), state, Micros(now), failure]).await?;
     Ok(())
 }
 
@@ -135,7 +135,7 @@ async fn start_step(
     let upsert = "INSERT INTO steps (run_id, place, step, state, attempts, started_at)
         VALUES ($1, $2, $3, 'working', $4, $5) ON CONFLICT (namespace, run_id, place)
         DO UPDATE SET state = 'working', attempts = excluded.attempts, finished_at = NULL";
-    tx.execute(upsert, params![Text(run_id), step_place(step), step.name(), attempt, Micros(now)]).await?;
+    tx.send(upsert, params![Text(run_id), step_place(step), step.name(), attempt, Micros(now)]).await?;
     Ok(())
 }
 
@@ -143,6 +143,6 @@ async fn start_step(
 async fn cancel_deliveries(tx: &Connection, run_id: Uuid, reason: &str, now: Timestamp) -> Attempt<()> {
     let update = "UPDATE deliveries SET state = 'cancelled', reason = $2, due_at = NULL, settled_at = $3
         WHERE run_id = $1 AND state IN ('waiting', 'sending')";
-    tx.execute(update, params![Text(run_id), reason, Micros(now)]).await?;
+    tx.send(update, params![Text(run_id), reason, Micros(now)]).await?;
     Ok(())
 }

@@ -124,6 +124,6 @@ pub(super) async fn keep(tx: &Connection, nodes: &[(u8, u64, Digest)]) -> Attemp
     }
     let parameters =
         Ok(vec![Parameter::Integers(levels), Parameter::Integers(indexes), Parameter::ByteStrings(hashes)]);
-    tx.execute(sql, parameters).await?;
+    tx.send(sql, parameters).await?;
     Ok(())
 }

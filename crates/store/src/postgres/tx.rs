@@ -4,13 +4,22 @@
 //! what its SQLite twin, with its single writer, is written for. Where two get in each other's way PostgreSQL ends one of them, and it is done again
 //! from the beginning, [`TRIES_MAX`] times at most. Claims skip what another transaction holds (`FOR UPDATE SKIP LOCKED`), so that they mostly do not.
 //!
+//! Of one process only one at a time changes a namespace, because those at once mostly do get in each other's way. In its turn it does not wait for the disk
+//! (`synchronous_commit = off` for it alone).
+//!
+//! **Durable before it is answered.** Whoever has committed gives the turn to the next one, and then flushes: one WAL record with `synchronous_commit` as the server has it, so that it
+//! waits for the disk and for the standbys that the server says; what is before it in the WAL is durable with it, and the server does many flushes with one. It goes over the same connection:
+//! another one might lead to a server that does not have the transaction. A crash of the server loses at most an end of the WAL. What is lost was answered to nobody, and
+//! everything that was decided by who saw it lies behind it, and is lost with it. Others see a change a few milliseconds before it is durable, but positions are given by
+//! transactions that wait for the disk themselves.
+//!
 //! **Whose rows.** The first statement of every transaction, of those that only read too, sets the namespace for as long as the transaction lasts. Row-level
 //! security shows and takes no other rows; a transaction without the setting sees nothing.
 //!
-//! **Dropped halfway.** A future may be dropped at any await. [`Session`] then throws the connection away, with what was open on it; no
+//! **Dropped halfway.** A future may be dropped at any await. The connection is then thrown away, with what was open on it (see `connection`); no
 //! connection goes back to the pool but after COMMIT or ROLLBACK. Nothing else outlives a transaction on one: settings and locks end with it, so that there is nothing to clean.
 //!
-//! **When nobody knows.** If the connection is lost between COMMIT and its answer, the transaction may be true or not. That is
+//! **When nobody knows.** COMMIT is sent with the last statements. If the connection is lost between that and its answer, the transaction may be true or not. That is
 //! [`crate::StoreError::Unknown`], never a silent second try. To ask again is safe, because every call is made to be: a claim's commit carries a token that
 //! is used up by the first one (the second answers that the claim is lost), a cycle, run, delivery or notice has an id that derives from what it is and is
 //! inserted once, an activation of the active snapshot and a halt of a halted namespace change nothing, a schedule's cursor is compared with its base. A claim that
@@ -19,15 +28,16 @@
 
 use std::ops::{ControlFlow, Deref};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, StatementCache};
 use orbit_core::digest::Digest;
 use orbit_core::record::Sealed;
 use orbit_core::record::tree::leaf_hash;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::columns::{Parameter, Row};
+use super::connection::Answer;
+pub(super) use super::connection::{Connection, together};
 use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
@@ -69,128 +79,57 @@ impl Mode {
     }
 }
 
-/// A connection of the pool with an open transaction; it is thrown away unless the transaction is known to be over.
-struct Session(Option<Object>);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
-        }
-    }
-}
-
-/// What statements go through.
-pub(super) struct Connection(Session);
-
-impl Connection {
-    /// A connection on which a transaction is open.
-    pub(super) const fn new(connection: Object) -> Self {
-        Self(Session(Some(connection)))
-    }
-
-    fn object(&self) -> Attempt<&Object> {
-        self.0.0.as_ref().ok_or_else(|| Fault::contradiction("a transaction that is over was used"))
-    }
-
-    /// What tells this connection from every other for as long as it lives.
-    pub(super) fn identity(&self) -> Attempt<Weak<StatementCache>> {
-        Ok(Arc::downgrade(&self.object()?.statement_cache))
-    }
-
-    async fn query(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<Vec<Row>> {
-        let (connection, parameters) = (self.object()?, parameters?);
-        let statement = connection.prepare_cached(sql).await?;
-        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
-        Ok(connection.query(&statement, &parameters).await?.into_iter().map(Row).collect())
-    }
-
-    /// Changes rows; their number.
-    pub(super) async fn execute(&self, sql: &str, parameters: Attempt<Vec<Parameter>>) -> Attempt<u64> {
-        let (connection, parameters) = (self.object()?, parameters?);
-        let statement = connection.prepare_cached(sql).await?;
-        let parameters: Vec<_> = parameters.iter().map(dynamic).collect();
-        Ok(connection.execute(&statement, &parameters).await?)
-    }
-
-    /// Every row.
-    pub(super) async fn query_all<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl Fn(&Row) -> Attempt<T>,
-    ) -> Attempt<Vec<T>> {
-        self.query(sql, parameters).await?.iter().map(read).collect()
-    }
-
-    /// The first row, if there is one.
-    pub(super) async fn query_optional<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl FnOnce(&Row) -> Attempt<T>,
-    ) -> Attempt<Option<T>> {
-        self.query(sql, parameters).await?.first().map(read).transpose()
-    }
-
-    /// The first row, which there must be.
-    pub(super) async fn query_row<T>(
-        &self,
-        sql: &str,
-        parameters: Attempt<Vec<Parameter>>,
-        read: impl FnOnce(&Row) -> Attempt<T>,
-    ) -> Attempt<T> {
-        let found = self.query_optional(sql, parameters, read).await?;
-        found.ok_or_else(|| Fault::contradiction("a row that others refer to is gone"))
-    }
-
-    /// Statements without parameters or answers.
-    pub(super) async fn batch(&self, sql: &str) -> Attempt<()> {
-        Ok(self.object()?.batch_execute(sql).await?)
-    }
-
-    /// The transaction is over: the connection may go back to the pool.
-    fn give_back(mut self) {
-        drop(self.0.0.take());
-    }
-}
-
-fn dynamic(parameter: &Parameter) -> &(dyn tokio_postgres::types::ToSql + Sync) {
-    parameter
-}
-
 /// What a transaction holds besides its rows.
 #[derive(Default)]
 struct Held {
     records: Vec<Sealed>,
-    /// What of them is pending when this is committed: the number there, and the leaf.
-    pending: Vec<(i64, Digest)>,
+    /// What of them is pending when this is committed.
+    pending: Option<Pending>,
     tail: Option<Tail>,
+}
+
+/// Records that have no position yet.
+struct Pending {
+    leaves: Vec<Digest>,
+    numbers: Answer,
+}
+
+impl Pending {
+    /// The number of each among those that wait, once the transaction is over.
+    fn numbered(self) -> Attempt<Vec<(i64, Digest)>> {
+        let mut numbers = self.numbers.read(|row| row.get::<_, i64>("seq"))?;
+        numbers.sort_unstable();
+        Ok(numbers.into_iter().zip(self.leaves).collect())
+    }
 }
 
 /// See the module. Its records have no position, unless the mode says so.
 pub(super) struct Tx {
     connection: Connection,
     mode: Mode,
+    turn: Option<OwnedSemaphorePermit>,
     held: Mutex<Held>,
     witness: Arc<Witness>,
     /// How far the log was seen when this began: no record of it comes before that.
     seen: u64,
     member: Option<Arc<Membership>>,
     is_known_member: AtomicBool,
+    has_no_suspect: AtomicBool,
 }
 
 impl Tx {
     /// A transaction that has begun; `witness` is what this process has seen of the log, `member` the incarnation that this process is.
     pub(super) async fn new(
         connection: Connection,
-        mode: Mode,
+        (mode, turn): (Mode, Option<OwnedSemaphorePermit>),
         witness: &Arc<Witness>,
         member: Option<Arc<Membership>>,
     ) -> Attempt<Self> {
         let (witness, seen) = (Arc::clone(witness), witness.known().size());
-        let is_known_member = AtomicBool::new(false);
-        let tx = Self { connection, mode, held: Mutex::default(), witness, seen, member, is_known_member };
+        let [is_known_member, has_no_suspect] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let held = Mutex::default();
+        let tx =
+            Self { connection, mode, turn, held, witness, seen, member, is_known_member, has_no_suspect };
         if mode == Mode::Positioned {
             sequencer::lock(&tx).await?;
             let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
@@ -212,6 +151,16 @@ impl Tx {
     /// This transaction has seen it.
     pub(super) fn knows_member(&self) {
         self.is_known_member.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this transaction has seen that no crash is counted against anybody, and has counted none.
+    pub(super) fn has_no_suspect(&self) -> bool {
+        self.has_no_suspect.load(Ordering::Relaxed)
+    }
+
+    /// It has seen it, or it has counted one.
+    pub(super) fn knows_suspects(&self, any: bool) {
+        self.has_no_suspect.store(!any, Ordering::Relaxed);
     }
 
     /// The end of the log when this process last saw it.
@@ -262,9 +211,8 @@ impl Tx {
                 Ok(value)
             }
             Err(fault) => {
-                if self.connection.batch("ROLLBACK").await.is_ok() {
-                    self.connection.give_back();
-                }
+                // Whatever comes of it: nothing is true.
+                _ = self.connection.ends("ROLLBACK").await;
                 Err(fault)
             }
         }
@@ -275,33 +223,33 @@ impl Tx {
         if records.is_empty() {
             return Ok(());
         }
-        let added = sequencer::add(&self.connection, records).await?;
         if self.mode == Mode::Positioned {
+            let added = sequencer::add(&self.connection, records).await?;
             let mut tail = self.tail()?;
             tail.take(&self.connection, &added).await?;
-            self.ends_at(tail)?;
-        } else {
-            let pending = added.iter().map(|record| (record.seq, leaf_hash(record.header.as_bytes())));
-            self.held.lock().map_err(poisoned)?.pending = pending.collect();
+            return self.ends_at(tail);
         }
+        let leaves = records.iter().map(|record| leaf_hash(record.header.as_bytes())).collect();
+        let numbers = sequencer::send(&self.connection, records).await?;
+        self.held.lock().map_err(poisoned)?.pending = Some(Pending { leaves, numbers });
         Ok(())
     }
 
     async fn commit(self) -> Attempt<()> {
-        match self.connection.batch("COMMIT").await {
+        let committed = match self.mode {
+            Mode::Reading => self.connection.leaves().await,
+            Mode::Writing => self.connection.commits(self.turn).await,
+            Mode::Positioned | Mode::Sequencing | Mode::Alone => self.connection.ends("COMMIT").await,
+        };
+        match committed {
             Ok(()) => {
                 let held = self.held.into_inner().map_err(poisoned)?;
-                self.witness.acknowledged(held.tail, self.seen, held.pending);
-                self.connection.give_back();
+                let pending = held.pending.map(Pending::numbered).transpose()?.unwrap_or_default();
+                self.witness.acknowledged(held.tail, self.seen, pending);
                 Ok(())
             }
             // The server says that it did not commit; anything else leaves it open.
-            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => match self.mode {
-                Mode::Reading => Err(Fault::Postgres(error)),
-                Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone => {
-                    Err(Fault::Unknown(error))
-                }
-            },
+            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
             Err(fault) => Err(fault),
         }
     }
@@ -352,6 +300,7 @@ macro_rules! transaction {
             if let ::std::ops::ControlFlow::Break(attempt) = tries.after(attempt).await {
                 break attempt.map_err(|fault| fault.at(&database.place));
             }
+            database.meter.again();
         }
     }};
 }
