@@ -8,6 +8,9 @@ use super::side::Side;
 use super::{ARRIVING, End, postgres};
 use crate::StoreError;
 
+/// Files that were set aside, of one store.
+const ASIDE_MAX: u32 = 1000;
+
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -52,9 +55,10 @@ pub fn set_aside(file: &Path) -> Result<PathBuf, StoreError> {
         name.push(if number == 1 { ".gone".to_owned() } else { format!(".gone-{number}") });
         PathBuf::from(name)
     };
-    let aside = (1..).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(1));
-    std::fs::rename(file, &aside)
-        .map_err(|error| StoreError::Io { place: file.display().to_string(), message: error.to_string() })?;
+    let failed = |message: String| StoreError::Io { place: file.display().to_string(), message };
+    let aside = (1..=ASIDE_MAX).map(named).find(|path| !path.exists());
+    let aside = aside.ok_or_else(|| failed(format!("{ASIDE_MAX} files that are gone lie beside it")))?;
+    std::fs::rename(file, &aside).map_err(|error| failed(error.to_string()))?;
     Ok(aside)
 }
 
