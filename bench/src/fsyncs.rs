@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+/// More than a log ahead holds before it is copied into the file.
+const GROWN_BYTES: i64 = 40 * 1024 * 1024;
+
 /// A database in which one row is one commit.
 pub(crate) struct Fsyncs {
     connection: Connection,
@@ -17,6 +20,8 @@ impl Fsyncs {
         let folder = tempfile::tempdir_in(below)?;
         let connection = crate::bare::database(&folder.path().join("fsyncs.db"))?;
         connection.execute_batch("CREATE TABLE t (content BLOB NOT NULL) STRICT")?;
+        // The log ahead has grown as far as it will.
+        connection.execute("INSERT INTO t VALUES (zeroblob(?1))", [GROWN_BYTES])?;
         Ok(Self { connection, _folder: folder })
     }
 

@@ -10,19 +10,19 @@ use crate::payload::LARGE_BYTES;
 use crate::report::{Better, Measured, Report, bar, median, milliseconds};
 use crate::world::{Commits, World};
 
-/// Runs before those that count: statements are prepared, connections open.
-const WARM_UP: usize = 5;
+/// Runs whose bytes are counted.
+const COUNTED: usize = 5;
 /// The ratio that is aimed at.
 const TARGET: f64 = 1.5;
 
 pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report) -> anyhow::Result<()> {
     let world = World::start(folder, (1, LARGE_BYTES), Commits::Grouped).await?;
-    for _ in 0..WARM_UP {
+    for _ in 0..effort.idle_before {
         world.succeeded(world.fire().await?).await?;
     }
     let bytes_before = world.bytes()?;
     let before = world.written();
-    for _ in 0..WARM_UP {
+    for _ in 0..COUNTED {
         world.succeeded(world.fire().await?).await?;
     }
     let bytes = (world.bytes()? - bytes_before) / before.until(world.written()).commits.max(1);

@@ -76,6 +76,8 @@ pub(crate) struct Effort {
     pub(crate) repeats: usize,
     /// Idle runs.
     pub(crate) idle: usize,
+    /// Runs before them: statements are prepared, connections open, and the log ahead has been copied into the file, so that it grows no more.
+    pub(crate) idle_before: usize,
     /// Runs of the memory scenario.
     pub(crate) memory: u64,
     /// Records of the log scenario.
@@ -85,13 +87,22 @@ pub(crate) struct Effort {
 impl Effort {
     fn of(arguments: &Arguments) -> Self {
         let effort = if arguments.quick {
-            Self { in_flight: vec![1, 16], runs: (16, 64), repeats: 1, idle: 5, memory: 100, records: 20_000 }
+            Self {
+                in_flight: vec![1, 16],
+                runs: (16, 64),
+                repeats: 1,
+                idle: 5,
+                idle_before: 5,
+                memory: 100,
+                records: 20_000,
+            }
         } else {
             Self {
                 in_flight: vec![1, 16, 64, 256],
                 runs: (200, 4_000),
                 repeats: 3,
                 idle: 60,
+                idle_before: 700,
                 memory: 20_000,
                 records: 1_000_000,
             }

@@ -64,7 +64,7 @@ pub struct Notice {
 
 impl NotifyEvent {
     /// Every event.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CycleFailed,
         Self::DeadLetter,
         Self::EndpointDisabled,
@@ -72,6 +72,7 @@ impl NotifyEvent {
         Self::DiskFloor,
         Self::Halted,
         Self::TickMissed,
+        Self::AnchorConflict,
     ];
 
     /// Its word.
@@ -84,6 +85,7 @@ impl NotifyEvent {
             Self::DiskFloor => "disk_floor",
             Self::Halted => "halted",
             Self::TickMissed => "tick_missed",
+            Self::AnchorConflict => "anchor_conflict",
         }
     }
 
@@ -99,6 +101,9 @@ impl NotifyEvent {
             Self::DiskFloor => ("free space fell below the floor", "times free space fell below the floor"),
             Self::Halted => ("work was halted", "times work was halted"),
             Self::TickMissed => ("a firing was missed", "firings were missed"),
+            Self::AnchorConflict => {
+                ("the anchor contradicted the log", "times the anchor contradicted the log")
+            }
         };
         if count == 1 { one.to_owned() } else { format!("{count} {many}") }
     }
@@ -143,6 +148,7 @@ pub fn happened(told: &Told<'_>) -> Option<Happened> {
         "schedule_decided" if is("decision", "missed") => {
             (NotifyEvent::TickMissed, body["count"].as_u64().unwrap_or(1).max(1))
         }
+        "anchor_conflict" => (NotifyEvent::AnchorConflict, 1),
         _ => return None,
     };
     Some(Happened { event, count, example: example(told) })
@@ -255,6 +261,7 @@ mod tests {
         let missed = json!({"decision": "missed", "count": 4});
         check("schedule_decided", missed, Some((NotifyEvent::TickMissed, 4)));
         check("schedule_decided", json!({"decision": "skipped", "count": 4}), None);
+        check("anchor_conflict", json!({"number": 3}), once(NotifyEvent::AnchorConflict));
         check("step_failed", json!({}), None);
     }
 

@@ -34,6 +34,8 @@ pub enum NotifyEvent {
     Halted,
     /// A firing was missed and is not made up for.
     TickMissed,
+    /// The anchor holds other checkpoints than the log: one of the two was changed.
+    AnchorConflict,
 }
 
 /// A request at regular times, by whose absence somebody else notices that the node is dead or stuck.

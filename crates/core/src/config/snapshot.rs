@@ -27,22 +27,26 @@ pub struct Snapshot {
     pub run_profiles: BTreeMap<DocName, RunProfile>,
     /// Assets by their path below the namespace's folder.
     pub assets: BTreeMap<String, Asset>,
-    /// The digest once it was asked for: every step asks, and it takes as long as the configuration is large.
+    /// The digests once they were asked for: every run asks, and they take as long as the configuration is large.
     #[serde(skip)]
-    pub known: KnownDigest,
+    pub known: KnownDigests,
 }
 
-/// The digest of a snapshot that nobody changes any more. A copy is one that may be changed, so it knows nothing.
+/// The digests of a snapshot that nobody changes any more. A copy is one that may be changed, so it knows nothing.
 #[derive(Debug, Default)]
-pub struct KnownDigest(OnceLock<Digest>);
+pub struct KnownDigests {
+    whole: OnceLock<Digest>,
+    processors: OnceLock<BTreeMap<DocName, Digest>>,
+    endpoints: OnceLock<BTreeMap<DocName, Digest>>,
+}
 
-impl Clone for KnownDigest {
+impl Clone for KnownDigests {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for KnownDigest {
+impl PartialEq for KnownDigests {
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -60,7 +64,17 @@ pub struct Asset {
 impl Snapshot {
     /// The identity: SHA-256 of the canonical JSON of all of it. From the first call on the snapshot must not be changed; a copy may be.
     pub fn digest(&self) -> Digest {
-        *self.known.0.get_or_init(|| settings_digest(self))
+        *self.known.whole.get_or_init(|| settings_digest(self))
+    }
+
+    /// [`settings_digest`] of a processor. From the first call on the snapshot must not be changed.
+    pub fn processor_digest(&self, name: &DocName) -> Option<Digest> {
+        self.known.processors.get_or_init(|| each(&self.processors)).get(name).copied()
+    }
+
+    /// As [`Self::processor_digest`], of an endpoint.
+    pub fn endpoint_digest(&self, name: &DocName) -> Option<Digest> {
+        self.known.endpoints.get_or_init(|| each(&self.endpoints)).get(name).copied()
     }
 
     /// A profile by label or id.
@@ -76,6 +90,10 @@ impl Snapshot {
             self.run_profiles.values().find(|profile| profile.run_profile_id.to_string() == reference)
         })
     }
+}
+
+fn each<T: Serialize>(documents: &BTreeMap<DocName, T>) -> BTreeMap<DocName, Digest> {
+    documents.iter().map(|(name, document)| (name.clone(), settings_digest(document))).collect()
 }
 
 /// SHA-256 of a document's canonical JSON with every default filled in, so that spelling out a default changes nothing.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
     RunIdentity, RunProfileIdentity, StepRequest,
 };
-use crate::config::{DocName, Profile, RunProfile, Snapshot, ValueTag, settings_digest};
+use crate::config::{DocName, Profile, RunProfile, Snapshot, ValueTag};
+use crate::digest::Digest;
 use crate::id::run_id;
 use crate::run::Step;
 use crate::template::{self, TemplateError};
@@ -95,7 +95,7 @@ fn steps(snapshot: &Snapshot, profile: &Profile) -> Result<Vec<StepRequest>, Syn
     if rules.tiers.len() != tiers.len() {
         return Err(SynthesisError::Tiers { profile: profile.label.clone(), found: rules.tiers.len() });
     }
-    let processor = |name: &DocName| reference(profile, "processor", name, snapshot.processors.get(name));
+    let processor = |name: &DocName| reference(profile, "processor", name, snapshot.processor_digest(name));
     let mut steps = Vec::with_capacity(tiers.len() + 1);
     for (step, tier) in tiers.into_iter().zip(&rules.tiers) {
         let processor = processor(&tier.processor)?;
@@ -138,7 +138,7 @@ fn targets(
     for target in profile.distribution_map.iter().chain(&run_profile.distribution_targets) {
         let name = &target.endpoint;
         if targets.iter().all(|known| known.name != *name) {
-            targets.push(reference(profile, "endpoint", name, snapshot.endpoints.get(name))?);
+            targets.push(reference(profile, "endpoint", name, snapshot.endpoint_digest(name))?);
         }
     }
     Ok(targets)
@@ -155,13 +155,13 @@ fn value_tags(profile: &Profile, run_profile: &RunProfile) -> Vec<ValueTag> {
     tags
 }
 
-fn reference<T: Serialize>(
+fn reference(
     profile: &Profile,
     kind: &'static str,
     name: &DocName,
-    found: Option<&T>,
+    settings: Option<Digest>,
 ) -> Result<Reference, SynthesisError> {
-    let settings = settings_digest(found.ok_or_else(|| unknown(profile, kind, name.as_str()))?);
+    let settings = settings.ok_or_else(|| unknown(profile, kind, name.as_str()))?;
     Ok(Reference { name: name.clone(), settings })
 }
 

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::config::{
-    BatchRule, DocName, Endpoint, Millis, NamespaceName, Processor, Snapshot, ValueTag, settings_digest,
-};
+use crate::config::{BatchRule, DocName, Endpoint, Millis, NamespaceName, Processor, Snapshot, ValueTag};
 use crate::digest::Digest;
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::run::Step;
@@ -214,7 +212,8 @@ impl ExecutionRequest {
     pub fn processor<'a>(&self, step: Step, snapshot: &'a Snapshot) -> Result<&'a Processor, RequestError> {
         let reference = &self.step(step).ok_or(RequestError::Steps)?.processor;
         let found = snapshot.processors.get(&reference.name);
-        same("processor", reference, found.map(settings_digest)).and(found.ok_or(RequestError::Steps))
+        same("processor", reference, snapshot.processor_digest(&reference.name))?;
+        found.ok_or(RequestError::Steps)
     }
 
     /// An endpoint that the artifact is owed to, as the snapshot has it.
@@ -222,7 +221,8 @@ impl ExecutionRequest {
         let unknown = || RequestError::Unknown { kind: "endpoint", name: name.to_owned() };
         let reference = self.targets.iter().find(|one| one.name.as_str() == name).ok_or_else(unknown)?;
         let found = snapshot.endpoints.get(name);
-        same("endpoint", reference, found.map(settings_digest)).and(found.ok_or_else(unknown))
+        same("endpoint", reference, snapshot.endpoint_digest(&reference.name))?;
+        found.ok_or_else(unknown)
     }
 
     /// Whether everything that the request names is in the snapshot as it names it.

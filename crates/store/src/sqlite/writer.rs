@@ -36,7 +36,7 @@ const STUCK: &str = "its transaction can neither be finished nor undone";
 /// What bounds a physical transaction, and what happens when a commit failed.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
-    /// Transactions of the domain in one physical transaction.
+    /// Transactions of the domain in one physical transaction; with one, each is flushed within its COMMIT.
     pub(super) batch_max: usize,
     /// After so many bytes no further one is taken in.
     pub(super) batch_bytes: u64,
@@ -90,12 +90,17 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let io =
             |error: std::io::Error| StoreError::Io { place: place.to_string(), message: error.to_string() };
+        // Alone, a transaction gains nothing by being flushed beside the next one.
+        let (synchronous, file) = match rules.batch_max {
+            1 => ("full", None),
+            _ => ("normal", log_ahead(&connection).map_err(io)?),
+        };
         connection
-            .pragma_update(None, "synchronous", "normal")
+            .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| Fault::from(error).at(place))?;
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let counts = Arc::<Counts>::default();
-        let log = Log { file: log_ahead(&connection).map_err(io)?, flush: rules.flush };
+        let log = Log { file, flush: rules.flush };
         let (told, failed) = (sender.downgrade(), Arc::clone(place));
         let told = Told {
             counts: Arc::clone(&counts),

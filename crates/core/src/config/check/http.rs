@@ -2,7 +2,7 @@
 
 use super::endpoint::{self, Outgoing};
 use super::{Report, below, key, name, path, processor};
-use crate::config::{ByteSize, HttpProcessor, HttpSource, Millis};
+use crate::config::{ByteSize, Completion, HttpProcessor, HttpSource, Millis, Poll};
 use crate::limits::POLL_EVERY_MIN;
 
 /// Headers that begin so are set by the engine.
@@ -25,6 +25,13 @@ pub(super) fn check_processor(http: &HttpProcessor, report: &mut Report<'_>) {
     bytes(http.limits.output, report);
     if http.poll.every < POLL_EVERY_MIN {
         report.error(path(&["poll", "every"]), format!("expected at least {POLL_EVERY_MIN}"));
+    } else if http.completion == Completion::Sync && http.poll != Poll::default() {
+        report
+            .error(
+                path(&["poll"]),
+                "`poll` is for `completion: poll`: this service's first answer is its output",
+            )
+            .hint("add `completion: poll`, or leave it out");
     }
     processor::declared(&http.output.extension, &http.output.media_type, report);
     processor::rules(&http.validate, &http.retry, report);

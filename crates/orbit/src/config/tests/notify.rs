@@ -41,7 +41,7 @@ fn rules() {
     );
     check_unused(
         "notify: [ { endpoint: operator, on: [ cycle_fails ] } ]\n",
-        "…/namespace.yaml:1:39: expected one of `cycle_failed`, `dead_letter`, `endpoint_disabled`, `config_refused`, `disk_floor`, `halted`, `tick_missed`, found `cycle_fails`\n  hint: did you mean `cycle_failed`?\n",
+        "…/namespace.yaml:1:39: expected one of `cycle_failed`, `dead_letter`, `endpoint_disabled`, `config_refused`, `disk_floor`, `halted`, `tick_missed`, `anchor_conflict`, found `cycle_fails`\n  hint: did you mean `cycle_failed`?\n",
     );
     check(
         &[ARCHIVE, ("namespaces/n/namespace.yaml", "notify: [ { endpoint: archive, on: [ halted ] } ]\n")],

@@ -29,6 +29,11 @@ fn what_a_service_may_not_say() {
     check("limits: { wall: 0s }\n", "4:17", "expected more than no time");
     check("limits: { output: 0 B }\n", "4:19", "expected more than no bytes");
     check("poll: { every: 50ms }\n", "4:16", "expected at least 100ms");
+    check(
+        "poll: { every: 5s }\n",
+        "4:1",
+        "`poll` is for `completion: poll`: this service's first answer is its output\n  hint: add `completion: poll`, or leave it out",
+    );
     check("headers: { X-Orbit-Context: a }\n", "4:12", "`X-Orbit-Context` is set by the engine");
     check("headers: { Content-Type: a/b }\n", "4:12", "`Content-Type` is set by the engine");
     check(
