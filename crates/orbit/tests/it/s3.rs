@@ -110,7 +110,7 @@ fn a_prefix_of_another_home_is_refused() {
     let other = Home::lab(1);
     use_bucket(&other, &bucket);
     let refused = other.run(&["run"]);
-    assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(refused.code, 2, "{refused:?}");
     let told = format!("`{bucket}/home` belongs to the store `orbit/system/");
     assert!(refused.stderr.contains(&told), "{refused:?}");
     assert!(refused.stderr.contains("hint: give every home a `prefix` of its own"), "{refused:?}");
