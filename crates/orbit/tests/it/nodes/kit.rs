@@ -57,11 +57,11 @@ impl World {
         let nodes = homes.into_iter().map(|(name, home)| {
             furnish(&home, name, cycles);
             // The same document everywhere: the program finds out by its folder whose it is.
-            let held = format!(
+            let waits = format!(
                 "case \"$PWD\" in {victim}/*) while [ -e {} ]; do sleep 0.1; done;; esac",
                 hold.display()
             );
-            home.processor("two", &format!("cat; echo two; {held}"), "");
+            home.processor("two", &format!("cat; echo two; {waits}"), "");
             home.endpoint(
                 "sink",
                 &receiver.url("/"),
