@@ -32,6 +32,7 @@ fn so_it_does_on_a_server_of_its_own() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the program under test")]
+#[cfg(test)]
 fn measures(what: &[&str], expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     // The server's own user has to get there.
