@@ -128,6 +128,7 @@ async fn engine(
     let world = server.world(nodes, (in_flight, LARGE_BYTES)).await?;
     world.run(u64::try_from(in_flight.max(WARM_UP))?).await?;
     positioned(&world).await?;
+    server.analyze(&world.store.database).await?;
     let (traffic, before) = (world.store.traffic(), Measurements::take(server, &world.store.database).await?);
     let began = Instant::now();
     world.run(u64::try_from(runs)?).await?;
@@ -178,6 +179,7 @@ async fn idle(server: &Server, effort: &Effort, report: &mut Report) -> anyhow::
     for _ in 0..WARM_UP {
         world.succeeded(world.fire().await?).await?;
     }
+    server.analyze(&world.store.database).await?;
     let before = world.store.traffic();
     let (mut runs, mut bare) = (Vec::new(), Vec::new());
     let client = server.client(&world.store.database).await?;

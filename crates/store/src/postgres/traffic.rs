@@ -16,7 +16,7 @@ pub struct Traffic {
     pub statements: u64,
     /// How often something was sent over a connection on which nothing was under way.
     pub round_trips: u64,
-    /// How often transactions were made durable that had been committed, several at once.
+    /// How often a transaction that had been committed was made durable.
     pub flushes: u64,
 }
 
@@ -65,7 +65,7 @@ impl Meter {
         self.again.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was committed is flushed, for all who wait.
+    /// What was committed is flushed.
     pub(super) fn flushes(&self) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         self.statements.fetch_add(1, Ordering::Relaxed);

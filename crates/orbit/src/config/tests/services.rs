@@ -31,7 +31,7 @@ fn what_a_service_may_not_say() {
     check("poll: { every: 50ms }\n", "4:16", "expected at least 100ms");
     check(
         "poll: { every: 5s }\n",
-        "4:1",
+        "4:7",
         "`poll` is for `completion: poll`: this service's first answer is its output\n  hint: add `completion: poll`, or leave it out",
     );
     check("headers: { X-Orbit-Context: a }\n", "4:12", "`X-Orbit-Context` is set by the engine");
