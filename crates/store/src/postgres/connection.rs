@@ -52,14 +52,19 @@ impl Drop for Session {
 struct Sent {
     waiting: Vec<BoxFuture<'static, Result<(), Error>>>,
     failed: Option<Error>,
+    /// Whether anything was answered, such as BEGIN: so the server is there, or was in this transaction.
+    is_heard: bool,
 }
 
 impl Sent {
     /// Takes in what has been answered.
     fn take_in(&mut self, context: &mut Context<'_>) {
-        let failed = &mut self.failed;
+        let (failed, is_heard) = (&mut self.failed, &mut self.is_heard);
         self.waiting.retain_mut(|answer| match answer.as_mut().poll(context) {
-            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Ok(())) => {
+                *is_heard = true;
+                false
+            }
             Poll::Ready(Err(error)) => {
                 failed.get_or_insert(error);
                 false
@@ -253,6 +258,19 @@ impl Connection {
             self.give_back();
         }
         ended
+    }
+
+    /// The server is there. A connection of the pool may have been lost, and of a COMMIT that is among the first things sent over it nobody could tell what became of it; so a
+    /// transaction in which nothing was read waits once more.
+    pub(super) async fn hears(&self) -> Attempt<()> {
+        poll_fn(|context| {
+            let mut sent = self.sent();
+            sent.take_in(context);
+            if sent.is_heard || sent.waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let lost = self.sent().failed.take_if(|error| error.as_db_error().is_none());
+        lost.map_or(Ok(()), |error| Err(Fault::Postgres(error)))
     }
 
     /// What this connection has committed is durable.

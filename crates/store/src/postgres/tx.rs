@@ -236,6 +236,10 @@ impl Tx {
     }
 
     async fn commit(self) -> Attempt<()> {
+        if self.mode == Mode::Writing {
+            // What was lost before COMMIT is not true.
+            self.connection.hears().await?;
+        }
         let committed = match self.mode {
             Mode::Reading => self.connection.leaves().await,
             Mode::Writing => self.connection.commits(self.turn).await,

@@ -58,7 +58,7 @@ impl World {
             furnish(&home, name, cycles);
             // The same document everywhere: the program finds out by its folder whose it is.
             let waits = format!(
-                "case \"$PWD\" in {victim}/*) while [ -e {} ]; do sleep 0.1; done;; esac",
+                "case \"$PWD\" in {victim}/*) while [ -e {0} ]; do echo >{0}.held; sleep 0.1; done;; esac",
                 hold.display()
             );
             home.processor("two", &format!("cat; echo two; {waits}"), "");
@@ -94,6 +94,11 @@ impl World {
 
     pub fn hold(&self) {
         std::fs::write(&self.hold, "").unwrap();
+    }
+
+    /// A program of the victim waits until it is let go: one that is merely at work would not tell from it.
+    pub fn holds(&self) -> bool {
+        self.hold.with_extension("held").exists()
     }
 
     pub fn let_go(&self) {

@@ -61,7 +61,7 @@ fn play(nodes: usize, runs: usize, fate: Fate) {
     fire(&world, 0, world.cycles / 2, 0);
     all_arrive(&world, || world.receiver.requests().len() > runs / 4 - 8);
     world.hold();
-    until("its programs to be held", || held(&world) > 0);
+    until("its programs to be held", || world.holds());
     let epoch = world.ask(&format!("SELECT epoch::text FROM nodes WHERE node = '{VICTIM}'"));
     let before = world.receiver.requests().len();
     match fate {
