@@ -72,7 +72,7 @@ use tx::{Connection, Mode, Tx};
 use witness::Witness;
 
 /// Transactions of one process that change a namespace at once; more wait in line. They read and write the same pages of the same indexes, and where two do
-/// that at once the server ends one of them for the sake of serializability: four at once do half of their work again, and get less done than one. None of them
+/// that at once the server ends one of them for the sake of serializability: four at once did half of their work again, and got less done than one, in tables that had no statistics yet. None of them
 /// waits for the disk in its turn (see `tx`).
 const WRITERS_MAX: usize = 1;
 
