@@ -3,8 +3,8 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
 use serde_json::Value;
+use serde_json::ser::{Formatter, Serializer};
 
 /// The largest integer that every integer below is a number of ECMAScript for (`Number.MAX_SAFE_INTEGER`).
 const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
