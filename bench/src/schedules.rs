@@ -43,9 +43,9 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
         node((folder.path(), 0), stores, blobs(folder.path())?, (resting, 0), Duty::Serve).await?;
     // From when on each is decided.
     let began = Instant::now();
-    let begun =
+    let all_decided =
         until(&namespace, async |namespace| Ok(namespace.store.cursors().await?.len() >= count)).await?;
-    anyhow::ensure!(begun, "{:?} after the start not every schedule is decided", began.elapsed());
+    anyhow::ensure!(all_decided, "{:?} after the start not every schedule is decided", began.elapsed());
     report.say(&format!("the first decision on each took {:.1} s", began.elapsed().as_secs_f64()));
     let first = SystemClock.now().checked_add(AHEAD + minute / 2)?;
     namespace.activate(snapshot(count, first, minute)?).await?;
