@@ -213,7 +213,7 @@ impl Effort {
                 deliveries: 2_000,
                 attempts: 200,
                 clips: 8,
-                clip_seconds: 8,
+                clip_seconds: 4,
                 starts: 20,
                 profiles: 100_000,
                 candidates: 1_000_000,
