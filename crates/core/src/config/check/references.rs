@@ -1,6 +1,6 @@
 //! References from one document to another: each names something that is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Document, DocumentRef, Kind, PathPart, Problem, Report, Unread, below, key, normalize, path};
 use crate::config::{DistributionTarget, Processor, Profile, RunProfile};
@@ -29,9 +29,12 @@ struct Index<'a> {
     names: BTreeSet<(Kind, String)>,
     unread: &'a Unread,
     processors: Vec<&'a Processor>,
-    profiles: Vec<&'a Profile>,
-    run_profiles: Vec<&'a RunProfile>,
-    for_notices: BTreeSet<String>,
+    /// By label and by id.
+    profiles: BTreeMap<String, &'a Profile>,
+    /// Who runs a profile, by the label or id that they name it by.
+    users: BTreeMap<&'a str, Vec<&'a RunProfile>>,
+    /// Whether there is an endpoint for results, and not only for notices.
+    has_endpoints: bool,
 }
 
 impl<'a> Index<'a> {
@@ -40,14 +43,15 @@ impl<'a> Index<'a> {
             names: unread.names.clone(),
             unread,
             processors: Vec::new(),
-            profiles: Vec::new(),
-            run_profiles: Vec::new(),
-            for_notices: BTreeSet::new(),
+            profiles: BTreeMap::new(),
+            users: BTreeMap::new(),
+            has_endpoints: false,
         };
+        let mut for_notices = BTreeSet::new();
         for document in documents {
             let names = match document {
                 Document::Namespace(config) => {
-                    index.for_notices.extend(config.notify.iter().map(|rule| rule.endpoint.to_string()));
+                    for_notices.extend(config.notify.iter().map(|rule| rule.endpoint.to_string()));
                     Vec::new()
                 }
                 Document::Source(source) => vec![source.name().to_string()],
@@ -57,17 +61,34 @@ impl<'a> Index<'a> {
                 }
                 Document::Endpoint(endpoint) => vec![endpoint.name.to_string()],
                 Document::Profile(profile) => {
-                    index.profiles.push(profile);
-                    vec![profile.label.to_string(), profile.profile_id.to_string()]
+                    let names = vec![profile.label.to_string(), profile.profile_id.to_string()];
+                    for name in &names {
+                        index.profiles.entry(name.clone()).or_insert(profile);
+                    }
+                    names
                 }
                 Document::RunProfile(run_profile) => {
-                    index.run_profiles.push(run_profile);
+                    for name in &run_profile.execution_policy.profiles {
+                        index.users.entry(name).or_default().push(run_profile);
+                    }
                     Vec::new()
                 }
             };
             index.names.extend(names.into_iter().map(|name| (document.kind(), name)));
         }
+        index.has_endpoints =
+            index.names.iter().any(|(kind, name)| *kind == Kind::Endpoint && !for_notices.contains(name));
         index
+    }
+
+    /// The run profiles that run a profile, each once.
+    fn users(&self, profile: &Profile) -> Vec<&'a RunProfile> {
+        let by = |name: &str| self.users.get(name).into_iter().flatten().copied();
+        let mut users: Vec<_> =
+            by(profile.label.as_str()).chain(by(&profile.profile_id.to_string())).collect();
+        let mut seen = BTreeSet::new();
+        users.retain(|user| seen.insert(std::ptr::from_ref(*user)));
+        users
     }
 
     fn has(&self, kind: Kind, name: &str) -> bool {
@@ -94,16 +115,6 @@ impl<'a> Index<'a> {
         };
         report.error(at, format!("there is no {noun} `{name}`")).hint(hint);
     }
-
-    /// Whether there is one for results, and not only for notices.
-    fn has_endpoints(&self) -> bool {
-        self.names.iter().any(|(kind, name)| *kind == Kind::Endpoint && !self.for_notices.contains(name))
-    }
-}
-
-fn refers_to(run_profile: &RunProfile, profile: &Profile) -> bool {
-    let id = profile.profile_id.to_string();
-    run_profile.execution_policy.profiles.iter().any(|name| name == profile.label.as_str() || *name == id)
 }
 
 fn check_profile(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>) {
@@ -126,9 +137,8 @@ fn check_profile(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>) 
     normalize::check_rules(rules, &index.processors, report);
     check_reference(profile, index, report);
     check_targets(&profile.distribution_map, "distribution_map", index, report);
-    let mut users = index.run_profiles.iter().filter(|user| refers_to(user, profile));
-    let is_delivered = users.any(|user| !user.distribution_targets.is_empty());
-    if profile.distribution_map.is_empty() && index.has_endpoints() && !is_delivered {
+    let is_delivered = index.users(profile).iter().any(|user| !user.distribution_targets.is_empty());
+    if profile.distribution_map.is_empty() && index.has_endpoints && !is_delivered {
         report
             .warning(path(&["distribution_map"]), "this profile's results go to no endpoint")
             .hint("list one: `distribution_map: [ { endpoint: NAME } ]`");
@@ -143,13 +153,13 @@ fn check_reference(profile: &Profile, index: &Index<'_>, report: &mut Report<'_>
             continue;
         }
         let at = || below(path(&["execution_rules", "tiers"]), [PathPart::Index(number), key("reference")]);
-        let mut users = index.run_profiles.iter().filter(|user| refers_to(user, profile)).peekable();
-        if users.peek().is_none() {
+        let users = index.users(profile);
+        if users.is_empty() {
             report
                 .error(at(), format!("asset `{asset}` is not bound"))
                 .hint(format!("bind it: `asset_bindings: {{ {asset}: assets/… }}`"));
         }
-        for user in users.filter(|user| !user.asset_bundle.contains_key(asset)) {
+        for user in users.iter().filter(|user| !user.asset_bundle.contains_key(asset)) {
             let label = &user.label;
             report
                 .error(at(), format!("asset `{asset}` is bound neither here nor by run profile `{label}`"))
@@ -166,10 +176,7 @@ fn check_run_profile(run_profile: &RunProfile, index: &Index<'_>, report: &mut R
     for (number, reference) in policy.profiles.iter().enumerate() {
         let at = || below(path(&["execution_policy", "profiles"]), [PathPart::Index(number)]);
         index.require(Kind::Profile, reference, at(), report);
-        let profile = index.profiles.iter().find(|profile| {
-            profile.label.as_str() == reference || profile.profile_id.to_string() == *reference
-        });
-        let Some(profile) = profile else { continue };
+        let Some(profile) = index.profiles.get(reference.as_str()) else { continue };
         if !ran.insert(profile.profile_id) && !policy.profiles[..number].contains(reference) {
             report.error(at(), format!("profile `{}` is listed twice, by label and by id", profile.label));
         }
