@@ -21,15 +21,15 @@ use bare::Rows;
 use server::{Measurements, Server, Views};
 
 /// Runs for each that is in flight.
-const RUNS_EACH: usize = 8;
+const RUNS_EACH: usize = 32;
 /// Of the bare program's speed.
 const TARGET: f64 = 0.4;
 /// Of the speed of one node.
 const TARGET_THREE: f64 = 1.5;
 /// Of what as many bare commits take.
 const TARGET_IDLE: f64 = 1.5;
-/// Runs before those that count: statements are prepared, connections open.
-const WARM_UP: usize = 20;
+/// Runs before those that count: every connection is open and has prepared its statements, which costs the server as much as dozens of runs.
+const WARM_UP: usize = 200;
 
 /// One measurement of the engine.
 struct Ran {

@@ -86,12 +86,17 @@ pub(super) async fn conclude<F>(
         }
     };
     let commit = decide(namespace, which, attempted, act.cut());
+    let disables = commit.disable_endpoint.is_some();
     commit_receipt(namespace, which.claim, commit, &act).await;
     drop(act);
     // A settled delivery may have finished its run, its cycle, and what waited for the cycle.
     let nudges = &namespace.nudges;
-    for nudge in [&nudges.dispatch, &nudges.keeper, &nudges.selection, &nudges.schedule] {
+    for nudge in [&nudges.dispatch, &nudges.selection, &nudges.schedule] {
         nudge.notify_one();
+    }
+    if disables {
+        // What else waits for the endpoint is given up.
+        nudges.keeper.notify_one();
     }
 }
 

@@ -38,7 +38,7 @@ struct State {
     waits: Waits,
 }
 
-/// A counted permit, until this is dropped; then those who wait for one look again.
+/// A counted permit, until this is dropped; if it was the last that was free, those who wait for one look again then.
 pub struct Permit {
     counts: Arc<Counts>,
     of: Limit,
@@ -291,6 +291,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let now = self.counts.clock.now();
         let mut state = self.counts.lock();
+        // What was not full held nobody.
+        let held_others = state.free(&self.of) == Some(0);
         if let Some(used) = state.used.get_mut(&self.of) {
             *used = used.saturating_sub(1);
             if *used == 0 {
@@ -299,8 +301,10 @@ impl Drop for Permit {
         }
         state.note(self.of.clone(), now);
         drop(state);
-        self.counts.wake.notify_one();
-        self.counts.wake_programs.notify_one();
+        if held_others {
+            self.counts.wake.notify_one();
+            self.counts.wake_programs.notify_one();
+        }
     }
 }
 

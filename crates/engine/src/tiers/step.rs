@@ -30,7 +30,8 @@ pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Perm
     }
     drop(act);
     namespace.requests.forget(run_id);
-    // The run may wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
+    // The run may be ready for another worker, wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
+    namespace.nudges.tiers.notify_one();
     namespace.nudges.normalize.notify_one();
     namespace.nudges.dispatch.notify_one();
     namespace.nudges.selection.notify_one();

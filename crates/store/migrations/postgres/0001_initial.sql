@@ -41,14 +41,18 @@ CREATE TABLE log_pending (
 -- Append-only, besides by privilege. A key that exists already is refused by itself: there is no `INSERT OR REPLACE` here.
 CREATE FUNCTION log_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
+-- Once a statement, over all that it added: asked for each row it took three quarters of the time of the insert.
 CREATE FUNCTION log_records_goes_on() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.position IS DISTINCT FROM (SELECT coalesce(max(position) + 1, 0) FROM log_records WHERE namespace = NEW.namespace) THEN
+    IF EXISTS (
+        SELECT 1 FROM (SELECT namespace, min(position) AS first, max(position) AS last, count(*) AS number FROM added GROUP BY namespace) of_one
+        WHERE last - first + 1 <> number OR first IS DISTINCT FROM (
+            SELECT coalesce(max(position) + 1, 0) FROM log_records r WHERE r.namespace = of_one.namespace AND r.position < of_one.first)) THEN
         RAISE EXCEPTION 'log_records is append-only: positions have no gaps' USING ERRCODE = 'unique_violation';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END $$;
-CREATE TRIGGER log_records_in_order BEFORE INSERT ON log_records FOR EACH ROW EXECUTE FUNCTION log_records_goes_on();
+CREATE TRIGGER log_records_in_order AFTER INSERT ON log_records REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION log_records_goes_on();
 CREATE TRIGGER log_records_no_update BEFORE UPDATE ON log_records FOR EACH ROW EXECUTE FUNCTION log_stays();
 CREATE TRIGGER log_records_no_delete BEFORE DELETE ON log_records FOR EACH ROW EXECUTE FUNCTION log_stays();
 CREATE TRIGGER log_bodies_no_update BEFORE UPDATE ON log_bodies FOR EACH ROW EXECUTE FUNCTION log_stays();

@@ -90,6 +90,8 @@ CREATE TABLE payloads (
     content    BYTEA,    -- null if the bytes are a file, or dropped
     UNIQUE (namespace, digest)
 );
+-- They are opaque, and what is compressed already costs the server a millisecond to find out that it cannot be compressed again.
+ALTER TABLE payloads ALTER COLUMN content SET STORAGE EXTERNAL;
 CREATE INDEX payloads_kept ON payloads (namespace, kept_at) WHERE dropped_at IS NULL;
 
 -- When a backup became this store; null once the log goes on under a new name.

@@ -284,6 +284,7 @@ async fn admit(
             state: new.start.as_ref().map_or(RunState::admitted(), |start| RunState::admitted_at(start.step)),
             token: 0,
             deadline_at: new.deadline_at,
+            made: None,
         };
         insert(tx, &run, new, initiation, now).await?;
         tell_admitted(tx, &run, new, now)?;

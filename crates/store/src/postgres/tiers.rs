@@ -6,16 +6,16 @@ use async_trait::async_trait;
 use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::record::Kind;
-use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::columns::{self, Length, Micros, Parameter, Row, Text, params};
+use super::columns::{self, Micros, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::normalize;
 use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
-use super::transition::{self, Run, attempt_facts, step_place};
+use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, lanes, payload, quarantine, token};
 use crate::StoreError;
@@ -197,7 +197,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
     if let Some(artifact) = &commit.artifact {
-        keep_artifact(tx, run.id, progress.step, artifact).await?;
+        run.made = Some(artifact.clone());
         payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now).await?;
     }
     let mut body = commit_facts(commit, &of);
@@ -236,21 +236,6 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     let told = Told { request: commit.request.clone(), ..Told::default() };
     let next = if claims { Some(Box::new(start(tx, &mut run, &told, now).await?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
-}
-
-/// The output of a step is what its run has.
-pub(super) async fn keep_artifact(
-    tx: &Connection,
-    run_id: Uuid,
-    step: Step,
-    artifact: &Artifact,
-) -> Attempt<()> {
-    let (id, digest, bytes) = (Text(run_id), Text(artifact.digest), Length(artifact.bytes));
-    let update = "UPDATE runs SET artifact_digest = $2, artifact_bytes = $3, artifact_media_type = $4 WHERE run_id = $1";
-    tx.send(update, params![id, digest, bytes, artifact.media_type]).await?;
-    let update = "UPDATE steps SET digest = $2, bytes = $3, media_type = $4 WHERE run_id = $1 AND place = $5";
-    tx.send(update, params![id, digest, bytes, artifact.media_type, step_place(step)]).await?;
-    Ok(())
 }
 
 async fn expire(tx: &Tx, now: Timestamp) -> Attempt<u32> {

@@ -7,7 +7,7 @@ use orbit_core::run::{Ending, RunEvent, RunState, Step};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Micros, Row, Text, params};
+use super::columns::{self, Json, Length, Micros, Row, Text, params};
 use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
@@ -36,6 +36,7 @@ fn read(row: &Row) -> Attempt<Run> {
         state: columns::json(row, "state_json")?,
         token: row.get("token")?,
         deadline_at: columns::instant(row, "deadline_at")?,
+        made: None,
     })
 }
 
@@ -50,6 +51,7 @@ pub(super) async fn apply(
     let next = run.state.next(event)?;
     let before = std::mem::replace(&mut run.state, next);
     keep(tx, run, &before, event, now).await?;
+    run.made = None;
     facts.insert("event".to_owned(), json!(event));
     facts.insert("state".to_owned(), run.state.name().into());
     fact(tx, now, Kind::from(event), run.subject(), facts)?;
@@ -69,7 +71,7 @@ pub(super) async fn keep(
     now: Timestamp,
 ) -> Attempt<()> {
     write(tx, run, now).await?;
-    note_step(tx, run.id, before, event, now).await?;
+    note_step(tx, run, before, event, now).await?;
     match (before.ending(), run.state.ending()) {
         (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now).await,
         (Some(_), None) => cycle::reopen(tx, run.cycle_id).await,
@@ -81,9 +83,12 @@ pub(super) async fn keep(
 async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
+    let made = run.made.as_ref();
     // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
     // waits for a batch, it waits no longer.
     let update = "UPDATE runs SET state = $2, state_json = $3, attempt = $4, due_at = $5, finished_at = $6, token = $8,
+        artifact_digest = coalesce($9, artifact_digest), artifact_bytes = coalesce($10, artifact_bytes),
+        artifact_media_type = coalesce($11, artifact_media_type),
         lane = CASE WHEN $7::text IS NOT NULL THEN (SELECT coalesce(lanes::json ->> $7::text, lanes::json ->> 'tier1')::bigint
             FROM run_requests q WHERE q.run_id = $1) END,
         batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
@@ -98,7 +103,10 @@ async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
             due_at.map(Micros),
             finished_at,
             to_start.map(Step::name),
-            run.token
+            run.token,
+            made.map(|made| Text(made.digest)),
+            made.map(|made| Length(made.bytes)),
+            made.map(|made| made.media_type.clone())
         ],
     )
     .await?;
@@ -108,21 +116,36 @@ async fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
 /// Keeps the row of the step for screens.
 async fn note_step(
     tx: &Connection,
-    run_id: Uuid,
+    run: &Run,
     before: &RunState,
     event: &RunEvent,
     now: Timestamp,
 ) -> Attempt<()> {
     let (step, state, failure) = match step_change(before, event) {
         Some(StepChange::Started { step, attempt }) => {
-            return start_step(tx, run_id, (step, attempt), now).await;
+            return start_step(tx, run.id, (step, attempt), now).await;
         }
         Some(StepChange::Over { step, state, failure }) => (step, state, failure),
         None => return Ok(()),
     };
-    let update = "UPDATE steps SET state = $3, finished_at = $4, failure = coalesce($5, failure)
+    let made = run.made.as_ref();
+    let update = "UPDATE steps SET state = $3, finished_at = $4, failure = coalesce($5, failure),
+        digest = coalesce($6, digest), bytes = coalesce($7, bytes), media_type = coalesce($8, media_type)
         WHERE run_id = $1 AND place = $2";
-    tx.send(update, params![Text(run_id), step_place(step), state, Micros(now), failure]).await?;
+    tx.send(
+        update,
+        params![
+            Text(run.id),
+            step_place(step),
+            state,
+            Micros(now),
+            failure,
+            made.map(|made| Text(made.digest)),
+            made.map(|made| Length(made.bytes)),
+            made.map(|made| made.media_type.clone())
+        ],
+    )
+    .await?;
     Ok(())
 }
 

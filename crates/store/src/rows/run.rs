@@ -8,6 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::record::{Facts, facts};
+use crate::contract::Artifact;
 
 /// A run as its transitions see it.
 pub(crate) struct Run {
@@ -25,6 +26,8 @@ pub(crate) struct Run {
     pub(crate) token: i64,
     /// When it must have an artifact.
     pub(crate) deadline_at: Timestamp,
+    /// The output of the step that the next event ends; kept with it, as that of the step and as what the run has.
+    pub(crate) made: Option<Artifact>,
 }
 
 impl Run {

@@ -228,6 +228,7 @@ fn admit(tx: &Tx<'_>, claim: Claim, runs: &[NewRun], now: Timestamp) -> Attempt<
             state: new.start.as_ref().map_or(RunState::admitted(), |start| RunState::admitted_at(start.step)),
             token: 0,
             deadline_at: new.deadline_at,
+            made: None,
         };
         insert(tx, &run, new, initiation.as_deref(), now)?;
         tell_admitted(tx, &run, new, now)?;

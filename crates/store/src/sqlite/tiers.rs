@@ -5,16 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::record::Kind;
-use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::columns::{self, Length, Micros, Text};
+use super::columns::{self, Micros, Text};
 use super::fault::{Attempt, Fault};
 use super::normalize;
 use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
-use super::transition::{self, Run, attempt_facts, step_place};
+use super::transition::{self, Run, attempt_facts};
 use super::tx::Tx;
 use super::{SqliteStore, lanes, payload, quarantine, token};
 use crate::StoreError;
@@ -147,7 +147,7 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
     if let Some(artifact) = &commit.artifact {
-        keep_artifact(tx, run.id, progress.step, artifact)?;
+        run.made = Some(artifact.clone());
         payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now)?;
     }
     let mut body = commit_facts(commit, &of);
@@ -186,16 +186,6 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     let told = Told { request: commit.request.clone(), ..Told::default() };
     let next = if claims { Some(Box::new(start(tx, &mut run, told, now)?)) } else { None };
     Ok(StepCommitted::Done { state: run.state, next })
-}
-
-/// The output of a step is what its run has.
-pub(super) fn keep_artifact(tx: &Connection, run_id: Uuid, step: Step, artifact: &Artifact) -> Attempt<()> {
-    let (id, digest, bytes) = (Text(run_id), Text(artifact.digest), Length(artifact.bytes));
-    let update = "UPDATE runs SET artifact_digest = ?2, artifact_bytes = ?3, artifact_media_type = ?4 WHERE run_id = ?1";
-    tx.prepare_cached(update)?.execute(params![id, digest, bytes, artifact.media_type])?;
-    let update = "UPDATE steps SET digest = ?2, bytes = ?3, media_type = ?4 WHERE run_id = ?1 AND place = ?5";
-    tx.prepare_cached(update)?.execute(params![id, digest, bytes, artifact.media_type, step_place(step)])?;
-    Ok(())
 }
 
 fn expire(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {

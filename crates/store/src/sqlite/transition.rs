@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Micros, Text};
+use super::columns::{self, Json, Length, Micros, Text};
 use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
@@ -37,6 +37,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
         state: columns::json(row, "state_json")?,
         token: row.get("token")?,
         deadline_at: columns::instant(row, "deadline_at")?,
+        made: None,
     })
 }
 
@@ -51,6 +52,7 @@ pub(super) fn apply(
     let next = run.state.next(event)?;
     let before = std::mem::replace(&mut run.state, next);
     keep(tx, run, &before, event, now)?;
+    run.made = None;
     facts.insert("event".to_owned(), json!(event));
     facts.insert("state".to_owned(), run.state.name().into());
     fact(tx, now, Kind::from(event), run.subject(), facts)?;
@@ -70,7 +72,7 @@ pub(super) fn keep(
     now: Timestamp,
 ) -> Attempt<()> {
     write(tx, run, now)?;
-    note_step(tx, run.id, before, event, now)?;
+    note_step(tx, run, before, event, now)?;
     match (before.ending(), run.state.ending()) {
         (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now),
         (Some(_), None) => cycle::reopen(tx, run.cycle_id),
@@ -82,9 +84,12 @@ pub(super) fn keep(
 fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
     let StateColumns { name, attempt, due_at, to_start } = columns_of(&run.state);
     let finished_at = run.state.ending().map(|_| Micros(now));
+    let made = run.made.as_ref();
     // A step that the request does not have stands where the first one stood, to be refused by whoever works on it. Whatever happens to a run that
     // waits for a batch, it waits no longer.
     let update = "UPDATE runs SET state = ?2, state_json = ?3, attempt = ?4, due_at = ?5, finished_at = ?6, token = ?8,
+        artifact_digest = coalesce(?9, artifact_digest), artifact_bytes = coalesce(?10, artifact_bytes),
+        artifact_media_type = coalesce(?11, artifact_media_type),
         lane = iif(?7 IS NULL, NULL, (SELECT coalesce(lanes ->> ?7, lanes ->> 'tier1') FROM run_requests q WHERE q.run_id = ?1)),
         batch_key = NULL, batch_items_max = NULL, batch_due_at = NULL
         WHERE run_id = ?1";
@@ -96,32 +101,34 @@ fn write(tx: &Connection, run: &Run, now: Timestamp) -> Attempt<()> {
         due_at.map(Micros),
         finished_at,
         to_start.map(Step::name),
-        run.token
+        run.token,
+        made.map(|made| Text(made.digest)),
+        made.map(|made| Length(made.bytes)),
+        made.map(|made| &made.media_type)
     ])?;
     Ok(())
 }
 
 /// Keeps the row of the step for screens.
-fn note_step(
-    tx: &Connection,
-    run_id: Uuid,
-    before: &RunState,
-    event: &RunEvent,
-    now: Timestamp,
-) -> Attempt<()> {
+fn note_step(tx: &Connection, run: &Run, before: &RunState, event: &RunEvent, now: Timestamp) -> Attempt<()> {
     let (step, state, failure) = match step_change(before, event) {
-        Some(StepChange::Started { step, attempt }) => return start_step(tx, run_id, (step, attempt), now),
+        Some(StepChange::Started { step, attempt }) => return start_step(tx, run.id, (step, attempt), now),
         Some(StepChange::Over { step, state, failure }) => (step, state, failure),
         None => return Ok(()),
     };
-    let update = "UPDATE steps SET state = ?3, finished_at = ?4, failure = coalesce(?5, failure)
+    let made = run.made.as_ref();
+    let update = "UPDATE steps SET state = ?3, finished_at = ?4, failure = coalesce(?5, failure),
+        digest = coalesce(?6, digest), bytes = coalesce(?7, bytes), media_type = coalesce(?8, media_type)
         WHERE run_id = ?1 AND place = ?2";
     tx.prepare_cached(update)?.execute(params![
-        Text(run_id),
+        Text(run.id),
         step_place(step),
         state,
         Micros(now),
-        failure
+        failure,
+        made.map(|made| Text(made.digest)),
+        made.map(|made| Length(made.bytes)),
+        made.map(|made| &made.media_type)
     ])?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::super::columns::{Length, Text};
 use super::super::fault::{Attempt, Fault};
 use super::super::normalize;
 use super::super::transition::{self, Run};
-use super::super::{quarantine, selection, tiers};
+use super::super::{quarantine, selection};
 use super::reading::Entry;
 use crate::contract::Artifact;
 use crate::contract::selection::NewRun;
@@ -32,6 +32,7 @@ pub(super) fn admitted(tx: &Connection, entry: &Entry) -> Attempt<()> {
         state: Folded::admit(&entry.body)?.state,
         token: 0,
         deadline_at: entry.field("deadline_at")?,
+        made: None,
     };
     let new = NewRun {
         run_id: run.id,
@@ -61,7 +62,7 @@ pub(super) fn happened(tx: &Connection, entry: &Entry) -> Attempt<()> {
     let event = folded.apply(&entry.kind, Told::read(&entry.kind, &entry.body)?)?;
     run.state = folded.state;
     let Some(event) = event else { return Ok(()) };
-    follow(tx, &run, &event, entry)?;
+    follow(tx, &mut run, &event, entry)?;
     transition::keep(tx, &run, &before, &event, entry.at)?;
     if let Some(place) = entry.optional::<BatchPlace>("batch_place")? {
         normalize::wait(tx, run.id, &place)?;
@@ -70,7 +71,7 @@ pub(super) fn happened(tx: &Connection, entry: &Entry) -> Attempt<()> {
 }
 
 /// What else the record of an event tells.
-fn follow(tx: &Connection, run: &Run, event: &RunEvent, entry: &Entry) -> Attempt<()> {
+fn follow(tx: &Connection, run: &mut Run, event: &RunEvent, entry: &Entry) -> Attempt<()> {
     match event {
         RunEvent::StepSucceeded { step, .. } => {
             let artifact = Artifact {
@@ -78,12 +79,12 @@ fn follow(tx: &Connection, run: &Run, event: &RunEvent, entry: &Entry) -> Attemp
                 bytes: entry.field("bytes")?,
                 media_type: entry.field("media_type")?,
             };
-            tiers::keep_artifact(tx, run.id, *step, &artifact)?;
             quarantine::clear(tx, run.id, *step)?;
             if let Some(key) = entry.optional::<Digest>("work")? {
                 let done = Done { key, artifact: &artifact, run_id: run.id, step: *step };
                 normalize::remember(tx, &done, entry.at)?;
             }
+            run.made = Some(artifact);
             Ok(())
         }
         RunEvent::StepInterrupted { .. } => crashed(tx, entry),
