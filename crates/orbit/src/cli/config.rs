@@ -8,7 +8,7 @@ use super::args::Config;
 use super::failure::Failure;
 use super::output::{either, say};
 use super::session::Session;
-use crate::control::{Command, ConfigQuestion};
+use crate::control::{Command, ConfigQuestion, NamespaceChoice};
 use crate::exit;
 use crate::render::{self, Terminal};
 
@@ -47,7 +47,7 @@ pub async fn config(layout: &Layout, verb: &Config, out: &Terminal, json: bool) 
 
 async fn ask(
     layout: &Layout,
-    namespace: &Option<String>,
+    namespace: &NamespaceChoice,
     question: ConfigQuestion,
 ) -> Result<Value, Failure> {
     let mut session = Session::open(layout, Duty::None).await?;
