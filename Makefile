@@ -3,8 +3,9 @@
 .DEFAULT_GOAL := help
 # The binary that the tests build. One package alone would be built with other features, and so all over again.
 BUILT = $${CARGO_TARGET_DIR:-target}/debug/orbit
+MEASURE = $${CARGO_TARGET_DIR:-target}/release/orbit-bench
 
-.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix drill-failover drill-nodes test-large test-programs test-samples bench check fmt clean-demo
+.PHONY: help demo demo-documents test test-rust test-postgres crash-matrix drill-failover drill-nodes test-large test-programs test-samples bench bench-peers bench-page check fmt clean-demo
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ verb = $$2; $$1 = $$2 = ""; printf "  make %-16s%s\n", verb, $$0 }'
@@ -58,10 +59,21 @@ test-samples: ## Both samples, end to end
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 
-bench: ## Measure against the limit of this machine, on files and on a PostgreSQL server of its own; many minutes
-	scripts/install.sh build test
+bench: ## Measure against the limit of this machine, on files and on a PostgreSQL server of its own; about ten minutes
+	scripts/install.sh build test bench
 	cargo build --workspace --release --locked --bins
-	$${CARGO_TARGET_DIR:-target}/release/orbit-bench
+	$(MEASURE)
+
+# ORBIT's own figures are of the same minutes; the others of `make bench` stay in the result file.
+bench-peers: ## The same work on what people use instead, from their registries, into the same result file; about half an hour
+	scripts/install.sh build test peers
+	cargo build --workspace --release --locked --bins
+	$(MEASURE) idle runs deliveries crash postgres --in-flight 64
+	/usr/bin/python3 bench/peers/run.py --bench $(MEASURE)
+
+bench-page: ## Write docs/operate/performance.md from what was measured
+	cargo build --workspace --release --locked --bins
+	$(MEASURE) page
 
 check: ## Formatting, lints, documentation, the rules of the house
 	scripts/install.sh build check

@@ -2,7 +2,7 @@
 # Installs what is missing on a Debian machine: as root with apt-get; otherwise says exactly what to install.
 #
 #   scripts/install.sh GROUP...      build: compiler and linker · test: what the tests start · check: formatter and lints · failover: its drill
-#                                    demo: samples/media · documents: samples/documents
+#                                    demo: samples/media · documents: samples/documents · bench: what is measured · peers: bench/peers
 set -euo pipefail
 
 missing=()
@@ -80,6 +80,53 @@ need_documents() {
     need python3 test -x /usr/bin/python3
 }
 
+# FFmpeg's batch, and what it is compared with.
+need_bench() {
+    need ffmpeg command -v ffmpeg
+    need findutils command -v xargs
+}
+
+# A Node that is new enough is one of npm's packages.
+need_peers() {
+    need python3 test -x /usr/bin/python3
+    need python3-venv python3 -c 'import ensurepip, venv'
+    need npm command -v npm
+}
+
+# Each with its packages in a folder of its own, in the repository's own target folder; the stamp is written last and holds what was installed.
+peers=$root/target/tools/peers
+
+install_peer() {
+    local name=$1 to=$peers/$1 stamp
+    shift
+    stamp=$(find "$root/bench/peers/$name" "$root/bench/peers/reference.mjs" -type f | sort | xargs cat | sha256sum)
+    if [ "$(cat "$to/installed.txt" 2>/dev/null)" = "$stamp" ]; then return; fi
+    echo "install: $name, which ORBIT is measured beside" >&2
+    mkdir -p "$to"
+    rm -f "$to/installed.txt"
+    cp -r "$root/bench/peers/$name"/. "$root/bench/peers/reference.mjs" "$to/"
+    if ! (cd "$to" && "$@") >&2; then
+        echo "install: $name could not be installed" >&2
+        exit 1
+    fi
+    echo "$stamp" >"$to/installed.txt"
+}
+
+with_pip() {
+    python3 -m venv venv &&
+        venv/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.txt
+}
+
+install_peers() {
+    local name
+    for name in node restate graphile-worker pg-boss; do
+        install_peer "$name" npm ci --no-audit --no-fund --silent
+    done
+    install_peer dbos-python with_pip
+    # A target folder of its own, whatever that of ORBIT is.
+    install_peer apalis env -u CARGO_TARGET_DIR cargo build --release --locked --quiet
+}
+
 # Servers that move by themselves. The packages' own services are not started and not used.
 need_failover() {
     need postgresql sh -c 'ls /usr/lib/postgresql/*/bin/initdb'
@@ -132,8 +179,10 @@ for group in "$@"; do
         demo) need_demo ;;
         documents) need_documents ;;
         failover) need_failover ;;
+        bench) need_bench ;;
+        peers) need_peers ;;
         *)
-            echo "install: no group \`$group\`; there are build, test, check, demo, documents and failover" >&2
+            echo "install: no group \`$group\`; there are build, test, check, demo, documents, failover, bench and peers" >&2
             exit 2
             ;;
     esac
@@ -141,3 +190,4 @@ done
 install_missing
 case " $* " in *" test "*) install_s3_server ;; esac
 case " $* " in *" demo "*) check_ffmpeg ;; esac
+case " $* " in *" peers "*) install_peers ;; esac

@@ -65,6 +65,6 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
     let value = median(&runs);
     report.add("idle_run", Measured::against(value, "ms", median(&flushes), (TARGET, Better::Lower)));
     let bare = Measured::against(value, "ms", median(&sums), (TARGET, Better::Lower));
-    report.add("idle_run_beside_bare_commits", Measured { target: None, ..bare });
+    report.add("idle_run_beside_bare_commits", bare.told());
     Ok(())
 }

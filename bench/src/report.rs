@@ -1,18 +1,19 @@
-//! What was measured: `{machine, commit, scenarios: {name: {value, unit, limit, ratio, target, better}}}`.
+//! What was measured: `{machine, commit, scenarios: {name: {value, unit, limit, ratio, target, better, commit}}}`.
 //!
 //! `limit` is what the machine does without ORBIT and `ratio` the value against it; where there is none both are null and `value` itself is
-//! compared with `target`.
+//! compared with `target`. A run that measures a few scenarios leaves what the file says of the others; each names the commit that it was measured of.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Which direction is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Better {
     /// More is better.
@@ -22,12 +23,12 @@ pub(crate) enum Better {
 }
 
 /// One result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// What was measured.
     pub(crate) value: f64,
     /// In what.
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     /// What it is compared with.
     pub(crate) limit: Option<f64>,
     /// The value against the limit.
@@ -36,33 +37,42 @@ pub(crate) struct Measured {
     pub(crate) target: Option<f64>,
     /// Which direction is good.
     pub(crate) better: Better,
+    /// Of which commit; known when it is added to a report.
+    #[serde(default)]
+    pub(crate) commit: String,
 }
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    machine: String,
-    commit: String,
-    scenarios: BTreeMap<String, Measured>,
+    /// On what.
+    pub(crate) machine: String,
+    /// Of which commit the last of it was.
+    pub(crate) commit: String,
+    /// By name.
+    pub(crate) scenarios: BTreeMap<String, Measured>,
 }
 
 impl Measured {
     /// A value beside its limit.
-    pub(crate) fn against(
-        value: f64,
-        unit: &'static str,
-        limit: f64,
-        (target, better): (f64, Better),
-    ) -> Self {
-        Self { value, unit, limit: Some(limit), ratio: Some(value / limit), target: Some(target), better }
+    pub(crate) fn against(value: f64, unit: &str, limit: f64, (target, better): (f64, Better)) -> Self {
+        let compared = Self::plain(value, unit, Some(target), better);
+        Self { limit: Some(limit), ratio: Some(value / limit), ..compared }
     }
 
     /// A value that is compared with its target.
-    pub(crate) fn plain(value: f64, unit: &'static str, target: Option<f64>, better: Better) -> Self {
-        Self { value, unit, limit: None, ratio: None, target, better }
+    pub(crate) fn plain(value: f64, unit: &str, target: Option<f64>, better: Better) -> Self {
+        let (unit, commit) = (unit.to_owned(), String::new());
+        Self { value, unit, limit: None, ratio: None, target, better, commit }
     }
 
-    fn is_met(&self) -> Option<bool> {
+    /// The same, only told.
+    pub(crate) fn told(self) -> Self {
+        Self { target: None, ..self }
+    }
+
+    /// Whether it is as it should be, where that is said.
+    pub(crate) fn is_met(&self) -> Option<bool> {
         let (found, target) = (self.ratio.unwrap_or(self.value), self.target?);
         Some(match self.better {
             Better::Higher => found >= target,
@@ -77,6 +87,19 @@ impl Report {
         Self { machine: machine(), commit: commit().unwrap_or_default(), scenarios: BTreeMap::new() }
     }
 
+    /// What a file holds.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Takes in what a file holds of this machine, if there is one.
+    pub(crate) fn keep(&mut self, path: &Path) {
+        if let Some(former) = Self::read(path).ok().filter(|former| former.machine == self.machine) {
+            self.scenarios = former.scenarios;
+        }
+    }
+
     /// Takes a result in and tells it.
     pub(crate) fn add(&mut self, name: &str, measured: Measured) {
         let compared = match (measured.limit, measured.ratio) {
@@ -88,7 +111,7 @@ impl Report {
             (_, _) => String::new(),
         };
         self.say(&format!("{name}: {:.3} {}{compared}{met}", measured.value, measured.unit));
-        self.scenarios.insert(name.to_owned(), measured);
+        self.scenarios.insert(name.to_owned(), Measured { commit: self.commit.clone(), ..measured });
     }
 
     /// Tells something besides the results.

@@ -51,8 +51,7 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
             bar.inc(1);
         }
         let (grouped, bare) = (median(&speeds.grouped), median(&speeds.bare));
-        let measured =
-            Measured { target: None, ..Measured::against(grouped, "runs/s", bare, (TARGET, Better::Higher)) };
+        let measured = Measured::against(grouped, "runs/s", bare, (TARGET, Better::Higher)).told();
         report.add(&format!("runs_in_flight_{in_flight}"), measured);
         if best.is_none_or(|(value, _)| grouped > value) {
             best = Some((grouped, bare));
@@ -108,7 +107,7 @@ async fn engine(
 }
 
 /// What this process has written so far, whether or not it has reached the disk; `wchar` of proc(5).
-fn bytes_written() -> anyhow::Result<u64> {
+pub(crate) fn bytes_written() -> anyhow::Result<u64> {
     let io = std::fs::read_to_string("/proc/self/io")?;
     let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).context("no wchar")?;
     Ok(line.trim().parse()?)

@@ -65,10 +65,7 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
             }
             bar.inc(1);
         }
-        let measured = Measured {
-            target: None,
-            ..Measured::against(median(&inline), "ms", median(&file), (1.0, Better::Lower))
-        };
+        let measured = Measured::against(median(&inline), "ms", median(&file), (1.0, Better::Lower)).told();
         report.add(&format!("payloads_in_store_{kib}_kib"), measured);
     }
     bar.finish_and_clear();

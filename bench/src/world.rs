@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use orbit_core::config::{DocName, NamespaceName, RunProfile, SecretRef, Snapshot};
@@ -23,7 +23,8 @@ use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::Launcher;
 use orbit_engine::tiers::Processor;
 use orbit_store::Store;
-use orbit_store::blobs::FolderBlobs;
+use orbit_store::blobs::{Blobs, FolderBlobs};
+use orbit_store::contract::dispatch::RedriveFilter;
 use orbit_store::contract::schedule::NewCycle;
 use orbit_store::sqlite::{SqliteStore, Written};
 use serde_json::{Map, Value, json};
@@ -34,11 +35,14 @@ use uuid::Uuid;
 
 use crate::payload::{Filling, SMALL_BYTES, fill};
 use crate::receiver::Receiver;
+use crate::runs::bytes_written;
 
 /// The only namespace.
 pub(crate) const NAMESPACE: &str = "bench";
-/// Attempts at the endpoint at once, and steps of the processor: more than there are runs in flight.
+/// Steps of the processor at once: more than there are runs in flight.
 const WIDE: u32 = 4096;
+/// Attempts at the endpoint at once, for each run in flight: more than are under way.
+pub(crate) const ATTEMPTS_EACH: usize = 4;
 /// How often it is looked whether something has ended.
 const LOOK: Duration = Duration::from_micros(200);
 /// How often it is looked although nothing was told.
@@ -78,6 +82,16 @@ pub(crate) struct World<S = Arc<SqliteStore>> {
     fired: AtomicU64,
 }
 
+/// What deliveries took that were sent again.
+pub(crate) struct Redriven {
+    /// Until the last of them was settled.
+    pub(crate) took: Duration,
+    /// What the store wrote for them.
+    pub(crate) own: Written,
+    /// What this process wrote meanwhile.
+    pub(crate) bytes: u64,
+}
+
 struct NoSecrets;
 
 impl Secrets for NoSecrets {
@@ -90,22 +104,42 @@ impl World {
     /// A node at work on files, for so many runs in flight, whose outputs after tier 1 have so many bytes.
     pub(crate) async fn start(below: &Path, work: (usize, usize), commits: Commits) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(below)?;
-        let name = NamespaceName::parse(NAMESPACE)?;
-        let layout = Layout::new(folder.path());
-        std::fs::create_dir_all(layout.namespace(&name))?;
-        let store = Arc::new(match commits {
-            Commits::Grouped => SqliteStore::open(&layout.database(&name), &name)?,
-            Commits::Single => SqliteStore::open_ungrouped(&layout.database(&name), &name)?,
-        });
-        let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
-        let own = Arc::<SqliteStore>::clone(&store);
-        let stores = Stores { own, system: Arc::new(system), signer: None };
+        let (store, stores) = files(folder.path(), commits)?;
         Self::over(folder, vec![stores], work, store).await
     }
 
     /// What the store has written since it was opened.
     pub(crate) fn written(&self) -> Written {
         self.store.written()
+    }
+
+    /// Does so many runs whose deliveries are given up, and then sends those again; what that takes until the last one is settled.
+    pub(crate) async fn redrive(&self, runs: u64) -> anyhow::Result<Redriven> {
+        self.receiver.refuses.store(true, Ordering::SeqCst);
+        self.run(runs).await?;
+        self.receiver.refuses.store(false, Ordering::SeqCst);
+        let expected = self.received() + runs;
+        let namespace = &self.nodes[0].1;
+        let (began, before, written) = (Instant::now(), self.written(), bytes_written()?);
+        let mut from = None;
+        loop {
+            let batch = namespace.store.redrive(RedriveFilter::default(), from, SystemClock.now()).await?;
+            namespace.nudges.dispatch.notify_one();
+            from = batch.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        while self.received() < expected {
+            tokio::time::sleep(LOOK).await;
+        }
+        self.settled().await?;
+        let (took, own) = (began.elapsed(), before.until(self.written()));
+        let bytes = bytes_written()? - written;
+        // Nobody fired them, or took a permit for them.
+        self.receiver.received.fetch_sub(runs, Ordering::SeqCst);
+        self.free.forget_permits(usize::try_from(runs)?);
+        Ok(Redriven { took, own, bytes })
     }
 
     /// The length of its database.
@@ -138,27 +172,19 @@ impl<S> World<S> {
         (in_flight, large): (usize, usize),
         store: S,
     ) -> anyhow::Result<Self> {
-        let name = NamespaceName::parse(NAMESPACE)?;
-        let blobs = Arc::new(FolderBlobs::open(&Layout::new(folder.path()).blobs(&name))?.into());
+        let blobs = blobs(folder.path())?;
         let free = Arc::new(Semaphore::new(in_flight));
         let receiver = Receiver::start(Arc::clone(&free)).await?;
         let snapshot = snapshot(in_flight, &receiver.url)?;
         let mut nodes = Vec::new();
-        for (number, Stores { own, system, signer }) in stores.into_iter().enumerate() {
+        for (number, stores) in stores.into_iter().enumerate() {
             let home = if number == 0 {
                 folder.path().to_owned()
             } else {
                 folder.path().join(format!("node-{number}"))
             };
-            let layout = Layout::new(&home);
-            std::fs::create_dir_all(layout.namespace(&name))?;
-            let node = Node::open(shared(layout, format!("bench-{number}"), large)?, system).await?;
-            let shared = Arc::clone(&node.shared);
-            let mut namespace = Namespace::open(name.clone(), shared, own, Arc::clone(&blobs)).await?;
-            namespace.signer = signer;
-            namespace.activate(snapshot.clone()).await?;
-            let namespace = node.add(namespace, Duty::RunOnly).await?;
-            nodes.push((node, namespace));
+            let work = (snapshot.clone(), large);
+            nodes.push(node((&home, number), stores, Arc::clone(&blobs), work, Duty::RunOnly).await?);
         }
         let run_profiles = snapshot.run_profiles.values().cloned().collect();
         let (snapshot, fired) = (snapshot.digest(), AtomicU64::new(0));
@@ -203,19 +229,7 @@ impl<S> World<S> {
         let namespace = Arc::clone(&self.nodes[node].1);
         let count = u64::try_from(self.run_profiles.len())?;
         let run_profile = &self.run_profiles[usize::try_from(number % count)?];
-        let (trigger, nominal) = (Trigger::Schedule, SystemClock.now());
-        let id = cycle_id(&namespace.name, run_profile.run_profile_id, &trigger, nominal);
-        let cycle = NewCycle {
-            cycle_id: id,
-            run_profile_id: run_profile.run_profile_id,
-            run_profile: run_profile.label.to_string(),
-            trigger: trigger.to_string(),
-            nominal,
-            snapshot: self.snapshot,
-            queued: false,
-            preset: Value::Null,
-            detail: json!({ "reason": "due" }),
-        };
+        let cycle = cycle(&namespace.name, run_profile, self.snapshot);
         Ok((namespace, cycle))
     }
 
@@ -236,20 +250,25 @@ impl<S> World<S> {
         }
     }
 
-    /// Waits until nothing is under way, and looks whether everything succeeded.
+    /// Waits until nothing is under way, and looks whether everything came.
     async fn all_finished(&self) -> anyhow::Result<()> {
-        loop {
-            let counts = self.nodes[0].1.store.counts().await?;
-            if counts.cycles.keys().all(|state| state == "finished") {
-                let fired = self.fired.load(Ordering::Relaxed);
-                let received = self.receiver.received.load(Ordering::SeqCst);
-                if fired != received {
-                    bail!("{fired} cycles were fired and {received} deliveries came");
-                }
-                return Ok(());
-            }
+        self.settled().await?;
+        let (fired, received) = (self.fired.load(Ordering::Relaxed), self.received());
+        if fired != received {
+            bail!("{fired} cycles were fired and {received} deliveries came");
+        }
+        Ok(())
+    }
+
+    async fn settled(&self) -> anyhow::Result<()> {
+        while self.nodes[0].1.store.counts().await?.cycles.keys().any(|state| state != "finished") {
             tokio::time::sleep(LOOK).await;
         }
+        Ok(())
+    }
+
+    fn received(&self) -> u64 {
+        self.receiver.received.load(Ordering::SeqCst)
     }
 
     /// Ends it; the folder stays for as long as the answer does.
@@ -259,6 +278,45 @@ impl<S> World<S> {
         }
         self.folder
     }
+}
+
+/// Stores that are files of a home.
+pub(crate) fn files(home: &Path, commits: Commits) -> anyhow::Result<(Arc<SqliteStore>, Stores)> {
+    let name = NamespaceName::parse(NAMESPACE)?;
+    let layout = Layout::new(home);
+    std::fs::create_dir_all(layout.namespace(&name))?;
+    let store = Arc::new(match commits {
+        Commits::Grouped => SqliteStore::open(&layout.database(&name), &name)?,
+        Commits::Single => SqliteStore::open_ungrouped(&layout.database(&name), &name)?,
+    });
+    let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
+    let own = Arc::<SqliteStore>::clone(&store);
+    Ok((store, Stores { own, system: Arc::new(system), signer: None }))
+}
+
+/// A node over a home, at work as this says, whose outputs after tier 1 have so many bytes.
+pub(crate) async fn node(
+    (home, number): (&Path, usize),
+    stores: Stores,
+    blobs: Arc<Blobs>,
+    (snapshot, large): (Snapshot, usize),
+    duty: Duty,
+) -> anyhow::Result<(Node, Arc<Namespace>)> {
+    let (name, layout) = (NamespaceName::parse(NAMESPACE)?, Layout::new(home));
+    std::fs::create_dir_all(layout.namespace(&name))?;
+    let node = Node::open(shared(layout, format!("bench-{number}"), large)?, stores.system).await?;
+    let shared = Arc::clone(&node.shared);
+    let mut namespace = Namespace::open(name, shared, stores.own, blobs).await?;
+    namespace.signer = stores.signer;
+    namespace.activate(snapshot).await?;
+    let namespace = node.add(namespace, duty).await?;
+    Ok((node, namespace))
+}
+
+/// Where the payloads of a home are that are files.
+pub(crate) fn blobs(home: &Path) -> anyhow::Result<Arc<Blobs>> {
+    let name = NamespaceName::parse(NAMESPACE)?;
+    Ok(Arc::new(FolderBlobs::open(&Layout::new(home).blobs(&name))?.into()))
 }
 
 /// What the namespaces of a node share.
@@ -282,7 +340,24 @@ fn shared(layout: Layout, node: String, large: usize) -> anyhow::Result<Shared> 
     })
 }
 
-async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Result<Uuid> {
+/// A cycle of a run profile that fires now.
+pub(crate) fn cycle(namespace: &NamespaceName, run_profile: &RunProfile, snapshot: Digest) -> NewCycle {
+    let (trigger, nominal) = (Trigger::Schedule, SystemClock.now());
+    NewCycle {
+        cycle_id: cycle_id(namespace, run_profile.run_profile_id, &trigger, nominal),
+        run_profile_id: run_profile.run_profile_id,
+        run_profile: run_profile.label.to_string(),
+        trigger: trigger.to_string(),
+        nominal,
+        snapshot,
+        queued: false,
+        preset: Value::Null,
+        detail: json!({ "reason": "due" }),
+    }
+}
+
+/// Fires it, and answers its id.
+pub(crate) async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Result<Uuid> {
     let id = cycle.cycle_id;
     if !namespace.store.fire(cycle, SystemClock.now()).await? {
         bail!("cycle {id} was fired before");
@@ -292,7 +367,7 @@ async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Result<Uuid> {
 }
 
 /// As many run profiles as there are runs in flight, each with candidates of its own, so that none waits for another's choice.
-fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
+pub(crate) fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
     let text = |n: usize| orbit_core::digest::hex(&fill(&Digest::of(&n.to_le_bytes()), SMALL_BYTES / 2));
     let items: Vec<_> = (0..4)
         .map(|n| json!({ "label": format!("candidate {n}"), "metadata": { "text": text(n) } }))
@@ -319,7 +394,8 @@ fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
         "sources": { "candidates": { "kind": "inline", "name": "candidates", "items": items } },
         "processors": { "fill": { "kind": "exec", "name": "fill", "argv": ["fill"], "concurrency": WIDE } },
         "endpoints": { "sink": {
-            "name": "sink", "url": url, "concurrency": WIDE, "addresses": { "allow": ["127.0.0.0/8"] },
+            "name": "sink", "url": url, "concurrency": in_flight * ATTEMPTS_EACH, "retry": { "attempts": 1 },
+            "addresses": { "allow": ["127.0.0.0/8"] },
         } },
         "profiles": { "plain": {
             "profile_id": Uuid::from_u128(7), "label": "plain",

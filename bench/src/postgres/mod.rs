@@ -18,7 +18,8 @@ use crate::report::{Better, Measured, Report, bar, median, milliseconds};
 use crate::runs::STAGES;
 use crate::world::World;
 use bare::Rows;
-use server::{Measurements, Server, Views};
+pub(crate) use server::Server;
+use server::{Measurements, Views};
 
 /// Runs for each that is in flight.
 const RUNS_EACH: usize = 32;
@@ -73,8 +74,7 @@ async fn of_one(server: &Server, effort: &Effort, report: &mut Report) -> anyhow
             "{in_flight} in flight: the bare program with a commit for each stage of each run writes {:.0} runs/s",
             median(&single)
         ));
-        let measured =
-            Measured { target: None, ..Measured::against(value, "runs/s", limit, (TARGET, Better::Higher)) };
+        let measured = Measured::against(value, "runs/s", limit, (TARGET, Better::Higher)).told();
         report.add(&format!("postgres_runs_in_flight_{in_flight}"), measured);
         if best.is_none_or(|(best, _)| value > best) {
             best = Some((value, limit));
@@ -104,7 +104,7 @@ async fn of_several(server: &Server, effort: &Effort, report: &mut Report) -> an
     }
     bar.finish_and_clear();
     let [one, two, three] = speeds.map(|speeds| median(&speeds));
-    let of_two = Measured { target: None, ..Measured::against(two, "runs/s", one, (1.0, Better::Higher)) };
+    let of_two = Measured::against(two, "runs/s", one, (1.0, Better::Higher)).told();
     report.add("postgres_two_nodes", of_two);
     report
         .add("postgres_three_nodes", Measured::against(three, "runs/s", one, (TARGET_THREE, Better::Higher)));

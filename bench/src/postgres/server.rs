@@ -1,6 +1,6 @@
 //! The server, its databases, and what a measurement takes of it and of this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use crate::world::{NAMESPACE, Stores, World};
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// See the module.
-pub(super) struct Server {
+pub(crate) struct Server {
     cluster: Cluster,
     /// Its data; and the homes of nodes, which hold no rows.
     folder: tempfile::TempDir,
@@ -49,7 +49,7 @@ impl Views {
 
 impl Server {
     /// A new one, with a database that others are copied from.
-    pub(super) async fn start(below: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(below: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir_in(below)?;
         // Its own user has to get there.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -73,6 +73,19 @@ impl Server {
         let create = format!("CREATE DATABASE {name} TEMPLATE origin");
         self.client("postgres").await?.batch_execute(&create).await?;
         Ok(name)
+    }
+
+    /// A database of this name that is empty, whatever it was before.
+    pub(crate) async fn renew(&self, name: &str) -> anyhow::Result<()> {
+        let client = self.client("postgres").await?;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
+        Ok(client.batch_execute("CHECKPOINT").await?)
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn host(&self) -> PathBuf {
+        self.cluster.socket().parent().map(Path::to_owned).unwrap_or_default()
     }
 
     /// What the server does by itself within a minute. Before, it knows nothing of the tables, and plans to read every row of a namespace for one.
@@ -106,7 +119,7 @@ impl Server {
     }
 
     /// It ends, and nothing of it is left.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         self.cluster.stop();
     }
 }

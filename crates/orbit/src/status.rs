@@ -119,14 +119,8 @@ fn permits_of(engine: &Engine, namespace: &Namespace) -> Value {
     let full = |count: &Count| {
         let name = match &count.limit {
             Limit::Processor(name) => name.clone(),
-            Limit::RunProfile(id) => {
-                let mut all = snapshot.iter().flat_map(|snapshot| snapshot.run_profiles.values());
-                all.find(|one| one.run_profile_id == *id)?.label.to_string()
-            }
-            Limit::Profile(id) => {
-                let mut all = snapshot.iter().flat_map(|snapshot| snapshot.profiles.values());
-                all.find(|one| one.profile_id == *id)?.label.to_string()
-            }
+            Limit::RunProfile(id) => snapshot.as_ref()?.run_profile_of(*id)?.label.to_string(),
+            Limit::Profile(id) => snapshot.as_ref()?.profile_of(*id)?.label.to_string(),
             Limit::Gate | Limit::Namespace | Limit::Node => return None,
         };
         Some(json!({ "limit": count.limit.name(), "name": name, "used": count.used, "most": count.most }))

@@ -49,6 +49,6 @@ pub use run_profile::{
 };
 pub use schedule::{DstPolicy, Exclusion, FoldPolicy, GapPolicy, ScheduleEntry, ScheduleSpec};
 pub use secret::{NotASecretReference, SecretRef, TextOrSecret};
-pub use snapshot::{Asset, KnownDigests, Snapshot, settings_digest};
+pub use snapshot::{Asset, Known, Snapshot, settings_digest};
 pub use source::{CandidateItem, ExecSource, FileSource, InlineSource, Source};
 pub use units::{ByteSize, Millis, UnitError};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{DocName, Endpoint, NamespaceConfig, NamespaceName, Processor, Profile, RunProfile, Source};
 use crate::digest::Digest;
@@ -27,26 +28,28 @@ pub struct Snapshot {
     pub run_profiles: BTreeMap<DocName, RunProfile>,
     /// Assets by their path below the namespace's folder.
     pub assets: BTreeMap<String, Asset>,
-    /// The digests once they were asked for: every run asks, and they take as long as the configuration is large.
+    /// What was asked for once: every run asks, and it takes as long as the configuration is large.
     #[serde(skip)]
-    pub known: KnownDigests,
+    pub known: Known,
 }
 
-/// The digests of a snapshot that nobody changes any more. A copy is one that may be changed, so it knows nothing.
+/// Digests and places of a snapshot that nobody changes any more. A copy is one that may be changed, so it knows nothing.
 #[derive(Debug, Default)]
-pub struct KnownDigests {
+pub struct Known {
     whole: OnceLock<Digest>,
     processors: OnceLock<BTreeMap<DocName, Digest>>,
     endpoints: OnceLock<BTreeMap<DocName, Digest>>,
+    profiles: OnceLock<BTreeMap<Uuid, DocName>>,
+    run_profiles: OnceLock<BTreeMap<Uuid, DocName>>,
 }
 
-impl Clone for KnownDigests {
+impl Clone for Known {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for KnownDigests {
+impl PartialEq for Known {
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -82,6 +85,19 @@ impl Snapshot {
         self.profiles
             .get(reference)
             .or_else(|| self.profiles.values().find(|profile| profile.profile_id.to_string() == reference))
+    }
+
+    /// A profile by id. From the first call on the snapshot must not be changed.
+    pub fn profile_of(&self, id: Uuid) -> Option<&Profile> {
+        let index = || self.profiles.iter().map(|(label, one)| (one.profile_id, label.clone())).collect();
+        self.profiles.get(self.known.profiles.get_or_init(index).get(&id)?)
+    }
+
+    /// As [`Self::profile_of`], a run profile.
+    pub fn run_profile_of(&self, id: Uuid) -> Option<&RunProfile> {
+        let index =
+            || self.run_profiles.iter().map(|(label, one)| (one.run_profile_id, label.clone())).collect();
+        self.run_profiles.get(self.known.run_profiles.get_or_init(index).get(&id)?)
     }
 
     /// A run profile by label or id.

@@ -169,13 +169,13 @@ async fn snapshot(namespace: &Namespace, old: &RunView, pinned: bool) -> Result<
 
 /// What the run was made of, by id: labels may have changed.
 fn documents<'a>(snapshot: &'a Snapshot, old: &RunView) -> Result<(&'a Profile, &'a RunProfile), RetryError> {
-    let profile = snapshot.profiles.values().find(|one| one.profile_id == old.profile_id);
+    let profile = snapshot.profile_of(old.profile_id);
     let profile = profile.ok_or_else(|| RetryError::Gone {
         kind: "profile",
         label: old.profile.clone(),
         id: old.profile_id,
     })?;
-    let run_profile = snapshot.run_profiles.values().find(|one| one.run_profile_id == old.run_profile_id);
+    let run_profile = snapshot.run_profile_of(old.run_profile_id);
     let run_profile = run_profile.ok_or_else(|| RetryError::Gone {
         kind: "run profile",
         label: old.run_profile.clone(),
@@ -190,12 +190,10 @@ fn ask(namespace: &Namespace, profile: &Profile, run_profile: &RunProfile) -> Re
     let now = |ours: DocState, find: &dyn Fn(&Snapshot) -> Option<DocState>| {
         active.as_deref().and_then(find).unwrap_or(ours)
     };
-    let of_profile = now(profile.state, &|snapshot| {
-        snapshot.profiles.values().find(|one| one.profile_id == profile.profile_id).map(|one| one.state)
-    });
+    let of_profile =
+        now(profile.state, &|snapshot| snapshot.profile_of(profile.profile_id).map(|one| one.state));
     let of_run_profile = now(run_profile.state, &|snapshot| {
-        let found = snapshot.run_profiles.values();
-        found.into_iter().find(|one| one.run_profile_id == run_profile.run_profile_id).map(|one| one.state)
+        snapshot.run_profile_of(run_profile.run_profile_id).map(|one| one.state)
     });
     let labels = (format!("profile `{}`", profile.label), format!("run profile `{}`", run_profile.label));
     namespace.ask(Door::Tick, &[(&labels.1, of_run_profile), (&labels.0, of_profile)])

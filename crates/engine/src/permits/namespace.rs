@@ -271,11 +271,8 @@ fn most(snapshot: Option<&Snapshot>, limit: &Limit) -> Option<u32> {
         Limit::Processor(name) => {
             snapshot.processors.get(name.as_str()).map(orbit_core::config::Processor::concurrency)
         }
-        Limit::RunProfile(id) => {
-            let found = snapshot.run_profiles.values().find(|one| one.run_profile_id == *id)?;
-            found.execution_policy.concurrency
-        }
-        Limit::Profile(id) => snapshot.profiles.values().find(|one| one.profile_id == *id)?.concurrency,
+        Limit::RunProfile(id) => snapshot.run_profile_of(*id)?.execution_policy.concurrency,
+        Limit::Profile(id) => snapshot.profile_of(*id)?.concurrency,
         Limit::Gate | Limit::Node => None,
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future;
 use jiff::Timestamp;
 use orbit_core::config::{RunProfile, Snapshot};
 use orbit_core::digest::Digest;
@@ -24,6 +25,9 @@ use crate::gate::Cell;
 use crate::namespace::Namespace;
 use crate::running::Cut;
 use crate::service::{Service, Turn, TurnError, panic_message};
+
+/// Run profiles that are decided at once.
+const DECIDING_MAX: usize = 32;
 
 /// See the module.
 pub struct Scheduler {
@@ -82,17 +86,23 @@ impl Scheduler {
 
     async fn decide(
         &self,
-        scheduled: Arc<Scheduled>,
+        id: Uuid,
+        scheduled: &Result<Arc<Scheduled>, (Uuid, ScheduleError)>,
         cursor: Option<ScheduleCursor>,
         reopened_at: Option<Timestamp>,
-    ) -> Result<Turn, Failure> {
+    ) -> (Uuid, Result<Turn, Failure>) {
+        let scheduled = match scheduled {
+            Ok(scheduled) => Arc::clone(scheduled),
+            Err((_, error)) => return (id, Err(error.clone().into())),
+        };
         let namespace = Arc::clone(&self.namespace);
         let times = Times { started_at: self.started_at, reopened_at };
         let task = tokio::spawn(async move { scheduled.turn(&namespace, cursor, times).await });
-        match task.await {
-            Ok(turn) => Ok(turn?),
+        let decided = match task.await {
+            Ok(turn) => turn.map_err(Failure::from),
             Err(error) => Err(Failure::Panicked { message: panic_message(error) }),
-        }
+        };
+        (id, decided)
     }
 
     /// Reports a failure unless it is the one that was reported last.
@@ -125,22 +135,26 @@ impl Service for Scheduler {
         let resumed_at = self.namespace.store.resumed_at().await?;
         let reopened_at = self.namespace.shared.reopened_at.get().max(resumed_at);
         let mut all = Turn::default();
-        for scheduled in &compiled.schedules {
-            let (id, turn) = match scheduled {
-                Ok(scheduled) => {
-                    let id = scheduled.run_profile.run_profile_id;
-                    (id, self.decide(Arc::clone(scheduled), cursors.remove(&id), reopened_at).await)
-                }
-                Err((id, error)) => (*id, Err(error.clone().into())),
-            };
-            let failure = match turn {
-                Ok(turn) => {
-                    all = Turn { done: all.done + turn.done, next: earlier(all.next, turn.next) };
-                    None
-                }
-                Err(failure) => Some(failure),
-            };
-            self.report(id, failure).await;
+        // Several at once, so that they share a flush.
+        for some in compiled.schedules.chunks(DECIDING_MAX) {
+            let mut deciding = Vec::with_capacity(some.len());
+            for scheduled in some {
+                let id = match scheduled {
+                    Ok(scheduled) => scheduled.run_profile.run_profile_id,
+                    Err((id, _)) => *id,
+                };
+                deciding.push(self.decide(id, scheduled, cursors.remove(&id), reopened_at));
+            }
+            for (id, turn) in future::join_all(deciding).await {
+                let failure = match turn {
+                    Ok(turn) => {
+                        all = Turn { done: all.done + turn.done, next: earlier(all.next, turn.next) };
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                };
+                self.report(id, failure).await;
+            }
         }
         Ok(all)
     }

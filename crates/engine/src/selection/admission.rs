@@ -128,7 +128,7 @@ pub async fn select_and_admit(namespace: &Namespace, cycle: ClaimedCycle) -> Res
     let snapshot = namespace.snapshot(cycle.snapshot).await?;
     let snapshot = snapshot.ok_or(AdmissionError::NoSnapshot { digest: cycle.snapshot })?;
     let id = cycle.run_profile_id;
-    let run_profile = snapshot.run_profiles.values().find(|found| found.run_profile_id == id);
+    let run_profile = snapshot.run_profile_of(id);
     let run_profile = run_profile.ok_or(AdmissionError::NoRunProfile { id })?;
     let preset = preset::preset(&cycle, &snapshot, run_profile)?;
     let cancel = act.token.clone();
@@ -249,16 +249,15 @@ impl Admission<'_> {
     fn ask_run_profile(&self) -> Result<Option<Closed>, AdmissionError> {
         let ours = self.run_profile;
         let active = self.namespace.active();
-        let mut now = active.iter().flat_map(|snapshot| snapshot.run_profiles.values());
-        let state =
-            now.find(|one| one.run_profile_id == ours.run_profile_id).map_or(ours.state, |one| one.state);
+        let now = active.as_ref().and_then(|snapshot| snapshot.run_profile_of(ours.run_profile_id));
+        let state = now.map_or(ours.state, |one| one.state);
         self.ask(&format!("run profile `{}`", ours.label), state)
     }
 
     fn ask_profile(&self, ours: &Profile) -> Result<Option<Closed>, AdmissionError> {
         let active = self.namespace.active();
-        let mut now = active.iter().flat_map(|snapshot| snapshot.profiles.values());
-        let state = now.find(|one| one.profile_id == ours.profile_id).map_or(ours.state, |one| one.state);
+        let now = active.as_ref().and_then(|snapshot| snapshot.profile_of(ours.profile_id));
+        let state = now.map_or(ours.state, |one| one.state);
         self.ask(&format!("profile `{}`", ours.label), state)
     }
 

@@ -19,7 +19,7 @@ mod tests;
 use std::path::Path;
 
 use orbit_core::config::check::Document;
-use orbit_core::config::{Asset, KnownDigests, NamespaceConfig, NamespaceName, NodeConfig, Snapshot};
+use orbit_core::config::{Asset, Known, NamespaceConfig, NamespaceName, NodeConfig, Snapshot};
 use orbit_core::limits::PROBLEMS_MAX;
 
 use crate::environment::{Environment, EnvironmentError};
@@ -131,7 +131,7 @@ fn snapshot(namespace: NamespaceName, written: Vec<Written>, assets: &[LoadedAss
         profiles: [].into(),
         run_profiles: [].into(),
         assets: assets.iter().map(pinned).collect(),
-        known: KnownDigests::default(),
+        known: Known::default(),
     };
     for written in written {
         match written.document {
