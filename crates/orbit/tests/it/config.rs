@@ -49,6 +49,13 @@ fn activations(home: &Home) -> usize {
     home.kinds().iter().filter(|kind| *kind == "config_activated").count()
 }
 
+/// Every snapshot that was active once, newest first, and whether it is now.
+fn history(home: &Home) -> Vec<(String, bool)> {
+    let history = home.json(&["config", "history"], 0);
+    let known = |one: &Value| (one["digest"].as_str().unwrap().to_owned(), one["active"] == true);
+    history["items"].as_array().unwrap().iter().map(known).collect()
+}
+
 #[test]
 fn on_one_database_what_is_active_rules_and_an_operator_changes_it_for_all() {
     let [north, south] = nodes(["north", "south"]);
@@ -118,13 +125,7 @@ fn on_one_database_what_is_active_rules_and_an_operator_changes_it_for_all() {
     assert_eq!(apply(&south, &[], 0)["base"], json!(second));
     let third = active(&south);
     until("the first node to take it", || active(&north) == third);
-    let history = north.json(&["config", "history"], 0);
-    let known: Vec<_> =
-        history["items"].as_array().unwrap().iter().map(|one| (&one["digest"], &one["active"])).collect();
-    assert_eq!(
-        known,
-        [(&json!(third), &json!(true)), (&json!(second), &json!(false)), (&json!(first), &json!(false))]
-    );
+    assert_eq!(history(&north), [(third, true), (second, false), (first.clone(), false)]);
     let shown = north.json(&["config", "show", &first], 0);
     assert_eq!(
         (&shown["active"], &shown["snapshot"]["processors"]["two"]["argv"][2]),
