@@ -16,6 +16,8 @@ pub const ASSET_BYTES_MAX: u64 = 1 << 30;
 pub const ASSETS_MAX: usize = 1024;
 /// Problems that one reading of a home reports.
 pub const PROBLEMS_MAX: usize = 1000;
+/// Differing values of one document that a comparison of two snapshots names.
+pub const CHANGED_FIELDS_MAX: usize = 100;
 /// Candidates that one selection pass keeps.
 pub const SELECTION_KEPT_MAX: usize = 16;
 /// Longest line that a source may have, in bytes; a longer one is skipped and counted.

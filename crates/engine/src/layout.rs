@@ -51,6 +51,11 @@ impl Layout {
         self.data(name).join("incarnation.json")
     }
 
+    /// Which snapshot the documents of a namespace come from, in a home whose store others may have too.
+    pub fn base(&self, name: &NamespaceName) -> PathBuf {
+        self.data(name).join("base")
+    }
+
     /// Space that is set aside for a full disk.
     pub fn ballast(&self) -> PathBuf {
         self.data(&NamespaceName::system()).join("ballast")

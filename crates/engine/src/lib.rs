@@ -39,6 +39,9 @@ pub mod operator;
 /// When a node may act.
 pub mod lease;
 
+/// What other nodes have decided.
+pub mod follow;
+
 /// What is shared: the node and its namespaces first.
 pub mod node;
 

@@ -10,6 +10,7 @@ use orbit_core::digest::Digest;
 use orbit_core::governance::{Closed, Door};
 use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::blobs::Blobs;
+use orbit_store::contract::config::{Activated, Base};
 use orbit_store::contract::governance::Halt;
 use orbit_store::payloads::Payloads;
 use orbit_store::{Store, StoreError};
@@ -22,7 +23,7 @@ use crate::gate::{Cell, GateView};
 use crate::lease::{Former, Trust};
 use crate::node::Shared;
 use crate::permits::Permits;
-use crate::running::Running;
+use crate::running::{Cut, Running};
 use crate::tiers::CheckedRequests;
 
 /// Snapshots that are kept in memory besides the active one.
@@ -85,6 +86,8 @@ pub struct Namespace {
     /// Held by who reads a source that is not in the snapshot.
     pub(crate) readings: Semaphore,
     active: Cell<Option<Arc<Snapshot>>>,
+    /// Held by who takes over what the store has decided, the active snapshot and the halt, or decides it: so it is never older than that.
+    pub(crate) deciding: tokio::sync::Mutex<()>,
     halted: Cell<Option<Halt>>,
     pinned: Mutex<BTreeMap<Digest, Arc<Snapshot>>>,
 }
@@ -125,6 +128,7 @@ impl Namespace {
             requests: CheckedRequests::default(),
             readings: Semaphore::new(READINGS_MAX),
             active: Cell::new(active),
+            deciding: tokio::sync::Mutex::default(),
             halted: Cell::new(halted),
             pinned: Mutex::default(),
         })
@@ -140,16 +144,58 @@ impl Namespace {
         self.active.get()
     }
 
-    /// Takes the snapshot for everything that is fired from now on. Its assets must be among the blobs.
+    /// Activates the snapshot whatever is active, for everything that is fired from now on. Its assets must be among the blobs. True if it was not
+    /// the active one before.
     pub async fn activate(&self, snapshot: Snapshot) -> Result<bool, StoreError> {
-        let changed = self.store.activate(&snapshot, self.shared.clock.now()).await?;
-        let snapshot = Arc::new(snapshot);
+        let activated = self.apply(snapshot, Base::Any).await?;
+        Ok(matches!(activated, Activated::New { .. }))
+    }
+
+    /// The same if the base allows it.
+    pub async fn apply(&self, snapshot: Snapshot, base: Base) -> Result<Activated, StoreError> {
+        let _alone = self.deciding.lock().await;
+        let activated = self.store.activate(&snapshot, base, self.shared.clock.now()).await?;
+        match activated {
+            Activated::New { .. } | Activated::Already => self.take(Arc::new(snapshot)),
+            Activated::Conflict { .. } => {}
+        }
+        Ok(activated)
+    }
+
+    /// Takes the store's active snapshot, which another node may have activated. True if it is another one than before.
+    pub async fn follow(&self) -> Result<bool, StoreError> {
+        let _alone = self.deciding.lock().await;
+        let active = self.store.active_digest().await?;
+        if active == self.active().map(|snapshot| snapshot.digest()) {
+            return Ok(false);
+        }
+        let Some(digest) = active else { return Ok(false) };
+        let Some(snapshot) = self.snapshot(digest).await? else { return Ok(false) };
+        self.take(snapshot);
+        Ok(true)
+    }
+
+    /// Notes the store's halt, or that it is lifted, which another node may have decided. True if there is one that was not known: then what is under way is ended.
+    pub async fn follow_halt(&self) -> Result<bool, StoreError> {
+        let _alone = self.deciding.lock().await;
+        let halt = self.store.halted().await?;
+        if halt == self.halted() {
+            return Ok(false);
+        }
+        let is_new = halt.is_some();
+        self.set_halted(halt);
+        if is_new {
+            self.running.cut_all(Cut::Halt);
+        }
+        Ok(is_new)
+    }
+
+    fn take(&self, snapshot: Arc<Snapshot>) {
         self.permits.limits_of(Arc::clone(&snapshot));
         self.active.set(Some(snapshot));
         self.nudges.schedule.notify_one();
         // A limit may have been raised.
         self.nudges.tiers.notify_one();
-        Ok(changed)
     }
 
     /// A snapshot that something is pinned to.

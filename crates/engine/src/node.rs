@@ -29,7 +29,7 @@ use crate::secrets::Secrets;
 use crate::service::{self, Service};
 use crate::supervisor::Launcher;
 use crate::tiers::Processor;
-use crate::{dispatch, keeper, lease, normalize, retention, schedule, selection, surveyor, tiers};
+use crate::{dispatch, follow, keeper, lease, normalize, retention, schedule, selection, surveyor, tiers};
 
 /// Programs that are cut get this long beyond their own grace before the node goes without them; their supervisors end them all the same.
 const HARD_STOP: Duration = Duration::from_secs(15);
@@ -98,6 +98,8 @@ pub struct Node {
     pub vitals: Arc<Vitals>,
     /// Where checkpoints are copied to, unless a namespace says something else.
     pub anchor: Cell<Option<PathBuf>>,
+    /// Held by who takes over the halt of the whole node from the store, or decides it.
+    deciding: Arc<tokio::sync::Mutex<()>>,
     namespaces: RwLock<BTreeMap<NamespaceName, Arc<Namespace>>>,
     sequencers: RwLock<BTreeMap<NamespaceName, Arc<Sequencer>>>,
     services: TaskTracker,
@@ -131,6 +133,7 @@ impl Node {
             system,
             vitals,
             anchor: Cell::default(),
+            deciding: Arc::default(),
             namespaces: RwLock::default(),
             sequencers: RwLock::default(),
             services: TaskTracker::new(),
@@ -153,6 +156,12 @@ impl Node {
             self.keep_lease(&namespace);
             self.joined.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&namespace));
             self.spawn_services(&namespace, duty);
+            if joined.expires {
+                // Leases end only where there may be others.
+                let node = (Arc::clone(&self.system), Arc::clone(&self.deciding));
+                let follower = Arc::new(follow::Follower::new(Arc::clone(&namespace), node));
+                self.spawn(&namespace.name, follower, Arc::default());
+            }
         }
         self.write().insert(namespace.name.clone(), Arc::clone(&namespace));
         Ok(namespace)
@@ -258,6 +267,7 @@ impl Node {
 
     /// Halts the whole node: durable first, then everything under way is ended. True if it was not halted before.
     pub async fn halt(&self, reason: &str) -> Result<bool, StoreError> {
+        let _alone = self.deciding.lock().await;
         let halt = || self.system.halt(reason, self.shared.clock.now());
         let new = self.shared.ballast().relieve(halt).await?;
         self.shared.halted.set(self.system.halted().await?);
@@ -270,6 +280,7 @@ impl Node {
 
     /// Lifts the halt of the whole node. True if there was one.
     pub async fn resume(&self) -> Result<bool, StoreError> {
+        let _alone = self.deciding.lock().await;
         let resume = || self.system.resume(self.shared.clock.now());
         let lifted = self.shared.ballast().relieve(resume).await?;
         self.shared.halted.set(None);
@@ -282,6 +293,7 @@ impl Node {
 
     /// Halts one namespace. True if it was not halted before.
     pub async fn halt_namespace(&self, namespace: &Namespace, reason: &str) -> Result<bool, StoreError> {
+        let _alone = namespace.deciding.lock().await;
         let halt = || namespace.store.halt(reason, self.shared.clock.now());
         let new = self.shared.ballast().relieve(halt).await?;
         namespace.set_halted(namespace.store.halted().await?);
@@ -291,6 +303,7 @@ impl Node {
 
     /// Lifts the halt of one namespace. True if there was one.
     pub async fn resume_namespace(&self, namespace: &Namespace) -> Result<bool, StoreError> {
+        let _alone = namespace.deciding.lock().await;
         let resume = || namespace.store.resume(self.shared.clock.now());
         let lifted = self.shared.ballast().relieve(resume).await?;
         namespace.set_halted(None);

@@ -1,11 +1,15 @@
 //! A home that this process holds: the lock, the stores, the node, and the configuration as it was last read.
 
+mod apply;
+mod documents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use orbit_core::config::{NamespaceName, NodeConfig, SecretRef, Snapshot, settings_digest};
+use orbit_core::digest::Digest;
 use orbit_core::record::signing::SigningError;
 use orbit_core::record::{Kind, Record, Seeds, Subject};
 use orbit_engine::ballast::Ballast;
@@ -21,18 +25,19 @@ use orbit_engine::record;
 use orbit_engine::secrets::Secrets;
 use orbit_engine::supervisor::{self, Launcher};
 use orbit_store::StoreError;
-use orbit_store::blobs::Blobs;
 use orbit_store::contract::governance::Halt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Desk;
 use crate::bucket::{Place, PlaceError};
-use crate::config::{self, Diagnostic, Loaded, LoadedAsset, LoadedNamespace, load};
+use crate::config::{self, Diagnostic, Loaded, LoadedNamespace, load};
 use crate::control::{HomeLock, LockError};
 use crate::environment::{Environment, EnvironmentError};
 use crate::signing;
 use crate::stores::{DatabaseError, Stores, backend_of};
+
+pub use apply::{Applied, Difference, Outcome};
 
 /// See the module.
 pub struct Engine {
@@ -57,6 +62,8 @@ pub struct Engine {
     seeds: Option<Seeds>,
     environment: Arc<Cell<Environment>>,
     preview: Cell<Option<Arc<Preview>>>,
+    /// What the documents of each namespace came to when they were last read.
+    documents: Mutex<BTreeMap<NamespaceName, Digest>>,
     lock: HomeLock,
 }
 
@@ -87,6 +94,11 @@ pub enum OpenError {
     /// The seed of the logs' keys is gone.
     #[error("`ORBIT_LOG_SEED` is not set, but the logs of this home are signed")]
     SeedGone,
+    /// Nobody has begun to sign a namespace's log, or nobody can.
+    #[error(
+        "its log is not signed, and nothing is written to it before a node starts in it: `orbit serve`, or `orbit run`"
+    )]
+    NotSigned,
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -163,6 +175,7 @@ impl Engine {
             listening: Cell::default(),
             environment,
             preview: Cell::default(),
+            documents: Mutex::default(),
             lock,
         });
         match loaded {
@@ -205,9 +218,7 @@ impl Engine {
         let Some(seeds) = &self.seeds else { return Ok(()) };
         let (store, shared) = (&*self.node.system, &self.node.shared);
         let signer = signing::begin(store, &NamespaceName::system(), seeds, &*shared.clock).await?;
-        // The first name of its log tells this store from every other, over restores and new keys.
-        let first = store.signers().await?.into_iter().next();
-        self.place.works_for(first.as_ref().map_or(signer.verifier().name(), |first| &first.origin)).await?;
+        self.claim_place().await?;
         if let Some(anchor) = self.node.anchor.get() {
             record::witness(store, &signer, anchor).await;
             // A server that came back with older data is refused here, before anything is written.
@@ -223,6 +234,15 @@ impl Engine {
         Ok(())
     }
 
+    /// The place of larger payloads is this store's, which the first name of the node's own log tells from every other, over restores and new keys. Nothing is
+    /// claimed for a log without a name.
+    async fn claim_place(&self) -> Result<(), OpenError> {
+        match self.node.system.signers().await?.into_iter().next() {
+            Some(first) => Ok(self.place.works_for(&first.origin).await?),
+            None => Ok(()),
+        }
+    }
+
     /// A namespace whose log cannot be signed can be looked at, and nothing else: no service runs, and every door is closed.
     async fn add_for_reading(&self, name: &NamespaceName, why: &str) -> Result<(), OpenError> {
         let namespace = self.open_namespace(name).await?;
@@ -236,14 +256,15 @@ impl Engine {
         if let Some(seeds) = &self.seeds {
             let clock = &*self.node.shared.clock;
             let signer = signing::begin(&*namespace.store, &loaded.name, seeds, clock).await?;
-            let own = loaded.snapshot.config.log.anchor.as_ref().map(PathBuf::from);
+            let active = if self.documents_rule() { None } else { namespace.active() };
+            let config = &active.as_deref().unwrap_or(&loaded.snapshot).config;
+            let own = config.log.anchor.as_ref().map(PathBuf::from);
             if let Some(anchor) = own.or_else(|| self.node.anchor.get()) {
                 record::witness(&*namespace.store, &signer, anchor).await;
             }
             namespace.signer = Some(signer);
         }
-        let snapshot = store_assets(&namespace, loaded).await?;
-        namespace.activate(snapshot).await?;
+        self.settle(&namespace, loaded).await?;
         self.node.add(namespace, self.duty).await?;
         Ok(())
     }
@@ -278,71 +299,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads the documents, which must be valid, for questions about what they would do. Nothing is activated or recorded, and nothing is fired
-    /// under them.
-    pub fn preview(&self) -> Result<(), OpenError> {
-        let loaded = valid(load(self.layout.home()))?;
-        let snapshots = loaded.namespaces.into_iter().map(|one| (one.name, Arc::new(one.snapshot)));
-        self.preview.set(Some(Arc::new(Preview { node: loaded.node, snapshots: snapshots.collect() })));
-        Ok(())
-    }
-
-    /// The configuration that questions are about: the documents if they were previewed, else the active snapshot.
-    pub fn snapshot(&self, namespace: &Namespace) -> Option<Arc<Snapshot>> {
-        let previewed =
-            self.preview.get().and_then(|preview| preview.snapshots.get(&namespace.name).cloned());
-        previewed.or_else(|| namespace.active())
-    }
-
-    /// The node's name: the documents' if they were previewed.
-    pub fn node_name(&self) -> String {
-        let previewed = self.preview.get().map(|preview| preview.node.node.name.clone());
-        previewed.unwrap_or_else(|| self.node.shared.node.clone())
-    }
-
-    /// Reads `.env` and the configuration again. A valid one is activated; an invalid one changes nothing but a record.
-    pub async fn reload(&self) -> Vec<Diagnostic> {
-        self.reload_environment().await;
-        let loaded = match valid(load(self.layout.home())) {
-            Ok(loaded) => loaded,
-            Err(OpenError::Config { problems }) => {
-                tracing::warn!(
-                    problems = problems.len(),
-                    "the changed configuration is invalid and not used"
-                );
-                self.record(Kind::ConfigRefused, json!({ "problems": problems })).await;
-                self.tell_refused(&problems).await;
-                return problems;
-            }
-            Err(_) => return Vec::new(),
-        };
-        for namespace in loaded.namespaces {
-            let name = namespace.name.clone();
-            if let Err(error) = self.activate(namespace).await {
-                self.report(&name, &error.to_string()).await;
-            }
-        }
-        Vec::new()
-    }
-
-    /// The namespaces whose documents are wrong have it in their logs, all of them where it is about the whole home.
-    async fn tell_refused(&self, problems: &[Diagnostic]) {
-        let owner = |problem: &Diagnostic| {
-            let below = problem.path.strip_prefix("namespaces/")?;
-            below.split('/').next().map(str::to_owned)
-        };
-        for namespace in self.node.namespaces() {
-            let concerns = |problem: &&Diagnostic| match owner(problem) {
-                Some(owner) => owner == namespace.name.as_str(),
-                None => true,
-            };
-            let own: Vec<_> = problems.iter().filter(concerns).collect();
-            if own.iter().any(|problem| problem.is_error()) {
-                namespace.record(Kind::ConfigRefused, Subject::default(), json!({ "problems": own })).await;
-            }
-        }
-    }
-
     /// What cannot be read, or not as yes or no, counts as paused: the safe side. Secrets stay as they were until the file can be read.
     async fn reload_environment(&self) {
         let environment = match Environment::load(self.layout.home()) {
@@ -362,19 +318,8 @@ impl Engine {
         }
     }
 
-    async fn activate(&self, loaded: LoadedNamespace) -> Result<(), OpenError> {
-        match self.node.namespace(loaded.name.as_str()) {
-            // Its log cannot be signed: nothing is written to it before the next start.
-            Some(namespace) if namespace.signer.is_none() => Ok(()),
-            Some(namespace) => {
-                let snapshot = store_assets(&namespace, loaded).await?;
-                if namespace.activate(snapshot).await? {
-                    tracing::info!(namespace = %namespace.name, "a changed configuration is active");
-                }
-                Ok(())
-            }
-            None => self.add(loaded).await,
-        }
+    fn lock_documents(&self) -> MutexGuard<'_, BTreeMap<NamespaceName, Digest>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn report(&self, namespace: &NamespaceName, message: &str) {
@@ -396,35 +341,6 @@ fn valid(loaded: Loaded) -> Result<Loaded, OpenError> {
         return Err(OpenError::Config { problems: loaded.problems });
     }
     Ok(loaded)
-}
-
-/// Copies every asset to the blobs, where the snapshot finds it by its digest.
-async fn store_assets(namespace: &Namespace, loaded: LoadedNamespace) -> Result<Snapshot, OpenError> {
-    let LoadedNamespace { snapshot, assets, .. } = loaded;
-    let is_known = namespace.active().is_some_and(|active| active.digest() == snapshot.digest());
-    if is_known && namespace.blobs.is_shared() {
-        // They were put before it was activated, and what a snapshot names is never removed. So a start needs no bucket.
-        return Ok(snapshot);
-    }
-    let blobs = Arc::clone(&namespace.blobs);
-    let storing = tokio::task::spawn_blocking(move || put_assets(&blobs, &assets));
-    // A panic is a defect, and nothing that passes.
-    storing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    Ok(snapshot)
-}
-
-fn put_assets(blobs: &Blobs, assets: &[LoadedAsset]) -> Result<(), OpenError> {
-    for asset in assets {
-        let unusable = |message| OpenError::Io { path: asset.path.display().to_string(), message };
-        let blob = blobs.put_file(&asset.path).map_err(|error| unusable(error.to_string()))?;
-        if (blob.digest, blob.bytes) != (asset.digest, asset.bytes) {
-            // Otherwise the snapshot would name bytes that nobody has.
-            return Err(unusable(
-                "the asset changed while the configuration was read; nothing is activated".to_owned(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn shared(
@@ -454,42 +370,4 @@ fn shared(
         runs: NodePermits::new(config.limits.runs_concurrent, clock),
         embedded: BTreeMap::new(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use orbit_store::blobs::FolderBlobs;
-
-    #[test]
-    fn an_asset_that_changed_since_it_was_read_is_refused() {
-        let home = tempfile::tempdir().unwrap();
-        let write = |below: &str, text: &str| {
-            let path = home.path().join(below);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("orbit.yaml", "");
-        write("namespaces/lab/namespace.yaml", "label: Lab\n");
-        write("namespaces/lab/sources/words.yaml", "name: words\nkind: inline\nitems: [{ label: a }]\n");
-        write("namespaces/lab/processors/cat.yaml", "name: cat\nkind: exec\nargv: [cat]\n");
-        write("namespaces/lab/asset.bin", "as it was");
-        let tiers = "[{ processor: cat }, { processor: cat }, { processor: cat }]";
-        let id = "00000000-0000-4000-8000-000000000001";
-        write(
-            "namespaces/lab/profiles/p.yaml",
-            &format!(
-                "profile_id: {id}\nlabel: p\nasset_bindings: {{ a: asset.bin }}\nexecution_rules:\n  tiers: {tiers}\n"
-            ),
-        );
-        let loaded = valid(load(home.path())).map_err(|error| error.to_string()).unwrap();
-        let loaded = &loaded.namespaces[0];
-        assert_eq!(loaded.assets.len(), 1);
-        let blobs = Blobs::from(FolderBlobs::open(&home.path().join("blobs")).unwrap());
-        put_assets(&blobs, &loaded.assets).unwrap();
-        assert_eq!(blobs.contains(loaded.assets[0].digest), Ok(true));
-        write("namespaces/lab/asset.bin", "as it is now");
-        let refused = put_assets(&blobs, &loaded.assets).unwrap_err().to_string();
-        assert!(refused.contains("asset.bin") && refused.contains("changed while"), "{refused}");
-    }
 }

@@ -61,6 +61,8 @@ async fn of_namespace(engine: &Engine, namespace: &Namespace) -> Result<Value, R
         "namespace": namespace.name,
         "schema": engine.stores.schema(),
         "snapshot": snapshot.as_ref().map(|snapshot| snapshot.digest()),
+        // What the documents of this home came to when they were last read; null where they were not, or were not valid.
+        "documents": engine.documents(&namespace.name),
         "state": if closed.is_some() { "closed" } else { "open" },
         "halt": namespace.halted(),
         "closed": closed.map(|closed| closed.to_string()),

@@ -12,7 +12,7 @@ use orbit_core::config::Snapshot;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Begin, Record, Signer};
 use orbit_core::run::RunState;
-use orbit_store::contract::config::ConfigStore;
+use orbit_store::contract::config::{Activated, Base, ConfigStore, SnapshotView};
 use orbit_store::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, WaitingEndpoint,
 };
@@ -192,9 +192,11 @@ macro_rules! traits {
 
 traits! {
     ConfigStore {
-        write activate(snapshot: &Snapshot, now: Timestamp) -> bool;
+        write activate(snapshot: &Snapshot, base: Base, now: Timestamp) -> Activated;
         read active() -> Option<Snapshot>;
+        read active_digest() -> Option<Digest>;
         read snapshot(digest: Digest) -> Option<Snapshot>;
+        read snapshots(page: PageRequest) -> Page<SnapshotView>;
     }
     ScheduleStore {
         read cursors() -> BTreeMap<Uuid, ScheduleCursor>;

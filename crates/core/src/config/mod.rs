@@ -3,6 +3,7 @@
 //! Owns the shapes, defaults and units of design section 8 and the checks that need several documents at once. Never reads a
 //! file: text and places belong to the `orbit` crate's loader.
 
+mod changes;
 pub mod check;
 mod endpoint;
 mod http;
@@ -18,6 +19,7 @@ mod snapshot;
 mod source;
 mod units;
 
+pub use changes::{Change, What, changes};
 pub(crate) use endpoint::default_disable_after;
 pub use endpoint::{
     Addresses, Auth, BasicAuth, BodyMode, BreakerRule, DeliveryRetry, Endpoint, HeaderAuth, Method, Network,

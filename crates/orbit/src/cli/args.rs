@@ -1,10 +1,12 @@
 //! The command line: what can be said, and nothing of what it does.
 
+mod config;
 mod ids;
 mod log;
 mod processors;
 mod runs;
 
+pub use config::Config;
 pub use ids::IdArg;
 pub use log::{CheckpointArgs, ExportArgs, Log, ProveArgs, TailArgs, VerifyArgs};
 pub use processors::{Processors, TestArgs};
@@ -103,6 +105,9 @@ pub enum Verb {
     /// When and how profiles run, in the active configuration
     #[command(subcommand)]
     RunProfiles(Documents),
+    /// Which configuration is active, and that the documents become it
+    #[command(subcommand)]
+    Config(Config),
     /// REST receivers of the active configuration
     #[command(subcommand)]
     Endpoints(super::endpoints::Endpoints),

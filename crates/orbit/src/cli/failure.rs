@@ -85,6 +85,7 @@ impl From<OpenError> for Failure {
             OpenError::SeedGone => Self::usage(error.to_string()).hint(
                 "put back the line from your copy of `.env`; if it is gone, restore a backup: its log goes on under a new name",
             ),
+            OpenError::NotSigned => Self::usage(error.to_string()),
             OpenError::Lock(error) => error.into(),
             OpenError::Database(error) => error.into(),
             OpenError::Store(error) => error.into(),
@@ -141,6 +142,13 @@ impl From<StoreError> for Failure {
             StoreError::Corrupt { .. } => "restore a backup, or move the file away and keep it",
         };
         Self::failed(error.to_string()).hint(hint)
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        let Failure { message, hint, exit } = error.into();
+        Self { message, hint, exit }
     }
 }
 

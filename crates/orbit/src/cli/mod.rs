@@ -4,6 +4,7 @@ pub mod args;
 pub mod artifact;
 pub mod backup;
 pub mod compact;
+pub mod config;
 pub mod database;
 pub mod documents;
 pub mod endpoints;
@@ -137,6 +138,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
         Verb::Artifacts(verb) => artifact::artifacts(&layout()?, verb).await,
         Verb::Profiles(verb) => documents::profiles(&layout()?, verb, &out, cli.json).await,
         Verb::RunProfiles(verb) => documents::run_profiles(&layout()?, verb, &out, cli.json).await,
+        Verb::Config(verb) => config::config(&layout()?, verb, &out, cli.json).await,
         Verb::Endpoints(verb) => endpoints::endpoints(&layout()?, verb, &out, cli.json).await,
         Verb::Log(args::Log::Verify(args)) if args.proof.is_some() => log::verify(args, cli.json),
         Verb::Log(verb) => log::log(&layout()?, verb, &out, cli.json).await,

@@ -40,7 +40,7 @@ pub struct Loaded {
 }
 
 /// A namespace without an error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadedNamespace {
     /// Its name.
     pub name: NamespaceName,

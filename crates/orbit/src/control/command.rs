@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::LogQuestion;
+use super::{ConfigQuestion, LogQuestion};
 
 /// A question or an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,13 @@ pub enum Command {
         namespace: NamespaceChoice,
         /// The question.
         question: LogQuestion,
+    },
+    /// What is active, and that documents become it.
+    Config {
+        /// See [`NamespaceChoice`].
+        namespace: NamespaceChoice,
+        /// The question.
+        question: ConfigQuestion,
     },
     /// Ends a run.
     CancelRun {
@@ -309,6 +316,8 @@ impl Command {
             | Self::Artifact { .. }
             | Self::Find { .. }
             | Self::Log { .. }
+            // An activation that was made is found as one.
+            | Self::Config { .. }
             | Self::BackupStage
             | Self::Collect { .. }
             | Self::Records { .. } => true,

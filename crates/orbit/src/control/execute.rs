@@ -67,6 +67,7 @@ pub async fn execute(engine: &Engine, command: Command) -> Result<Value, Refusal
         Command::Log { namespace, question } => {
             super::log::answer(&*store_of(engine, namespace.as_deref())?, question).await
         }
+        Command::Config { namespace, question } => super::config::answer(engine, namespace, question).await,
         Command::CancelRun { namespace, run_id, reason } => {
             operate::cancel(&*choose(engine, namespace.as_deref())?, run_id, &reason).await
         }

@@ -4,6 +4,7 @@
 //! line asks, one JSON line answers; to wait or to follow is to ask again.
 
 pub mod command;
+pub mod config;
 pub mod documents;
 pub mod endpoint;
 pub mod execute;
@@ -16,6 +17,7 @@ pub mod socket;
 pub use command::{
     Answer, Command, DocumentKind, EndpointTest, Fired, List, NamespaceChoice, Order, Refusal, Thing,
 };
+pub use config::ConfigQuestion;
 pub use execute::execute;
 pub use lock::{HomeLock, LockError};
 pub use log::{LogQuestion, ProofOf};

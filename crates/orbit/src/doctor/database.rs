@@ -9,6 +9,7 @@ use orbit_engine::layout::Layout;
 use orbit_store::postgres::{Look, SCHEMA, Server};
 
 use super::{Finding, stores_of};
+use crate::config::LoadedNamespace;
 use crate::environment::Environment;
 use crate::render::units::duration;
 use crate::stores::DatabaseError;
@@ -23,7 +24,7 @@ const CLOCKS_APART_MAX: SignedDuration = SignedDuration::from_secs(2);
 pub(super) async fn findings(
     layout: &Layout,
     environment: &Environment,
-    namespaces: &[NamespaceName],
+    documents: &[LoadedNamespace],
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let left = stores_of(layout);
@@ -55,8 +56,11 @@ pub(super) async fn findings(
         found.push(Finding::warning(AREA, "everything goes to the database unprotected", hint));
     }
     if !found.iter().any(Finding::is_problem) {
-        for name in namespaces.iter().chain([&NamespaceName::system()]) {
+        for name in documents.iter().map(|one| &one.name).chain([&NamespaceName::system()]) {
             found.extend(halted(&server, name).await);
+        }
+        for loaded in documents {
+            found.extend(differs(&server, loaded).await);
         }
     }
     found
@@ -93,6 +97,25 @@ fn of_look(place: &str, look: &Look) -> Vec<Finding> {
         Finding::ok(AREA, "its clock and this one agree")
     });
     found
+}
+
+/// Whether the documents are what is active; nothing where nothing is yet.
+async fn differs(server: &Server, loaded: &LoadedNamespace) -> Option<Finding> {
+    let (name, documents) = (&loaded.name, loaded.snapshot.digest());
+    match server.active_digest(name).await {
+        Ok(None) => None,
+        Ok(Some(active)) if active == documents => {
+            Some(Finding::ok("configuration", format!("the documents of `{name}` are what is active")))
+        }
+        Ok(Some(active)) => Some(Finding::warning(
+            "configuration",
+            format!("the documents of `{name}` are not what is active, which is `{active}`"),
+            format!(
+                "`orbit config diff -n {name}` shows what differs, `orbit config apply -n {name}` activates them"
+            ),
+        )),
+        Err(error) => Some(Finding::problem("store", error.to_string(), DatabaseError::Store(error).hint())),
+    }
 }
 
 async fn halted(server: &Server, name: &NamespaceName) -> Option<Finding> {

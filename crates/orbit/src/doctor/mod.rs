@@ -104,7 +104,7 @@ pub async fn examine(layout: &Layout) -> Vec<Finding> {
     let names: Vec<NamespaceName> =
         loaded.namespaces.iter().map(|namespace| namespace.name.clone()).collect();
     if backend == StorageBackend::Postgres {
-        findings.extend(database::findings(layout, &environment, &names).await);
+        findings.extend(database::findings(layout, &environment, &loaded.namespaces).await);
     }
     findings.extend(bucket::probe(&loaded.node.artifacts, &environment).await);
     for namespace in &loaded.namespaces {

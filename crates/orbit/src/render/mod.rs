@@ -4,6 +4,7 @@
 //! passes through [`text::clean`] before it is shown. Without a terminal the output is plain, not cut, and tells instants instead of
 //! ages, so that it is stable.
 
+mod config;
 mod cycle;
 mod delivery;
 mod document;
@@ -22,6 +23,7 @@ pub mod text;
 mod trial;
 pub mod units;
 
+pub use config::{applied, difference, not_applied, snapshot, snapshots, unshared};
 pub use cycle::cycle;
 pub use delivery::delivery;
 pub use document::document;

@@ -69,6 +69,17 @@ fn permits(permits: &Value) -> String {
     std::iter::once(whole).chain(full).collect::<Vec<_>>().join("; ")
 }
 
+/// Only where they are not what is active.
+fn documents(namespace: &Value) -> String {
+    match (some_text(namespace, "snapshot"), some_text(namespace, "documents")) {
+        (Some(active), Some(documents)) if active != documents => {
+            "of this home differ from what is active: `orbit config diff`, then `orbit config apply`"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
 fn limited(namespace: &Value) -> bool {
     namespace["permits"]["limit"].is_u64() || !items(&namespace["permits"], "full").is_empty()
 }
@@ -109,6 +120,7 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("closed", out.paint(Tone::Watch, &text(namespace, "closed"))),
         ("halt", halt(&namespace["halt"], out).map(lift).unwrap_or_default()),
         ("snapshot", snapshot(namespace)),
+        ("documents", out.paint(Tone::Watch, &documents(namespace))),
         ("cycles", by_state(&counts["cycles"], most)),
         ("runs", by_state(&counts["runs"], most)),
         ("deliveries", by_state(&counts["deliveries"], most)),

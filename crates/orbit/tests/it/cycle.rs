@@ -94,6 +94,7 @@ fn a_dry_run_changes_nothing_and_its_request_can_be_run() {
     );
     // A processor that changed since is refused.
     home.processor("two", "cat; echo other", "");
+    home.apply();
     let mut other = requests.clone();
     other["items"][0]["deadline"] = json!("1h");
     fs::write(&file, other.to_string()).unwrap();
@@ -119,6 +120,7 @@ fn equal_candidates_count_once_and_a_failed_cycle_can_free_its_own() {
     );
     assert_eq!(home.json(&["run"], 1)["cycle"]["initiation"], "a");
     home.processor("three", "cat", "");
+    home.apply();
     assert_eq!(home.json(&["run"], 0)["cycle"]["initiation"], "a");
     assert_eq!(home.json(&["run"], 0)["cycle"]["initiation"], "b");
     assert_eq!(home.json(&["run"], 5)["cycle"]["outcome"], "skipped");

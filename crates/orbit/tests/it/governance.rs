@@ -94,6 +94,7 @@ fn a_paused_document_starts_nothing_new() {
     let refused = home.run(&["run"]);
     assert_eq!((refused.code, refused.stderr.contains("daily")), (4, true), "{refused:?}");
     std::fs::write(&path, enabled).unwrap();
+    home.apply();
     assert_eq!(home.run(&["run"]).code, 0);
 }
 

@@ -200,6 +200,12 @@ impl Home {
         serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {answer:?}"))
     }
 
+    /// Activates the documents, which nothing else does once something is active in a database.
+    pub fn apply(&self) {
+        let answer = self.run(&["config", "apply"]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+
     /// All records of the namespace, oldest first.
     pub fn records(&self) -> Vec<Value> {
         let mut records = Vec::new();

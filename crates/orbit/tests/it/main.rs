@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the binary and its neighbours themselves")]
 
 mod backup;
+mod config;
 mod crash;
 mod cycle;
 mod delivery;

@@ -32,6 +32,7 @@ fn stop_firing(home: &Home) {
     let path = home.path("namespaces/lab/run-profiles/daily.yaml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{text}state: paused\n")).unwrap();
+    home.apply();
     until("the pause of the run profile", || {
         home.json(&["run-profiles", "show", "daily"], 0)["state"] == "paused"
     });

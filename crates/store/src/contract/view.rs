@@ -21,6 +21,17 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// The first items of these, of which there is one more than the page has if there is another page; that begins after what `key` says of the last item.
+    pub(crate) fn until(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
+}
+
 /// Which page to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageRequest {

@@ -7,19 +7,26 @@ use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
 use serde_json::json;
 
-use super::columns::{self, Json, Micros, Text, params};
+use super::columns::{self, Json, Micros, Row, Text, params};
 use super::fault::Attempt;
 use super::record::{fact, facts};
 use super::tx::{Connection, Tx, positioned, reading};
+use super::view::PAGE_MAX;
 use super::{PostgresStore, notify};
 use crate::StoreError;
-use crate::contract::config::ConfigStore;
+use crate::contract::config::{Activated, Base, ConfigStore, SnapshotView};
+use crate::contract::view::{Page, PageRequest};
 
 #[async_trait]
 impl ConfigStore for PostgresStore {
-    async fn activate(&self, snapshot: &Snapshot, now: Timestamp) -> Result<bool, StoreError> {
-        // Following the log from its end on takes knowing where that is.
-        positioned!(self, |tx| activate(tx, snapshot, now).await)
+    async fn activate(
+        &self,
+        snapshot: &Snapshot,
+        base: Base,
+        now: Timestamp,
+    ) -> Result<Activated, StoreError> {
+        // Following the log from its end on takes knowing where that is. And whoever holds the sequencer's lock is the only one who activates.
+        positioned!(self, |tx| activate(tx, snapshot, base, now).await)
     }
 
     async fn active(&self) -> Result<Option<Snapshot>, StoreError> {
@@ -29,21 +36,32 @@ impl ConfigStore for PostgresStore {
         })
     }
 
+    async fn active_digest(&self) -> Result<Option<Digest>, StoreError> {
+        reading!(self, |tx| active_digest(tx).await)
+    }
+
     async fn snapshot(&self, digest: Digest) -> Result<Option<Snapshot>, StoreError> {
         reading!(self, |tx| find(tx, digest).await)
     }
+
+    async fn snapshots(&self, page: PageRequest) -> Result<Page<SnapshotView>, StoreError> {
+        reading!(self, |tx| snapshots(tx, &page).await)
+    }
 }
 
-async fn activate(tx: &Tx, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
+async fn activate(tx: &Tx, snapshot: &Snapshot, base: Base, now: Timestamp) -> Attempt<Activated> {
     let digest = snapshot.digest();
-    let base = active_digest(tx).await?;
+    let active = active_digest(tx).await?;
+    if active != Some(digest) && !base.allows(active) {
+        return Ok(Activated::Conflict { active });
+    }
     if snapshot.config.notify.is_empty() {
         notify::end(tx).await?;
     } else {
         notify::begin(tx).await?;
     }
-    if base == Some(digest) {
-        return Ok(false);
+    if active == Some(digest) {
+        return Ok(Activated::Already);
     }
     tx.send(
         "INSERT INTO snapshots (digest, document, activated_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -58,13 +76,34 @@ async fn activate(tx: &Tx, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool>
     }
     tx.send("UPDATE store SET active_snapshot = $1", params![Text(digest)]).await?;
     let subject = Subject { snapshot: Some(digest), ..Subject::default() };
-    fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": base })))?;
-    Ok(true)
+    fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": active })))?;
+    Ok(Activated::New { base: active })
 }
 
-async fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
+/// None too where there is no store yet.
+pub(super) async fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
     let sql = "SELECT active_snapshot FROM store";
-    tx.query_row(sql, params![], |row| columns::digest_or_null(row, "active_snapshot")).await
+    let active = tx.query_optional(sql, params![], |row| columns::digest_or_null(row, "active_snapshot"));
+    Ok(active.await?.flatten())
+}
+
+/// Those of one instant by their digest.
+async fn snapshots(tx: &Connection, page: &PageRequest) -> Attempt<Page<SnapshotView>> {
+    let limit = page.limit.clamp(1, PAGE_MAX);
+    let sql = "SELECT digest, activated_at, digest IS NOT DISTINCT FROM (SELECT active_snapshot FROM store) AS active FROM snapshots
+        WHERE $1::text IS NULL OR (activated_at, digest) < (SELECT activated_at, digest FROM snapshots WHERE digest = $1)
+        ORDER BY activated_at DESC, digest DESC LIMIT $2";
+    // One more than the page, to know whether there is another.
+    let rows = tx.query_all(sql, params![page.cursor, i64::from(limit) + 1], view).await?;
+    Ok(Page::until(rows, limit, |last| last.digest.to_string()))
+}
+
+fn view(row: &Row) -> Attempt<SnapshotView> {
+    Ok(SnapshotView {
+        digest: columns::digest(row, "digest")?,
+        activated_at: columns::instant(row, "activated_at")?,
+        active: row.get("active")?,
+    })
 }
 
 /// A snapshot that was active once.

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 use jiff::Timestamp;
 use orbit_core::config::NamespaceName;
+use orbit_core::digest::Digest;
 
 use super::address::Address;
 use super::blocking::Blocking;
 use super::columns::{Micros, params};
 use super::fault::Attempt;
 use super::tx::{self, Connection, Mode};
-use super::{Database, PostgresStore, governance, migrate, moved, pool};
+use super::{Database, PostgresStore, config, governance, migrate, moved, pool};
 use crate::StoreError;
 use crate::contract::governance::Halt;
 
@@ -112,6 +113,12 @@ impl Server {
     pub async fn halted(&self, namespace: &NamespaceName) -> Result<Option<Halt>, StoreError> {
         let database = Database::new(self.pool.clone(), namespace, self.place(), &Arc::default());
         tx::transaction!(&database, Mode::Reading, |tx| governance::in_force(tx).await)
+    }
+
+    /// As [`Self::halted`], the active snapshot of a namespace.
+    pub async fn active_digest(&self, namespace: &NamespaceName) -> Result<Option<Digest>, StoreError> {
+        let database = Database::new(self.pool.clone(), namespace, self.place(), &Arc::default());
+        tx::transaction!(&database, Mode::Reading, |tx| config::active_digest(tx).await)
     }
 
     async fn connection(&self) -> Attempt<Connection> {

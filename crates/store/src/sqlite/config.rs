@@ -5,22 +5,29 @@ use jiff::Timestamp;
 use orbit_core::config::Snapshot;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 
 use super::columns::{self, Json, Micros, Text};
 use super::fault::Attempt;
 use super::record::{fact, facts};
 use super::tx::Tx;
+use super::view::PAGE_MAX;
 use super::{SqliteStore, notify};
 use crate::StoreError;
-use crate::contract::config::ConfigStore;
+use crate::contract::config::{Activated, Base, ConfigStore, SnapshotView};
+use crate::contract::view::{Page, PageRequest};
 
 #[async_trait]
 impl ConfigStore for SqliteStore {
-    async fn activate(&self, snapshot: &Snapshot, now: Timestamp) -> Result<bool, StoreError> {
+    async fn activate(
+        &self,
+        snapshot: &Snapshot,
+        base: Base,
+        now: Timestamp,
+    ) -> Result<Activated, StoreError> {
         let snapshot = snapshot.clone();
-        self.write(move |tx| activate(tx, &snapshot, now)).await
+        self.write(move |tx| activate(tx, &snapshot, base, now)).await
     }
 
     async fn active(&self) -> Result<Option<Snapshot>, StoreError> {
@@ -31,21 +38,32 @@ impl ConfigStore for SqliteStore {
         .await
     }
 
+    async fn active_digest(&self) -> Result<Option<Digest>, StoreError> {
+        self.read(active_digest).await
+    }
+
     async fn snapshot(&self, digest: Digest) -> Result<Option<Snapshot>, StoreError> {
         self.read(move |tx| find(tx, digest)).await
     }
+
+    async fn snapshots(&self, page: PageRequest) -> Result<Page<SnapshotView>, StoreError> {
+        self.read(move |tx| snapshots(tx, &page)).await
+    }
 }
 
-fn activate(tx: &Tx<'_>, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
+fn activate(tx: &Tx<'_>, snapshot: &Snapshot, base: Base, now: Timestamp) -> Attempt<Activated> {
     let digest = snapshot.digest();
-    let base = active_digest(tx)?;
+    let active = active_digest(tx)?;
+    if active != Some(digest) && !base.allows(active) {
+        return Ok(Activated::Conflict { active });
+    }
     if snapshot.config.notify.is_empty() {
         notify::end(tx)?;
     } else {
         notify::begin(tx)?;
     }
-    if base == Some(digest) {
-        return Ok(false);
+    if active == Some(digest) {
+        return Ok(Activated::Already);
     }
     tx.prepare_cached(
         "INSERT INTO snapshots (digest, document, activated_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
@@ -59,13 +77,34 @@ fn activate(tx: &Tx<'_>, snapshot: &Snapshot, now: Timestamp) -> Attempt<bool> {
     }
     tx.prepare_cached("UPDATE store SET active_snapshot = ?1")?.execute([Text(digest)])?;
     let subject = Subject { snapshot: Some(digest), ..Subject::default() };
-    fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": base })))?;
-    Ok(true)
+    fact(tx, now, Kind::ConfigActivated, subject, facts(json!({ "digest": digest, "base": active })))?;
+    Ok(Activated::New { base: active })
 }
 
 fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
     let sql = "SELECT active_snapshot FROM store";
     Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::digest_or_null(row, "active_snapshot"))?)
+}
+
+/// Those of one instant by their digest.
+fn snapshots(tx: &Connection, page: &PageRequest) -> Attempt<Page<SnapshotView>> {
+    let limit = page.limit.clamp(1, PAGE_MAX);
+    let sql = "SELECT digest, activated_at, digest IS (SELECT active_snapshot FROM store) AS active FROM snapshots
+        WHERE ?1 IS NULL OR (activated_at, digest) < (SELECT activated_at, digest FROM snapshots WHERE digest = ?1)
+        ORDER BY activated_at DESC, digest DESC LIMIT ?2";
+    let mut statement = tx.prepare_cached(sql)?;
+    // One more than the page, to know whether there is another.
+    let rows = statement.query_map(params![page.cursor, i64::from(limit) + 1], view)?;
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::until(rows, limit, |last| last.digest.to_string()))
+}
+
+fn view(row: &Row<'_>) -> rusqlite::Result<SnapshotView> {
+    Ok(SnapshotView {
+        digest: columns::digest(row, "digest")?,
+        activated_at: columns::instant(row, "activated_at")?,
+        active: row.get("active")?,
+    })
 }
 
 /// A snapshot that was active once.

@@ -18,7 +18,7 @@ use crate::contract::view::{
 };
 
 /// Items that a page has at most.
-const PAGE_MAX: u32 = 1000;
+pub(super) const PAGE_MAX: u32 = 1000;
 
 #[async_trait]
 impl StoreView for SqliteStore {

@@ -6,6 +6,7 @@ use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Interruption, RunEvent, Step};
 use orbit_store::Store;
+use orbit_store::contract::config::Base;
 use orbit_store::contract::dispatch::{ClaimedDelivery, RedriveFilter, Settle};
 use orbit_store::contract::retention::Older;
 use orbit_store::contract::schedule::{NewCycle, ScheduleCommit, ScheduleCursor};
@@ -318,9 +319,9 @@ impl History {
     async fn notify(&mut self, store: &dyn Store, how: u8) {
         let (now, world) = (self.now, World::new(store));
         match how {
-            0 => drop(store.activate(&notices::snapshot(false), at(now)).await.unwrap()),
+            0 => drop(store.activate(&notices::snapshot(false), Base::Any, at(now)).await.unwrap()),
             1..=3 => {
-                store.activate(&notices::snapshot(true), at(now)).await.unwrap();
+                store.activate(&notices::snapshot(true), Base::Any, at(now)).await.unwrap();
                 let end = world.log().await.len() as u64;
                 // Nobody reads beyond the end of the log.
                 if store.notify_cursor().await.unwrap().is_some_and(|cursor| cursor < end) {

@@ -5,7 +5,9 @@ use orbit_core::digest::Digest;
 use orbit_core::record::{Body, Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::contract::Evidence;
+use orbit_store::contract::config::{Activated, Base, SnapshotView};
 use orbit_store::contract::record::RecordFilter;
+use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,24 +24,96 @@ fn snapshot(label: &str) -> Snapshot {
 pub(crate) async fn a_snapshot_is_activated_once_and_kept(world: &World<'_>) {
     let store = world.store;
     let (one, two) = (snapshot("one"), snapshot("two"));
+    let (first, second) = (one.digest(), two.digest());
     assert_eq!(store.active().await.unwrap(), None);
-    assert!(store.activate(&one, at(0)).await.unwrap());
-    assert!(!store.activate(&one, at(1)).await.unwrap());
-    assert!(store.activate(&two, at(2)).await.unwrap());
-    assert_eq!(store.active().await.unwrap(), Some(two.clone()));
-    assert!(store.activate(&one, at(3)).await.unwrap());
-    assert_eq!(store.active().await.unwrap(), Some(one.clone()));
-    assert_eq!(store.snapshot(two.digest()).await.unwrap(), Some(two.clone()));
+    assert_eq!(store.active_digest().await.unwrap(), None);
+    let check = async |which: &Snapshot, second: i64, expected: Activated| {
+        assert_eq!(store.activate(which, Base::Any, at(second)).await.unwrap(), expected);
+        assert_eq!(store.active().await.unwrap().as_ref(), Some(which));
+        assert_eq!(store.active_digest().await.unwrap(), Some(which.digest()));
+    };
+    check(&one, 0, Activated::New { base: None }).await;
+    check(&one, 1, Activated::Already).await;
+    check(&two, 2, Activated::New { base: Some(first) }).await;
+    check(&one, 3, Activated::New { base: Some(second) }).await;
+    assert_eq!(store.snapshot(second).await.unwrap(), Some(two.clone()));
     assert_eq!(store.snapshot(Digest::of(b"other")).await.unwrap(), None);
     let bodies: Vec<_> =
         world.log_of("config_activated").await.into_iter().map(|record| record.body).collect();
-    let (one, two) = (one.digest(), two.digest());
     let expected = [
-        json!({ "digest": one, "base": null }),
-        json!({ "digest": two, "base": one }),
-        json!({ "digest": one, "base": two }),
+        json!({ "digest": first, "base": null }),
+        json!({ "digest": second, "base": first }),
+        json!({ "digest": first, "base": second }),
     ];
     assert_eq!(bodies, expected);
+}
+
+pub(crate) async fn a_snapshot_takes_the_place_of_its_base_alone(world: &World<'_>) {
+    let store = world.store;
+    let [one, two, three] = ["one", "two", "three"].map(snapshot);
+    let (first, second) = (one.digest(), two.digest());
+    let check = async |which: &Snapshot, base: Option<Digest>, expected: Activated| {
+        assert_eq!(store.activate(which, Base::Only(base), at(0)).await.unwrap(), expected);
+    };
+    check(&one, Some(second), Activated::Conflict { active: None }).await;
+    check(&one, None, Activated::New { base: None }).await;
+    check(&two, None, Activated::Conflict { active: Some(first) }).await;
+    check(&two, Some(first), Activated::New { base: Some(first) }).await;
+    check(&three, Some(first), Activated::Conflict { active: Some(second) }).await;
+    // Whoever lost the answer asks again.
+    check(&two, Some(first), Activated::Already).await;
+    assert_eq!(store.active_digest().await.unwrap(), Some(second));
+    // What was refused is not kept, and leaves no record.
+    assert_eq!(store.snapshot(three.digest()).await.unwrap(), None);
+    assert_eq!(world.log_of("config_activated").await.len(), 2);
+}
+
+pub(crate) async fn of_many_at_once_with_one_base_one_has_its_way(world: &World<'_>) {
+    let store = world.store;
+    let base = snapshot("base");
+    store.activate(&base, Base::Any, at(0)).await.unwrap();
+    let many: Vec<_> = (0..8).map(|number| snapshot(&format!("number {number}"))).collect();
+    let asked = many.iter().map(|one| store.activate(one, Base::Only(Some(base.digest())), at(1)));
+    let answers = futures_util::future::try_join_all(asked).await.unwrap();
+    let won = many.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Activated::New { .. }));
+    let won: Vec<_> = won.map(|(one, _)| one.digest()).collect();
+    assert_eq!(won.len(), 1, "{answers:?}");
+    assert_eq!(store.active_digest().await.unwrap(), Some(won[0]));
+    for answer in answers {
+        let expected =
+            [Activated::New { base: Some(base.digest()) }, Activated::Conflict { active: Some(won[0]) }];
+        assert!(expected.contains(&answer), "{answer:?}");
+    }
+}
+
+pub(crate) async fn snapshots_are_listed_newest_first(world: &World<'_>) {
+    let store = world.store;
+    let digests: Vec<_> = (0..5).map(|number| snapshot(&format!("number {number}")).digest()).collect();
+    for number in [0, 1, 2, 3, 4, 1] {
+        // Two of them in one instant.
+        let now = at(i64::from(number) / 2);
+        store.activate(&snapshot(&format!("number {number}")), Base::Any, now).await.unwrap();
+    }
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.snapshots(PageRequest { cursor, limit: 2 }).await.unwrap();
+        assert!(page.items.len() <= 2);
+        found.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let at_and_digest = |view: &SnapshotView| (view.activated_at, view.digest.to_string());
+    let mut expected = found.clone();
+    expected.sort_by_key(at_and_digest);
+    expected.reverse();
+    assert_eq!(found, expected);
+    let active: Vec<_> = found.iter().filter(|view| view.active).map(|view| view.digest).collect();
+    assert_eq!(active, [digests[1]]);
+    assert_eq!(found.len(), digests.len());
+    let unknown = PageRequest { cursor: Some("unknown".to_owned()), limit: 2 };
+    assert!(store.snapshots(unknown).await.unwrap().items.is_empty());
 }
 
 pub(crate) async fn a_halt_is_in_force_until_it_is_lifted(world: &World<'_>) {

@@ -3,6 +3,7 @@
 use orbit_core::config::{NotifyEvent, Snapshot};
 use orbit_core::id;
 use orbit_core::limits::NOTICE_EXAMPLES_MAX;
+use orbit_store::contract::config::Base;
 use orbit_store::contract::dispatch::{RedriveFilter, Settle};
 use orbit_store::contract::notify::{ClaimedNotice, DueNotice, NewTold, NotifyCommit, OwedNotice};
 use serde_json::json;
@@ -34,7 +35,7 @@ pub(crate) fn told(endpoint: &str, event: NotifyEvent, position: u64, second: i6
 
 /// The rules are there, and these events are told at `second`; due 5 s later.
 pub(crate) async fn tell(world: &World<'_>, events: &[NewTold], second: i64) {
-    world.store.activate(&snapshot(true), at(0)).await.unwrap();
+    world.store.activate(&snapshot(true), Base::Any, at(0)).await.unwrap();
     let base = world.store.notify_cursor().await.unwrap().unwrap();
     let commit = NotifyCommit { base, cursor: base + 1, told: events.to_vec(), due_at: at(second + 5) };
     assert!(world.store.commit_notices(commit).await.unwrap());
@@ -68,17 +69,17 @@ pub(crate) async fn the_log_is_followed_while_there_are_rules(world: &World<'_>)
     let store = world.store;
     store.halt("before", at(0)).await.unwrap();
     assert_eq!(store.notify_cursor().await.unwrap(), None);
-    store.activate(&snapshot(true), at(1)).await.unwrap();
+    store.activate(&snapshot(true), Base::Any, at(1)).await.unwrap();
     assert_eq!(store.notify_cursor().await.unwrap(), Some(1));
     let commit = NotifyCommit { base: 1, cursor: 2, told: Vec::new(), due_at: at(9) };
     assert!(store.commit_notices(commit.clone()).await.unwrap());
     assert!(!store.commit_notices(commit).await.unwrap(), "the cursor has moved");
-    store.activate(&snapshot(true), at(2)).await.unwrap();
+    store.activate(&snapshot(true), Base::Any, at(2)).await.unwrap();
     assert_eq!(store.notify_cursor().await.unwrap(), Some(2), "a restart begins where it was");
-    store.activate(&snapshot(false), at(3)).await.unwrap();
+    store.activate(&snapshot(false), Base::Any, at(3)).await.unwrap();
     assert_eq!(store.notify_cursor().await.unwrap(), None);
     store.resume(at(4)).await.unwrap();
-    store.activate(&snapshot(true), at(5)).await.unwrap();
+    store.activate(&snapshot(true), Base::Any, at(5)).await.unwrap();
     let end = world.log().await.len() as u64;
     assert_eq!(store.notify_cursor().await.unwrap(), Some(end - 1), "what was before is not told");
 }
