@@ -64,6 +64,11 @@ impl Claims {
         self.in_doubt.store(true, Ordering::SeqCst);
     }
 
+    /// Whether there is something for the keeper to settle.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::SeqCst)
+    }
+
     /// If there is a doubt, frees what nobody holds; how much that was. The doubt stays until that has succeeded.
     pub async fn settle<F>(&self, reclaim: impl FnOnce(Vec<Uuid>) -> F) -> Result<u32, StoreError>
     where

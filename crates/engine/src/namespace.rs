@@ -196,6 +196,7 @@ impl Namespace {
         self.nudges.schedule.notify_one();
         // A limit may have been raised.
         self.nudges.tiers.notify_one();
+        self.nudges.normalize.notify_one();
     }
 
     /// A snapshot that something is pinned to.

@@ -94,8 +94,8 @@ pub(super) async fn conclude<F>(
     for nudge in [&nudges.dispatch, &nudges.selection, &nudges.schedule] {
         nudge.notify_one();
     }
-    if disables {
-        // What else waits for the endpoint is given up.
+    if disables || namespace.claims.is_in_doubt() {
+        // What else waits for the endpoint is given up, and a claim whose answer was lost is free again.
         nudges.keeper.notify_one();
     }
 }
