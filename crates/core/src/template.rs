@@ -68,6 +68,9 @@ pub fn render_url(source: &str, values: &Value) -> Result<String, TemplateError>
 pub fn names(source: &str) -> BTreeSet<String> {
     /// What a template may call without being given it.
     const BUILT_IN: [&str; 4] = ["range", "dict", "debug", "namespace"];
+    if !source.contains('{') {
+        return BTreeSet::new();
+    }
     let environment = environment(Escape::Nothing);
     let template = environment.template_from_str(source);
     let names = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();

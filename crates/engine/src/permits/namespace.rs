@@ -309,6 +309,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use futures_util::FutureExt as _;
     use serde_json::json;
     use uuid::Uuid;
 
@@ -385,6 +386,22 @@ mod tests {
         let lanes = [lane(1, "slow")];
         let waits = permits.admit().await.waits(&lanes);
         assert!(waits.full.contains_key(&Limit::Processor("slow".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn only_a_permit_that_held_somebody_wakes_them() {
+        let permits = permits(9);
+        permits.limits_of(snapshot(2));
+        let is_woken = |notify: &Notify| notify.notified().now_or_never().is_some();
+        let woken = || [&permits.counts.wake, &permits.counts.wake_programs].map(|one| is_woken(one));
+        let one = async || permits.admit().await.processor("slow").unwrap();
+        drop(one().await);
+        assert_eq!(woken(), [false, false], "another one was free all the time");
+        let (first, second) = (one().await, one().await);
+        drop(first);
+        assert_eq!(woken(), [true, true]);
+        drop(second);
+        assert_eq!(woken(), [false, false]);
     }
 
     #[tokio::test]

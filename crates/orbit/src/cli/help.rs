@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Set up", &["init", "check", "doctor", "database", "schema", "completions"]),
     ("Work", &["run", "serve", "schedule"]),
     ("Look", &["status", "cycles", "initiations", "runs", "deliveries", "artifacts", "log"]),
-    ("Configuration", &["profiles", "run-profiles", "processors", "endpoints"]),
+    ("Configuration", &["config", "profiles", "run-profiles", "processors", "endpoints"]),
     ("Keep", &["backup", "restore", "gc", "migrate-store"]),
     ("Stop", &["halt", "resume"]),
 ];
