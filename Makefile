@@ -19,7 +19,7 @@ demo-documents: ## The same in another domain: records in, typeset pages out, tw
 test: test-rust test-postgres test-programs test-samples ## Everything
 
 test-rust: ## The crates and the real binary
-	scripts/install.sh build test
+	scripts/install.sh build test bench
 	cargo test --workspace --locked
 
 # The crates' own tests, the engine's with real programs, a sample of the crash matrix, and the binary's modules that are about one home's work.

@@ -29,7 +29,7 @@ const TARGET: f64 = 0.4;
 const TARGET_THREE: f64 = 1.5;
 /// Of what as many bare commits take.
 const TARGET_IDLE: f64 = 1.5;
-/// Runs before those that count: every connection is open and has prepared its statements, which costs the server as much as dozens of runs.
+/// Runs before those that count: every connection is open and has planned its statements, which is half as much again in the first hundred runs.
 const WARM_UP: usize = 200;
 
 /// One measurement of the engine.

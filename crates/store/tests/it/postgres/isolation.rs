@@ -154,6 +154,12 @@ async fn what_the_log_says_stays() {
             "INSERT INTO log_records (position, header) VALUES (99, '{\"body_class\":\"fact\",\"body_digest\":\"d\"}')",
             "no gaps",
         ),
+        // Of several that are added at once, the first follows and the second does not.
+        (
+            "INSERT INTO log_records (position, header) SELECT (SELECT max(position) FROM log_records) + step,
+                '{\"body_class\":\"fact\",\"body_digest\":\"d\"}' FROM unnest(ARRAY[1, 3]) AS step",
+            "no gaps",
+        ),
         ("INSERT INTO log_signers (number, origin, vkey, size) VALUES (2, 'o', 'k', 0)", "no gaps"),
         (
             "INSERT INTO log_checkpoints (number, size, root, note) VALUES (1, 0, decode(repeat('00', 32), 'hex'), '')",
