@@ -35,8 +35,8 @@
 //! the same transaction, if whoever had it is dead for certain ([`Former`](crate::lease::Former) says what proves that). What it had is then free as after a restart on SQLite. Programs of
 //! the dead process are swept before. In every other case (another machine, a copy of the home, a reboot) the lease is waited for.
 //!
-//! **Fencing.** Whatever the one that was taken over still sends finds its tokens used up and changes nothing. A claim reads the membership in its own serializable
-//! transaction: a claim and a takeover that cross each other cannot both be true. Its next renewal, or a claim, answers that the incarnation is *lost*. Then the node
+//! **Fencing.** Whatever the one that was taken over still sends finds its tokens used up and changes nothing. A claim reads the membership in its own
+//! transaction, and while that lasts nobody else changes the namespace: a claim comes before a takeover, and is freed by it, or after it, and is refused. Its next renewal, or a claim, answers that the incarnation is *lost*. Then the node
 //! cuts what it has, waits until nothing is under way any more, and joins anew under another number; nothing of the old one can commit.
 //!
 //! # Why no two nodes act at once

@@ -19,7 +19,6 @@ use std::task::{Context, Poll};
 
 use deadpool_postgres::{Object, StatementCache};
 use futures_util::future::BoxFuture;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -247,10 +246,9 @@ impl Connection {
         ended
     }
 
-    /// COMMIT, after which the turn is the next one's, and then the flush that makes it durable.
-    pub(super) async fn commits(self, turn: Option<OwnedSemaphorePermit>) -> Attempt<()> {
+    /// COMMIT, and then the flush that makes it durable.
+    pub(super) async fn commits(self) -> Attempt<()> {
         let (ended, is_over) = self.ended("COMMIT").await?;
-        drop(turn);
         if ended.is_ok() {
             self.flush().await?;
         }

@@ -16,6 +16,10 @@ pub(crate) enum Fault {
     Postgres(tokio_postgres::Error),
     /// The connection was lost between COMMIT and its answer.
     Unknown(tokio_postgres::Error),
+    /// The same of a transaction that shared one of the server with others; what the connection said.
+    UnknownTogether(String),
+    /// Another one failed in the same transaction of the server, which was undone.
+    Undone,
     /// There was no connection to be had.
     Unreachable(String),
     /// A row or an argument that contradicts the rules: a defect, or a table that was changed.
@@ -55,7 +59,9 @@ impl Fault {
                 }
                 None => error.is_closed(),
             },
+            Self::Undone => true,
             Self::Unknown(_)
+            | Self::UnknownTogether(_)
             | Self::Unreachable(_)
             | Self::Contradiction(_)
             | Self::NotJoined
@@ -72,6 +78,10 @@ impl Fault {
             Self::Rewound(message) => StoreError::Rewound { place, message },
             Self::Unreachable(message) => StoreError::Io { place, message },
             Self::Unknown(error) => StoreError::Unknown { place, message: words(&error) },
+            Self::UnknownTogether(message) => StoreError::Unknown { place, message },
+            Self::Undone => {
+                StoreError::Io { place, message: "its transaction was undone with others".to_owned() }
+            }
             Self::Postgres(error) => match error.code() {
                 Some(&SqlState::DISK_FULL) => StoreError::Full { place },
                 Some(code) if is_corrupt(code) => StoreError::Corrupt { place, message: words(&error) },
@@ -99,7 +109,7 @@ fn is_corrupt(code: &SqlState) -> bool {
 }
 
 /// What the server said, which the error alone does not repeat.
-fn words(error: &tokio_postgres::Error) -> String {
+pub(super) fn words(error: &tokio_postgres::Error) -> String {
     if let Some(said) = error.as_db_error() {
         return format!("{} ({})", said.message(), said.code().code());
     }

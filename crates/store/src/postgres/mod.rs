@@ -19,6 +19,7 @@ mod tail;
 mod token;
 mod traffic;
 mod tree;
+mod turns;
 mod tx;
 mod witness;
 
@@ -49,12 +50,11 @@ mod view;
 mod view_delivery;
 mod view_run;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
@@ -68,13 +68,12 @@ pub use server::{Look, Server};
 use token::Member;
 use traffic::Meter;
 pub use traffic::Traffic;
-use tx::{Connection, Mode, Tx};
+use turns::Turns;
+use tx::{Connection, Mode, Over, Tx};
 use witness::Witness;
 
-/// Transactions of one process that change a namespace at once; more wait in line. They read and write the same pages of the same indexes, and where two do
-/// that at once the server ends one of them for the sake of serializability: four at once did half of their work again, and got less done than one, in tables that had no statistics yet. None of them
-/// waits for the disk in its turn (see `tx`).
-const WRITERS_MAX: usize = 1;
+/// The first key of the locks of whoever changes something; the second one is a hash of the namespace. Two namespaces with one hash only wait for each other.
+const WRITERS: i64 = 0x006f_7277;
 
 /// The store of one namespace.
 pub struct PostgresStore {
@@ -116,8 +115,7 @@ struct Database {
     /// What this process is in the store.
     member: Member,
     meter: Arc<Meter>,
-    /// Taken by who changes something, for as long as the transaction lasts.
-    writers: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Database {
@@ -130,35 +128,44 @@ impl Database {
             witness: Arc::clone(witness),
             member: Member::default(),
             meter: Arc::default(),
-            writers: Arc::new(Semaphore::new(WRITERS_MAX)),
+            turns: Turns::default(),
         }
     }
 
-    /// A transaction of this namespace.
-    async fn begin(&self, mode: Mode) -> Attempt<Tx> {
-        let turn = match mode {
-            Mode::Writing => Some(self.turn().await?),
-            Mode::Reading | Mode::Positioned | Mode::Sequencing | Mode::Alone => None,
-        };
-        let connection = Connection::new(self.pool.get().await?, &self.meter);
+    /// A transaction of this namespace; one that was tried before shares its fate with no other.
+    async fn begin(&self, mode: Mode, is_again: bool) -> Attempt<Tx> {
         self.meter.begins();
+        let over = if mode == Mode::Writing {
+            let (turn, group) = self.turns.take(is_again).await?;
+            let group = match group {
+                Some(group) => group,
+                None => turn.begins(self.open(mode).await?, &self.witness),
+            };
+            Over::Shared(Box::new(group), turn)
+        } else {
+            Over::Own(self.open(mode).await?)
+        };
+        Tx::new(over, mode, &self.witness, self.member.get()).await
+    }
+
+    /// A connection with a transaction of the server on it.
+    async fn open(&self, mode: Mode) -> Attempt<Connection> {
+        let connection = Connection::new(self.pool.get().await?, &self.meter);
         // On its way with what comes first. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
-        let soon = if mode == Mode::Writing { "; SET LOCAL synchronous_commit = off" } else { "" };
-        let begin = format!("BEGIN {mode_is}; SET LOCAL orbit.namespace = '{namespace}'{soon}");
+        let mut begin = format!("BEGIN {mode_is}; SET LOCAL orbit.namespace = '{namespace}'");
+        if mode == Mode::Writing {
+            begin.push_str("; SET LOCAL synchronous_commit = off");
+        }
+        if mode.is_exclusive() {
+            // Writing to a string cannot fail.
+            _ = write!(begin, "; SELECT pg_advisory_xact_lock({WRITERS}, hashtext('{namespace}'))");
+        }
         let unmet = self.witness.unmet(&connection)?;
         connection.send_batch(begin).await;
         if let Some(seen) = unmet {
             self.witness.admit(&connection, seen).await?;
         }
-        Tx::new(connection, (mode, turn), &self.witness, self.member.get()).await
-    }
-
-    /// Waits for the turn to change something. No longer than for a connection: while the server does not answer, nobody waits for those before in line.
-    async fn turn(&self) -> Attempt<OwnedSemaphorePermit> {
-        match timeout(pool::WAIT_TIMEOUT, Arc::clone(&self.writers).acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(Fault::Unreachable("no turn came to change something".to_owned())),
-        }
+        Ok(connection)
     }
 }

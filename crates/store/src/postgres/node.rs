@@ -36,8 +36,7 @@ impl NodeStore for PostgresStore {
 
     async fn renew(&self, load: Load) -> Result<Renewal, StoreError> {
         let Some(epoch) = self.member() else { return Ok(Renewal::Lost) };
-        // One statement, which is true by itself: it waits for whoever takes the row away, and then finds none. Claims read the row and are serializable; if this were too,
-        // a renewal would end some of them.
+        // One statement, which is true by itself: it waits for whoever takes the row away, and then finds none; and it needs no turn, which may be long in coming.
         let update = format!(
             "UPDATE nodes SET expires_at = {NOW} + lease_ms * 1000, runs = $2, tasks = $3 WHERE epoch = $1"
         );
@@ -104,6 +103,7 @@ async fn join(tx: &Tx, joining: &Joining, before: Option<i64>, now: Timestamp) -
     }
     if let Some(former) = joining.former {
         // A number that means somebody else by now, as in a database from a backup, is left alone.
+        tx.knows_no_member();
         let dead = "DELETE FROM nodes WHERE epoch = $1 AND node = $2";
         tx.execute(dead, params![former, joining.node]).await?;
     }
@@ -121,7 +121,8 @@ async fn join(tx: &Tx, joining: &Joining, before: Option<i64>, now: Timestamp) -
     Ok(Joined { epoch, expires: true, recovered })
 }
 
-async fn forget(tx: &Connection, epoch: i64) -> Attempt<()> {
+async fn forget(tx: &Tx, epoch: i64) -> Attempt<()> {
+    tx.knows_no_member();
     tx.execute("DELETE FROM nodes WHERE epoch = $1", params![epoch]).await?;
     Ok(())
 }
@@ -147,6 +148,7 @@ async fn take_over(tx: &Tx, own: Option<i64>, now: Timestamp) -> Attempt<Vec<Tak
         Ok((row.get::<_, i64>("epoch")?, row.get::<_, String>("node")?, row.get::<_, Length>("ended_ms")?.0))
     };
     let mut ended = tx.query_all(&delete, params![own], read).await?;
+    tx.knows_no_member();
     ended.sort_unstable();
     let mut taken = Vec::with_capacity(ended.len());
     for (epoch, node, ended_ms) in ended {

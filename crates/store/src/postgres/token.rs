@@ -54,24 +54,20 @@ impl Member {
     }
 }
 
-/// Whether this process is a node: seen once a transaction, so that who is going to claim may ask together with something else.
+/// Whether this process is a node: seen once a transaction of the server, so that who is going to claim may ask together with something else.
 pub(super) async fn look(tx: &Tx) -> Attempt<()> {
     let Some(membership) = tx.membership() else { return Ok(()) };
     if !tx.is_known_member() {
         let is_node = "SELECT EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)";
         if tx.query_row(is_node, params![membership.epoch], |row| row.get(0)).await? {
-            tx.knows_member();
+            tx.knows_member(membership.epoch);
         }
     }
     Ok(())
 }
 
-/// A token that no claim has had: the epoch in the upper half, the number of the claim within it in the lower. Only a node has one, and the transaction
-/// that asks is not true if the incarnation is taken over meanwhile.
-///
-/// A plain read of its row is enough for that: the transaction is serializable, and so is the one that takes over. If this one reads the row before the other deletes it,
-/// and the other looks for claims of the incarnation before this one's is there, then neither can be the first, and the database ends one of them. A lock of the
-/// row would do the same with a write for every claim.
+/// A token that no claim has had: the epoch in the upper half, the number of the claim within it in the lower. Only a node has one. Whoever takes an
+/// incarnation over has the namespace to itself, and so has this one: what is read here stays true until the transaction is over.
 pub(super) async fn next(tx: &Tx) -> Attempt<i64> {
     look(tx).await?;
     let membership = tx.membership().filter(|_| tx.is_known_member()).ok_or(Fault::NotJoined)?;

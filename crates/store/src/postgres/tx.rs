@@ -1,19 +1,19 @@
 //! A transaction of the domain: a connection to read and change rows through, and the records that go with the change.
 //!
-//! **One at a time, as if.** A transaction that changes something is SERIALIZABLE: its reads and writes are as if nobody else were there, which is
-//! what its SQLite twin, with its single writer, is written for. Where two get in each other's way PostgreSQL ends one of them, and it is done again
-//! from the beginning, [`TRIES_MAX`] times at most. Claims skip what another transaction holds (`FOR UPDATE SKIP LOCKED`), so that they mostly do not.
+//! **One at a time.** A transaction that changes something has the turn in its process and the lock of its namespace on the server (see `turns`), so that nobody
+//! else changes anything meanwhile, which is what its SQLite twin, with its single writer, is written for. Each of its statements sees all that is committed by then
+//! (READ COMMITTED). Without the turn go only the sequencer, which moves records and nothing else, and the renewal of a lease, which is a single statement. Where
+//! two meet all the same PostgreSQL ends one of them, and it is done again from the beginning, [`TRIES_MAX`] times at most.
 //!
-//! Of one process only one at a time changes a namespace, because those at once mostly do get in each other's way. In its turn it does not wait for the disk
-//! (`synchronous_commit = off` for it alone).
+//! **Together.** Those that wait for their turn become one transaction of the server. It does not wait for the disk while it holds the lock (`synchronous_commit = off` for it alone).
 //!
-//! **Durable before it is answered.** Whoever has committed gives the turn to the next one, and then flushes: one WAL record with `synchronous_commit` as the server has it, so that it
+//! **Durable before it is answered.** Whoever has committed lets the next one go on, and then flushes: one WAL record with `synchronous_commit` as the server has it, so that it
 //! waits for the disk and for the standbys that the server says; what is before it in the WAL is durable with it, and the server does many flushes with one. It goes over the same connection:
 //! another one might lead to a server that does not have the transaction. A crash of the server loses at most an end of the WAL. What is lost was answered to nobody, and
 //! everything that was decided by who saw it lies behind it, and is lost with it. Others see a change a few milliseconds before it is durable, but positions are given by
 //! transactions that wait for the disk themselves.
 //!
-//! **Whose rows.** The first statement of every transaction, of those that only read too, sets the namespace for as long as the transaction lasts. Row-level
+//! **Whose rows.** The first statement of every transaction of the server, of those that only read too, sets the namespace for as long as it lasts. Row-level
 //! security shows and takes no other rows; a transaction without the setting sees nothing.
 //!
 //! **Dropped halfway.** A future may be dropped at any await. The connection is then thrown away, with what was open on it (see `connection`); no
@@ -27,21 +27,18 @@
 //! told the truth and choose.
 
 use std::ops::{ControlFlow, Deref};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orbit_core::digest::Digest;
 use orbit_core::record::Sealed;
-use orbit_core::record::tree::leaf_hash;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::Answer;
 pub(super) use super::connection::{Connection, together};
 use super::fault::{Attempt, Fault};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
 use super::token::Membership;
+use super::turns::{Group, Turn};
 use super::witness::Witness;
 
 /// A record that is larger is a defect of whoever made it: everything that goes into one is bounded by itself.
@@ -58,9 +55,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 pub(super) enum Mode {
     /// It changes nothing and sees one state.
     Reading,
-    /// It changes something, as if it were alone.
+    /// It changes something, and nobody else does meanwhile.
     Writing,
-    /// It knows the position of its records: it holds the sequencer's lock. Its statements see what was committed before each of them.
+    /// The same of one that knows the position of its records: it holds the sequencer's lock as well, and shares its transaction with nobody.
     Positioned,
     /// It is the sequencer's.
     Sequencing,
@@ -73,8 +70,17 @@ impl Mode {
     pub(super) const fn characteristics(self) -> &'static str {
         match self {
             Self::Reading => "ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            Self::Writing => "ISOLATION LEVEL SERIALIZABLE, READ WRITE",
-            Self::Positioned | Self::Sequencing | Self::Alone => "ISOLATION LEVEL READ COMMITTED, READ WRITE",
+            Self::Writing | Self::Positioned | Self::Sequencing | Self::Alone => {
+                "ISOLATION LEVEL READ COMMITTED, READ WRITE"
+            }
+        }
+    }
+
+    /// Whether nobody else changes the namespace until it is over.
+    pub(super) const fn is_exclusive(self) -> bool {
+        match self {
+            Self::Writing | Self::Positioned => true,
+            Self::Reading | Self::Sequencing | Self::Alone => false,
         }
     }
 }
@@ -83,53 +89,48 @@ impl Mode {
 #[derive(Default)]
 struct Held {
     records: Vec<Sealed>,
-    /// What of them is pending when this is committed.
-    pending: Option<Pending>,
     tail: Option<Tail>,
 }
 
-/// Records that have no position yet.
-struct Pending {
-    leaves: Vec<Digest>,
-    numbers: Answer,
-}
-
-impl Pending {
-    /// The number of each among those that wait, once the transaction is over.
-    fn numbered(self) -> Attempt<Vec<(i64, Digest)>> {
-        let mut numbers = self.numbers.read(|row| row.get::<_, i64>("seq"))?;
-        numbers.sort_unstable();
-        Ok(numbers.into_iter().zip(self.leaves).collect())
-    }
+/// The transaction of the server that one of the domain goes over.
+pub(super) enum Over {
+    /// It has one of its own.
+    Own(Connection),
+    /// It has the turn in one that it may share with others.
+    Shared(Box<Group>, Turn),
 }
 
 /// See the module. Its records have no position, unless the mode says so.
 pub(super) struct Tx {
-    connection: Connection,
+    over: Over,
     mode: Mode,
-    turn: Option<OwnedSemaphorePermit>,
     held: Mutex<Held>,
     witness: Arc<Witness>,
-    /// How far the log was seen when this began: no record of it comes before that.
-    seen: u64,
     member: Option<Arc<Membership>>,
-    is_known_member: AtomicBool,
+    seen: Arc<Seen>,
+}
+
+/// What need not be asked again in one transaction of the server.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The incarnation that is known to be a node; 0 is none.
+    member: AtomicI64,
     has_no_suspect: AtomicBool,
 }
 
 impl Tx {
     /// A transaction that has begun; `witness` is what this process has seen of the log, `member` the incarnation that this process is.
     pub(super) async fn new(
-        connection: Connection,
-        (mode, turn): (Mode, Option<OwnedSemaphorePermit>),
+        over: Over,
+        mode: Mode,
         witness: &Arc<Witness>,
         member: Option<Arc<Membership>>,
     ) -> Attempt<Self> {
-        let (witness, seen) = (Arc::clone(witness), witness.known().size());
-        let [is_known_member, has_no_suspect] = [AtomicBool::new(false), AtomicBool::new(false)];
-        let held = Mutex::default();
-        let tx =
-            Self { connection, mode, turn, held, witness, seen, member, is_known_member, has_no_suspect };
+        let seen = match &over {
+            Over::Own(_) => Arc::default(),
+            Over::Shared(group, _) => Arc::clone(&group.seen),
+        };
+        let tx = Self { over, mode, held: Mutex::default(), witness: Arc::clone(witness), member, seen };
         if mode == Mode::Positioned {
             sequencer::lock(&tx).await?;
             let tail = sequencer::take_all(&tx, tx.known_tail()).await?;
@@ -143,24 +144,29 @@ impl Tx {
         self.member.as_deref()
     }
 
-    /// Whether this transaction has seen that it is a node still.
+    /// Whether it was seen that this process is a node still.
     pub(super) fn is_known_member(&self) -> bool {
-        self.is_known_member.load(Ordering::Relaxed)
+        self.member.as_ref().is_some_and(|member| self.seen.member.load(Ordering::Relaxed) == member.epoch)
     }
 
-    /// This transaction has seen it.
-    pub(super) fn knows_member(&self) {
-        self.is_known_member.store(true, Ordering::Relaxed);
+    /// It was seen.
+    pub(super) fn knows_member(&self, epoch: i64) {
+        self.seen.member.store(epoch, Ordering::Relaxed);
+    }
+
+    /// A node is none any more.
+    pub(super) fn knows_no_member(&self) {
+        self.seen.member.store(0, Ordering::Relaxed);
     }
 
     /// Whether this transaction has seen that no crash is counted against anybody, and has counted none.
     pub(super) fn has_no_suspect(&self) -> bool {
-        self.has_no_suspect.load(Ordering::Relaxed)
+        self.seen.has_no_suspect.load(Ordering::Relaxed)
     }
 
     /// It has seen it, or it has counted one.
     pub(super) fn knows_suspects(&self, any: bool) {
-        self.has_no_suspect.store(!any, Ordering::Relaxed);
+        self.seen.has_no_suspect.store(!any, Ordering::Relaxed);
     }
 
     /// The end of the log when this process last saw it.
@@ -200,62 +206,61 @@ impl Tx {
     }
 
     /// It is durable if it was done, else nothing of it is true.
-    pub(super) async fn end<T>(self, done: Attempt<T>) -> Attempt<T> {
+    pub(super) async fn end<T>(mut self, done: Attempt<T>) -> Attempt<T> {
         let done = match done {
             Ok(value) => self.add_records().await.map(|()| value),
             Err(fault) => Err(fault),
         };
-        match done {
-            Ok(value) => {
-                self.commit().await?;
+        match (done, self.over) {
+            (Ok(value), Over::Shared(group, turn)) => turn.ends(*group).await.map(|()| value),
+            (Ok(value), Over::Own(connection)) => {
+                commit(connection, self.mode).await?;
+                let held = self.held.into_inner().map_err(poisoned)?;
+                self.witness.saw(held.tail);
                 Ok(value)
             }
-            Err(fault) => {
+            (Err(fault), Over::Shared(group, turn)) => {
+                let fault = group.undo(fault).await;
+                drop(turn);
+                Err(fault)
+            }
+            (Err(fault), Over::Own(connection)) => {
                 // Whatever comes of it: nothing is true.
-                _ = self.connection.ends("ROLLBACK").await;
+                _ = connection.ends("ROLLBACK").await;
                 Err(fault)
             }
         }
     }
 
-    async fn add_records(&self) -> Attempt<()> {
+    async fn add_records(&mut self) -> Attempt<()> {
         let records = std::mem::take(&mut self.held.lock().map_err(poisoned)?.records);
         if records.is_empty() {
             return Ok(());
         }
-        if self.mode == Mode::Positioned {
-            let added = sequencer::add(&self.connection, records).await?;
-            let mut tail = self.tail()?;
-            tail.take(&self.connection, &added).await?;
-            return self.ends_at(tail);
-        }
-        let leaves = records.iter().map(|record| leaf_hash(record.header.as_bytes())).collect();
-        let numbers = sequencer::send(&self.connection, records).await?;
-        self.held.lock().map_err(poisoned)?.pending = Some(Pending { leaves, numbers });
-        Ok(())
-    }
-
-    async fn commit(self) -> Attempt<()> {
-        if self.mode == Mode::Writing {
-            // What was lost before COMMIT is not true.
-            self.connection.hears().await?;
-        }
-        let committed = match self.mode {
-            Mode::Reading => self.connection.leaves().await,
-            Mode::Writing => self.connection.commits(self.turn).await,
-            Mode::Positioned | Mode::Sequencing | Mode::Alone => self.connection.ends("COMMIT").await,
-        };
-        match committed {
-            Ok(()) => {
-                let held = self.held.into_inner().map_err(poisoned)?;
-                let pending = held.pending.map(Pending::numbered).transpose()?.unwrap_or_default();
-                self.witness.acknowledged(held.tail, self.seen, pending);
+        match &mut self.over {
+            Over::Shared(group, _) => {
+                group.adds(records);
                 Ok(())
             }
-            // The server says that it did not commit; anything else leaves it open.
-            Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
-            Err(fault) => Err(fault),
+            Over::Own(connection) => {
+                let added = sequencer::add(connection, records).await?;
+                let mut tail = self.tail()?;
+                tail.take(self, &added).await?;
+                self.ends_at(tail)
+            }
         }
+    }
+}
+
+async fn commit(connection: Connection, mode: Mode) -> Attempt<()> {
+    let committed = match mode {
+        Mode::Reading => connection.leaves().await,
+        Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone => connection.ends("COMMIT").await,
+    };
+    match committed {
+        // The server says that it did not commit; anything else leaves it open.
+        Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
+        committed => committed,
     }
 }
 
@@ -263,7 +268,10 @@ impl Deref for Tx {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.connection
+        match &self.over {
+            Over::Own(connection) => connection,
+            Over::Shared(group, _) => &group.connection,
+        }
     }
 }
 
@@ -272,6 +280,11 @@ impl Deref for Tx {
 pub(super) struct Tries(u32);
 
 impl Tries {
+    /// Whether it was tried before.
+    pub(super) const fn is_again(&self) -> bool {
+        self.0 > 0
+    }
+
     /// Whether to try again after this; if so, a pause has passed.
     pub(super) async fn after<T>(&mut self, attempt: Attempt<T>) -> ControlFlow<Attempt<T>> {
         self.0 += 1;
@@ -293,7 +306,7 @@ macro_rules! transaction {
         let database: &$crate::postgres::Database = $database;
         let mut tries = $crate::postgres::tx::Tries::default();
         loop {
-            let attempt = match database.begin($mode).await {
+            let attempt = match database.begin($mode, tries.is_again()).await {
                 Ok(begun) => {
                     let $tx = &begun;
                     let done = async { $body }.await;

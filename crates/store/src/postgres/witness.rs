@@ -64,14 +64,18 @@ impl Witness {
         lock(&self.known).clone()
     }
 
-    /// A transaction is committed that saw the log end so, if it saw that, and whose records are pending; none of them comes before this position.
-    pub(super) fn acknowledged(&self, tail: Option<Tail>, from: u64, pending: Vec<(i64, Digest)>) {
+    /// A transaction is committed that saw the log end so, if it saw that.
+    pub(super) fn saw(&self, tail: Option<Tail>) {
         if let Some(tail) = tail {
             let mut known = lock(&self.known);
             if tail.size() > known.size() {
                 *known = tail;
             }
         }
+    }
+
+    /// A transaction is committed whose records are pending; none of them comes before this position.
+    pub(super) fn acknowledged(&self, from: u64, pending: Vec<(i64, Digest)>) {
         let mut waiting = lock(&self.waiting);
         for (seq, leaf) in pending {
             let ordinal = waiting.count;

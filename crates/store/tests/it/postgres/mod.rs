@@ -9,6 +9,7 @@ mod rewound;
 mod schema;
 mod tls;
 mod transfer;
+mod turns;
 mod twins;
 
 mod suite {

@@ -1,0 +1,171 @@
+//! Those that wait to change a namespace become one transaction of the server: what they share, and what they do not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orbit_core::record::{Kind, Record, Subject};
+use orbit_core::run::{AfterFailure, Step};
+use orbit_store::StoreError;
+use orbit_store::contract::record::{RecordFilter, RecordStore as _};
+use orbit_store::contract::tiers::{Free, RunStore as _};
+use orbit_store::postgres::PostgresStore;
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::cluster::{TestDatabase, connect, store};
+use crate::conformance::world::{OPEN, World, artifact, at, failed, log_is_whole, namespace};
+
+/// How long a test waits for what should come at once.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The key of whoever changes something in a namespace.
+const KEY: &str = "x'6f7277'::int, hashtext('studio')";
+
+/// Somebody else who changes the namespace for as long as a test likes.
+struct Other(Client);
+
+impl Other {
+    async fn has_the_namespace(database: &TestDatabase) -> Self {
+        assert_eq!(namespace().as_str(), "studio");
+        let client = connect(&database.owner()).await;
+        client.batch_execute(&format!("SELECT pg_advisory_lock({KEY})")).await.unwrap();
+        Self(client)
+    }
+
+    /// Waits until somebody waits for it.
+    async fn is_waited_for(&self) -> i32 {
+        let sql =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+        let waited = async {
+            loop {
+                if let Some(row) = self.0.query_opt(sql, &[]).await.unwrap() {
+                    return row.get::<_, i32>(0);
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.expect("somebody waits for the namespace")
+    }
+
+    async fn gives_it_back(&self) {
+        self.0.batch_execute(&format!("SELECT pg_advisory_unlock({KEY})")).await.unwrap();
+    }
+}
+
+fn append(store: &Arc<PostgresStore>, number: usize) -> JoinHandle<Result<(), StoreError>> {
+    let store = Arc::clone(store);
+    let body = json!({ "number": number }).as_object().unwrap().clone().into();
+    let record = Record::fact(at(0), Kind::NodeStarted, Subject::default(), body);
+    tokio::spawn(async move { store.append(vec![record]).await })
+}
+
+async fn numbers(store: &PostgresStore) -> Vec<u64> {
+    let records = store.records(RecordFilter::default(), u32::MAX).await.unwrap();
+    let mut numbers: Vec<_> = records.iter().filter_map(|record| record.body["number"].as_u64()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test]
+async fn who_waits_goes_on_in_one_transaction_and_is_durable_with_one_flush() {
+    const MANY: usize = 9;
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let other = Other::has_the_namespace(&database).await;
+    let before = store.traffic();
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    // They wait for the one whose turn it is, and come after its beginning: one further transaction of the server takes all of them.
+    let more: Vec<_> = (1..MANY).map(|number| append(&store, number)).collect();
+    tokio::task::yield_now().await;
+    other.gives_it_back().await;
+    for one in std::iter::once(first).chain(more) {
+        one.await.unwrap().unwrap();
+    }
+    let traffic = before.until(store.traffic());
+    assert_eq!((traffic.transactions, traffic.again), (MANY as u64, 0));
+    assert!(traffic.flushes < MANY as u64 / 2, "{traffic:?}");
+    assert_eq!(numbers(&store).await, (0..MANY as u64).collect::<Vec<_>>());
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn one_that_fails_is_refused_alone() {
+    const RUNS: u32 = 4;
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let world = World::new(&*store);
+    world.join(at(0)).await;
+    world.admitted(1, RUNS, at(0)).await;
+    let steps = store.claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    let ends: Vec<_> = steps
+        .into_iter()
+        .enumerate()
+        .map(|(number, step)| {
+            let mut end = failed(Step::Tier1, AfterFailure::GiveUp);
+            if number == 2 {
+                // A step that failed has no artifact.
+                end.artifact = Some(artifact("none"));
+            }
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit_step(step.claim, end, at(2)).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    other.gives_it_back().await;
+    first.await.unwrap().unwrap();
+    for (number, end) in ends.into_iter().enumerate() {
+        let answer = end.await.unwrap();
+        match number {
+            2 => assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{answer:?}"),
+            _ => assert!(answer.is_ok(), "{answer:?}"),
+        }
+    }
+    assert_eq!(world.log_of("step_failed").await.len(), 3);
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn who_is_dropped_takes_nobody_along() {
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    let more: Vec<_> = (1..5).map(|number| append(&store, number)).collect();
+    tokio::task::yield_now().await;
+    // The one that has the turn, and one that waits for it.
+    first.abort();
+    more[1].abort();
+    other.gives_it_back().await;
+    for (number, one) in more.into_iter().enumerate() {
+        match one.await {
+            Ok(answer) => answer.unwrap(),
+            Err(error) => assert!(error.is_cancelled() && number == 1),
+        }
+    }
+    let found = numbers(&store).await;
+    assert!([1, 3, 4].iter().all(|number| found.contains(number)), "{found:?}");
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_before_commit_costs_nobody_anything() {
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    let waiting = other.is_waited_for().await;
+    let more: Vec<_> = (1..5).map(|number| append(&store, number)).collect();
+    tokio::task::yield_now().await;
+    other.0.execute("SELECT pg_terminate_backend($1)", &[&waiting]).await.unwrap();
+    other.gives_it_back().await;
+    for one in std::iter::once(first).chain(more) {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(numbers(&store).await, [0, 1, 2, 3, 4]);
+    log_is_whole(&*store).await;
+}
