@@ -224,8 +224,7 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             deliveries,
             batch: None,
             work: None,
-            claim_next: false,
-            request: None,
+            claim_next: None,
         };
         assert!(matches!(
             store.commit_step(claimed.claim, commit, now).await,

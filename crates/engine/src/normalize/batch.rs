@@ -90,9 +90,6 @@ pub(super) async fn run(namespace: &Arc<Namespace>, batch: ClaimedBatch) {
     }
     drop(acts);
     remove(folder).await;
-    namespace.nudges.dispatch.notify_one();
-    namespace.nudges.selection.notify_one();
-    namespace.nudges.schedule.notify_one();
 }
 
 /// Makes one attempt of a step that was part of a batch before, or never was: the same program with one line in its manifest.

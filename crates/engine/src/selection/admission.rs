@@ -19,6 +19,7 @@ use super::pass::{self, Reading};
 use super::preset::{self, Preset, PresetError, RetryOf};
 use super::sources::SourceError;
 use crate::namespace::Namespace;
+use crate::service::POLL_MAX;
 
 /// Passes over the source of a cycle, where others take all that each of them keeps. After that it waits again, behind them.
 const PASSES_MAX: u32 = 16;
@@ -151,8 +152,13 @@ impl Admission<'_> {
         }
         let now = self.namespace.shared.clock.now();
         let runs = self.runs(&open, &initiation, now);
+        let ends_soon = runs.iter().any(|run| run.deadline_at <= now + POLL_MAX);
         // A claim that was lost belongs to somebody who does all this again, or to nobody because the cycle was cancelled.
         self.namespace.store.admit(self.cycle.claim, runs, now).await?;
+        if ends_soon {
+            // It looks at least this often, and so sees every other deadline in time.
+            self.namespace.nudges.keeper.notify_one();
+        }
         Ok(())
     }
 

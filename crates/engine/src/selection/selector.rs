@@ -59,7 +59,7 @@ impl Service for Selector {
             namespace.tasks.spawn(async move {
                 select(&worker, cycle).await;
                 drop((hold, permit));
-                worker.wake();
+                wake(&worker);
             });
         }
         Ok(Turn { done, next: None })
@@ -67,6 +67,17 @@ impl Service for Selector {
 
     async fn failed(&self, error: &TurnError) {
         self.namespace.record_failure(self.name(), &error.to_string()).await;
+    }
+}
+
+/// A cycle has runs now, or is over and another one waits for that, or waits again.
+fn wake(namespace: &Namespace) {
+    let nudges = &namespace.nudges;
+    for nudge in [&nudges.tiers, &nudges.selection, &nudges.schedule] {
+        nudge.notify_one();
+    }
+    if namespace.claims.is_in_doubt() {
+        nudges.keeper.notify_one();
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orbit_core::governance::Door;
-use orbit_core::run::{Interruption, RunEvent, Then};
+use orbit_core::run::{Interruption, RunEvent, RunState, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
@@ -30,12 +30,23 @@ pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Perm
     }
     drop(act);
     namespace.requests.forget(run_id);
-    // The run may be ready for another worker, wait for a batch or owe deliveries now, or its cycle may be over and another one wait for that.
-    namespace.nudges.tiers.notify_one();
-    namespace.nudges.normalize.notify_one();
-    namespace.nudges.dispatch.notify_one();
-    namespace.nudges.selection.notify_one();
-    namespace.nudges.schedule.notify_one();
+}
+
+/// Wakes whoever has something to do, now that a run stands so.
+fn wake(namespace: &Namespace, state: &RunState, waits_for_batch: bool) {
+    let nudges = &namespace.nudges;
+    match state {
+        RunState::Working { .. } => {}
+        RunState::Ready { .. } if waits_for_batch => nudges.normalize.notify_one(),
+        // Another worker may take it, or has to know when.
+        RunState::Ready { .. } | RunState::Waiting { .. } => nudges.tiers.notify_one(),
+        // Its cycle may be over, or counts no longer, and another one wait for that.
+        RunState::Dispatching { .. } | RunState::Finished { .. } => {
+            nudges.dispatch.notify_one();
+            nudges.selection.notify_one();
+            nudges.schedule.notify_one();
+        }
+    }
 }
 
 async fn one(
@@ -73,6 +84,7 @@ pub(crate) async fn end(
 ) -> Option<(ClaimedStep, Permit)> {
     let cut = act.cut().or(closed);
     if cut == Some(Cut::Cancelled) {
+        namespace.wake();
         return None;
     }
     let now = namespace.shared.clock.now();
@@ -91,17 +103,21 @@ pub(crate) async fn end(
             .ok()
             .and_then(|made| normalize::place(namespace, &claimed, made.then, now)),
         work: finished.result.as_ref().ok().and_then(|made| made.work),
-        claim_next: processor.is_some(),
-        request: Some(Arc::clone(&claimed.request)),
+        claim_next: processor.is_some().then(|| Arc::clone(&claimed.request)),
         artifact: finished.result.as_ref().ok().map(|made| made.artifact.clone()),
         content: finished.result.as_ref().ok().and_then(|made| made.content.clone()),
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
+    let waits_for_batch = commit_of.batch.is_some();
     match commit(namespace, act, claimed.claim, commit_of).await {
-        Some(StepCommitted::Done { next, .. }) => next.map(|next| *next).zip(processor),
+        Some(StepCommitted::Done { state, next }) => {
+            wake(namespace, &state, waits_for_batch);
+            next.map(|next| *next).zip(processor)
+        }
         Some(StepCommitted::Lost) | None => {
             // A commit that was made again after an error may have claimed the next step the first time.
             namespace.claims.doubt();
+            namespace.wake();
             None
         }
     }

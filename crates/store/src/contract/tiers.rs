@@ -94,10 +94,8 @@ pub struct StepCommit {
     pub content: Option<Bytes>,
     /// What is owed, if this was the last step.
     pub deliveries: Vec<NewDelivery>,
-    /// Claim the run's next step for the same caller. A step that waits for a batch is not.
-    pub claim_next: bool,
-    /// The run's request, of a caller who has it and claims the next step: it is handed back instead of read again.
-    pub request: Option<Arc<Value>>,
+    /// The run's request, if its next step is to be claimed for the same caller, who gets it back. A step that waits for a batch is not.
+    pub claim_next: Option<Arc<Value>>,
     /// The next step waits for a batch at this place.
     pub batch: Option<BatchPlace>,
     /// The name of the work that the output was made by, so that it can be found again; none if it is not to be, or was.

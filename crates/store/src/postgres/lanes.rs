@@ -17,6 +17,7 @@ use super::fault::Attempt;
 use super::tx::{Connection, together};
 use crate::contract::OpenDoors;
 use crate::contract::tiers::{Startable, WaitingLane};
+use crate::rows::step::named_processor;
 
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;
@@ -29,16 +30,9 @@ pub(super) async fn of_request(
     profile_id: Uuid,
     request: &Value,
 ) -> Attempt<Value> {
-    let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut processors = Vec::new();
-    for step in [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize] {
-        let named = steps.iter().find(|one| one["step"] == step.name());
-        if named.is_none() && step == Step::Normalize {
-            continue;
-        }
-        let processor = named.and_then(|one| one["processor"]["name"].as_str()).unwrap_or_default();
-        processors.push((step, processor.replace('\0', NUL_KEPT_AS)));
-    }
+    let steps = [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize];
+    let named = |step| named_processor(request, step).map(|name| (step, name.replace('\0', NUL_KEPT_AS)));
+    let processors: Vec<_> = steps.into_iter().filter_map(named).collect();
     let mut known = of_processors(tx, (cycle_id, profile_id), &processors).await?;
     let mut lanes = Map::new();
     for (step, processor) in processors {

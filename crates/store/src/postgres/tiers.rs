@@ -23,7 +23,7 @@ use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit,
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
 pub(super) use crate::rows::step::Told;
-use crate::rows::step::{Done, agrees, commit_facts};
+use crate::rows::step::{Done, agrees, commit_facts, next_claimed, next_step};
 
 #[async_trait]
 impl RunStore for PostgresStore {
@@ -101,7 +101,7 @@ pub(super) async fn start_all(
     }
     let load = runs.iter().map(|run_id| transition::load_known(tx, *run_id)).collect();
     let (mut runs, ()) = try_join(together(load), expect_claims(tx)).await?;
-    let looks = runs.iter().map(|run| look(tx, run, told.request.clone())).collect();
+    let looks = runs.iter().map(|run| look(tx, run)).collect();
     let seen = together(looks).await?;
     let mut claimed = Vec::with_capacity(runs.len());
     for (run, seen) in runs.iter_mut().zip(seen) {
@@ -115,10 +115,17 @@ async fn expect_claims(tx: &Tx) -> Attempt<()> {
     try_join(token::look(tx), quarantine::is_anybody_suspect(tx)).await.map(|_| ())
 }
 
-/// The run's next attempt is the caller's.
-async fn start(tx: &Tx, run: &mut Run, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
-    let seen = look(tx, run, told.request.clone()).await?;
-    begin(tx, run, seen, told, now).await
+/// The run, whose last step has just ended, goes on with the next one for who did that and has its request: nothing of it need be read.
+async fn go_on(
+    tx: &Tx,
+    (run, run_profile_id): (&mut Run, Uuid),
+    request: Arc<Value>,
+    now: Timestamp,
+) -> Attempt<ClaimedStep> {
+    let mut claimed = next_step(run, run_profile_id, request)?;
+    claimed.quarantine = quarantine::of_step(tx, run.id, claimed.step).await?;
+    let body = attempt_facts(run.id, claimed.step, claimed.attempt);
+    starts(tx, run, claimed, body, now).await
 }
 
 /// What there is to know of a step that starts.
@@ -128,12 +135,11 @@ struct Look {
     is_first_step: bool,
 }
 
-async fn look(tx: &Tx, run: &Run, known: Option<Arc<Value>>) -> Attempt<Look> {
+async fn look(tx: &Tx, run: &Run) -> Attempt<Look> {
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
-    // A request that the caller has is not sent again.
-    let sql = "SELECT CASE WHEN $2 THEN request END AS request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
+    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
             coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
         FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = $1";
     let read = |row: &Row| {
@@ -141,7 +147,7 @@ async fn look(tx: &Tx, run: &Run, known: Option<Arc<Value>>) -> Attempt<Look> {
             claim: Claim { id: run.id, token: run.token },
             cycle_id: run.cycle_id,
             snapshot: run.snapshot,
-            request: known.clone().map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
+            request: columns::json(row, "request").map(Arc::new)?,
             lane: lanes::read(row)?,
             step,
             attempt,
@@ -153,7 +159,7 @@ async fn look(tx: &Tx, run: &Run, known: Option<Arc<Value>>) -> Attempt<Look> {
         let is_first_step = row.get::<_, String>("first_step")? == step.name();
         Ok(Look { claimed, admitted: columns::instant(row, "started_at")?, is_first_step })
     };
-    let asked = tx.query_row(sql, params![Text(run.id), known.is_none()], read);
+    let asked = tx.query_row(sql, params![Text(run.id)], read);
     let (mut seen, quarantine) = try_join(asked, quarantine::of_step(tx, run.id, step)).await?;
     seen.claimed.quarantine = quarantine;
     Ok(seen)
@@ -161,17 +167,27 @@ async fn look(tx: &Tx, run: &Run, known: Option<Arc<Value>>) -> Attempt<Look> {
 
 /// Nothing is waited for, once the transaction has seen that it is a node.
 async fn begin(tx: &Tx, run: &mut Run, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
-    let Look { mut claimed, admitted, is_first_step } = seen;
-    let (step, attempt) = (claimed.step, claimed.attempt);
-    run.token = token::next(tx).await?;
-    claimed.claim.token = run.token;
-    let mut body = attempt_facts(run.id, step, attempt);
+    let Look { claimed, admitted, is_first_step } = seen;
+    let mut body = attempt_facts(run.id, claimed.step, claimed.attempt);
     body.extend(told.more.clone());
     // A run that does an old one again may begin at a later step.
-    if let Some(waits) = told.waits.filter(|_| attempt == 1 && is_first_step) {
+    if let Some(waits) = told.waits.filter(|_| claimed.attempt == 1 && is_first_step) {
         body.extend(facts(json!(waits.account(&claimed.lane, admitted, now))));
     }
-    transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now).await?;
+    starts(tx, run, claimed, body, now).await
+}
+
+async fn starts(
+    tx: &Tx,
+    run: &mut Run,
+    mut claimed: ClaimedStep,
+    body: Facts,
+    now: Timestamp,
+) -> Attempt<ClaimedStep> {
+    run.token = token::next(tx).await?;
+    claimed.claim.token = run.token;
+    let event = RunEvent::StepStarted { step: claimed.step, attempt: claimed.attempt };
+    transition::apply(tx, run, &event, body, now).await?;
     Ok(claimed)
 }
 
@@ -185,14 +201,12 @@ pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
 }
 
 async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
-    let (found, ()) = if commit.claim_next {
-        try_join(transition::load(tx, claim.id), expect_claims(tx)).await?
+    let (found, ()) = if commit.claim_next.is_some() {
+        try_join(transition::load_claimed(tx, claim), expect_claims(tx)).await?
     } else {
-        (transition::load(tx, claim.id).await?, ())
+        (transition::load_claimed(tx, claim).await?, ())
     };
-    let Some(mut run) = found.filter(|run| run.token == claim.token) else {
-        return Ok(StepCommitted::Lost);
-    };
+    let Some((mut run, run_profile_id)) = found else { return Ok(StepCommitted::Lost) };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
@@ -219,7 +233,11 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
         | RunEvent::Cancelled { .. }
         | RunEvent::DeadlinePassed { .. } => {}
     }
-    transition::apply(tx, &mut run, &commit.event, body, now).await?;
+    let request = next_claimed(&run, commit, now)?;
+    match &request {
+        Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now).await?,
+        None => transition::apply(tx, &mut run, &commit.event, body, now).await?,
+    }
     crash.judge(tx, now).await?;
     if let Some(place) = &commit.batch {
         normalize::wait(tx, run.id, place).await?;
@@ -231,10 +249,10 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
     settle::owe(tx, &mut run, &commit.deliveries, now).await?;
-    let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
-    let claims = commit.claim_next && can_start && commit.batch.is_none();
-    let told = Told { request: commit.request.clone(), ..Told::default() };
-    let next = if claims { Some(Box::new(start(tx, &mut run, &told, now).await?)) } else { None };
+    let next = match request {
+        Some(request) => Some(Box::new(go_on(tx, (&mut run, run_profile_id), request, now).await?)),
+        None => None,
+    };
     Ok(StepCommitted::Done { state: run.state, next })
 }
 

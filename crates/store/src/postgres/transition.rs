@@ -12,14 +12,24 @@ use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
 use super::tx::{Connection, Tx};
+use crate::contract::Claim;
 pub(super) use crate::rows::run::{Run, StateColumns, attempt_facts, columns_of, step_place};
 use crate::rows::run::{StepChange, step_change};
 
+const SELECT: &str =
+    "SELECT run_id, cycle_id, run_profile_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
+    FROM runs JOIN cycles USING (cycle_id) WHERE run_id = $1";
+
 /// A run by id.
 pub(super) async fn load(tx: &Connection, run_id: Uuid) -> Attempt<Option<Run>> {
-    let sql = "SELECT run_id, cycle_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
-        FROM runs JOIN cycles USING (cycle_id) WHERE run_id = $1";
-    tx.query_optional(sql, params![Text(run_id)], read).await
+    tx.query_optional(SELECT, params![Text(run_id)], read).await
+}
+
+/// The run of this claim, with its run profile, if it is still the claim's.
+pub(super) async fn load_claimed(tx: &Connection, claim: Claim) -> Attempt<Option<(Run, Uuid)>> {
+    let read = |row: &Row| Ok((read(row)?, columns::id(row, "run_profile_id")?));
+    let found = tx.query_optional(SELECT, params![Text(claim.id)], read).await?;
+    Ok(found.filter(|(run, _)| run.token == claim.token))
 }
 
 /// A run that a row refers to.
@@ -45,20 +55,38 @@ pub(super) async fn apply(
     tx: &Tx,
     run: &mut Run,
     event: &RunEvent,
-    mut facts: Facts,
+    facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
     let next = run.state.next(event)?;
     let before = std::mem::replace(&mut run.state, next);
     keep(tx, run, &before, event, now).await?;
     run.made = None;
-    facts.insert("event".to_owned(), json!(event));
-    facts.insert("state".to_owned(), run.state.name().into());
-    fact(tx, now, Kind::from(event), run.subject(), facts)?;
+    tell(tx, run, event, facts, now)?;
     match (before.ending(), run.state.ending()) {
         (None, Some(_)) => cycle::end_if_done(tx, (run.cycle_id, run.snapshot), now).await,
         (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
     }
+}
+
+/// A step has succeeded, and the next one starts in the same transaction: the row is written once, with that.
+pub(super) async fn apply_before_start(
+    tx: &Tx,
+    run: &mut Run,
+    event: &RunEvent,
+    facts: Facts,
+    now: Timestamp,
+) -> Attempt<()> {
+    let next = run.state.next(event)?;
+    let before = std::mem::replace(&mut run.state, next);
+    note_step(tx, run, &before, event, now).await?;
+    tell(tx, run, event, facts, now)
+}
+
+fn tell(tx: &Tx, run: &Run, event: &RunEvent, mut facts: Facts, now: Timestamp) -> Attempt<()> {
+    facts.insert("event".to_owned(), json!(event));
+    facts.insert("state".to_owned(), run.state.name().into());
+    fact(tx, now, Kind::from(event), run.subject(), facts)
 }
 
 /// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and

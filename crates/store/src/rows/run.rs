@@ -26,7 +26,7 @@ pub(crate) struct Run {
     pub(crate) token: i64,
     /// When it must have an artifact.
     pub(crate) deadline_at: Timestamp,
-    /// The output of the step that the next event ends; kept with it, as that of the step and as what the run has.
+    /// The output of the step that the next event ends; kept with it as that of the step, and as what the run has when its row is written next.
     pub(crate) made: Option<Artifact>,
 }
 

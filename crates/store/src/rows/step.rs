@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use orbit_core::digest::Digest;
-use orbit_core::run::{RunEvent, Step, Then};
-use orbit_core::tiers::Waits;
+use orbit_core::run::{IllegalEvent, RunEvent, RunState, Step, Then};
+use orbit_core::tiers::{Lane, Waits};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Contradiction;
 use super::record::{Facts, facts};
-use crate::contract::Artifact;
-use crate::contract::tiers::StepCommit;
+use super::run::{Run, to_start};
+use crate::contract::tiers::{ClaimedStep, StepCommit};
+use crate::contract::{Artifact, Claim};
 
 /// What is known of a start besides the attempt.
 #[derive(Default)]
@@ -20,8 +22,58 @@ pub(crate) struct Told<'a> {
     pub(crate) waits: Option<&'a Waits>,
     /// Further facts.
     pub(crate) more: Facts,
-    /// The run's request, if it is known.
-    pub(crate) request: Option<Arc<Value>>,
+}
+
+/// The processor that a request names for a step; of a tier that it does not name, none. None at all of a step that it need not have.
+pub(crate) fn named_processor(request: &Value, step: Step) -> Option<&str> {
+    let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match steps.iter().find(|one| one["step"] == step.name()) {
+        Some(named) => Some(named["processor"]["name"].as_str().unwrap_or_default()),
+        None if step == Step::Normalize => None,
+        None => Some(""),
+    }
+}
+
+/// The request, if the commit of a step of this run claims the next one, and it can start.
+pub(crate) fn next_claimed(
+    run: &Run,
+    commit: &StepCommit,
+    now: Timestamp,
+) -> Result<Option<Arc<Value>>, IllegalEvent> {
+    let can_start = matches!(run.state.next(&commit.event)?, RunState::Ready { .. }) && run.deadline_at > now;
+    Ok(commit.claim_next.clone().filter(|_| can_start && commit.batch.is_none()))
+}
+
+/// The step that a run goes on with, whose last one has just ended, before it has its token and whoever is quarantined was asked about.
+pub(crate) fn next_step(
+    run: &Run,
+    run_profile_id: Uuid,
+    request: Arc<Value>,
+) -> Result<ClaimedStep, Contradiction> {
+    let progress =
+        to_start(&run.state).ok_or_else(|| Contradiction::new("a run without a step was claimed"))?;
+    let lane = Lane {
+        profile_id: run.profile_id,
+        run_profile_id,
+        // A step that the request does not have stands where the first one stood.
+        processor: named_processor(&request, progress.step)
+            .or_else(|| named_processor(&request, Step::Tier1))
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    Ok(ClaimedStep {
+        claim: Claim { id: run.id, token: run.token },
+        cycle_id: run.cycle_id,
+        snapshot: run.snapshot,
+        request,
+        lane,
+        step: progress.step,
+        attempt: progress.started + 1,
+        failed: progress.failed,
+        input: run.made.clone(),
+        deadline_at: run.deadline_at,
+        quarantine: None,
+    })
 }
 
 /// What was done, by whom.

@@ -16,6 +16,7 @@ use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use crate::contract::tiers::{Startable, WaitingLane};
 use crate::contract::{OpenDoors, earlier};
+use crate::rows::step::named_processor;
 
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;
@@ -31,14 +32,9 @@ pub(super) fn of_request(
     let of_cycle = "SELECT run_profile_id FROM cycles WHERE cycle_id = ?1";
     let run_profile_id =
         tx.prepare_cached(of_cycle)?.query_row([Text(cycle_id)], |row| columns::id(row, "run_profile_id"))?;
-    let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut lanes = Map::new();
     for step in [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize] {
-        let named = steps.iter().find(|one| one["step"] == step.name());
-        if named.is_none() && step == Step::Normalize {
-            continue;
-        }
-        let processor = named.and_then(|one| one["processor"]["name"].as_str()).unwrap_or_default();
+        let Some(processor) = named_processor(request, step) else { continue };
         let lane = Lane { profile_id, run_profile_id, processor: processor.to_owned() };
         lanes.insert(step.name().to_owned(), number(tx, &lane)?.into());
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use orbit_core::record::Kind;
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
 use rusqlite::{Connection, Row, params};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Micros, Text};
@@ -22,7 +23,7 @@ use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit,
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
 pub(super) use crate::rows::step::Told;
-use crate::rows::step::{Done, agrees, commit_facts};
+use crate::rows::step::{Done, agrees, commit_facts, next_claimed, next_step};
 
 #[async_trait]
 impl RunStore for SqliteStore {
@@ -97,18 +98,16 @@ pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) 
     let progress =
         to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
     let (step, attempt) = (progress.step, progress.started + 1);
-    run.token = token::next(tx)?;
     let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
             coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
         FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = ?1";
     let quarantine = quarantine::of_step(tx, run.id, step)?;
-    let known = told.request;
     let (claimed, admitted, is_first_step) = tx.prepare_cached(sql)?.query_row([Text(run.id)], |row| {
         let claimed = ClaimedStep {
             claim: Claim { id: run.id, token: run.token },
             cycle_id: run.cycle_id,
             snapshot: run.snapshot,
-            request: known.map_or_else(|| columns::json(row, "request").map(Arc::new), Ok)?,
+            request: columns::json(row, "request").map(Arc::new)?,
             lane: lanes::read(row)?,
             step,
             attempt,
@@ -126,7 +125,33 @@ pub(super) fn start(tx: &Tx<'_>, run: &mut Run, told: Told<'_>, now: Timestamp) 
     if let Some(waits) = told.waits.filter(|_| attempt == 1 && is_first_step) {
         body.extend(facts(serde_json::json!(waits.account(&claimed.lane, admitted, now))));
     }
-    transition::apply(tx, run, &RunEvent::StepStarted { step, attempt }, body, now)?;
+    begin(tx, run, claimed, body, now)
+}
+
+/// The run, whose last step has just ended, goes on with the next one for who did that and has its request: nothing of it need be read.
+fn go_on(
+    tx: &Tx<'_>,
+    (run, run_profile_id): (&mut Run, Uuid),
+    request: Arc<Value>,
+    now: Timestamp,
+) -> Attempt<ClaimedStep> {
+    let claimed = next_step(run, run_profile_id, request)?;
+    let (step, attempt) = (claimed.step, claimed.attempt);
+    let quarantine = quarantine::of_step(tx, run.id, step)?;
+    begin(tx, run, ClaimedStep { quarantine, ..claimed }, attempt_facts(run.id, step, attempt), now)
+}
+
+fn begin(
+    tx: &Tx<'_>,
+    run: &mut Run,
+    mut claimed: ClaimedStep,
+    body: Facts,
+    now: Timestamp,
+) -> Attempt<ClaimedStep> {
+    run.token = token::next(tx)?;
+    claimed.claim.token = run.token;
+    let event = RunEvent::StepStarted { step: claimed.step, attempt: claimed.attempt };
+    transition::apply(tx, run, &event, body, now)?;
     Ok(claimed)
 }
 
@@ -140,7 +165,7 @@ pub(super) fn artifact(row: &Row<'_>) -> rusqlite::Result<Option<Artifact>> {
 }
 
 fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
-    let Some(mut run) = transition::load(tx, claim.id)?.filter(|run| run.token == claim.token) else {
+    let Some((mut run, run_profile_id)) = transition::load_claimed(tx, claim)? else {
         return Ok(StepCommitted::Lost);
     };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
@@ -169,7 +194,11 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
         | RunEvent::Cancelled { .. }
         | RunEvent::DeadlinePassed { .. } => {}
     }
-    transition::apply(tx, &mut run, &commit.event, body, now)?;
+    let request = next_claimed(&run, commit, now)?;
+    match &request {
+        Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now)?,
+        None => transition::apply(tx, &mut run, &commit.event, body, now)?,
+    }
     crash.judge(tx, now)?;
     if let Some(place) = &commit.batch {
         normalize::wait(tx, run.id, place)?;
@@ -181,11 +210,8 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
-    let can_start = matches!(run.state, RunState::Ready { .. }) && run.deadline_at > now;
-    let claims = commit.claim_next && can_start && commit.batch.is_none();
-    let told = Told { request: commit.request.clone(), ..Told::default() };
-    let next = if claims { Some(Box::new(start(tx, &mut run, told, now)?)) } else { None };
-    Ok(StepCommitted::Done { state: run.state, next })
+    let next = request.map(|request| go_on(tx, (&mut run, run_profile_id), request, now)).transpose()?;
+    Ok(StepCommitted::Done { state: run.state, next: next.map(Box::new) })
 }
 
 fn expire(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {

@@ -13,14 +13,24 @@ use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
 use super::tx::Tx;
+use crate::contract::Claim;
 pub(super) use crate::rows::run::{Run, StateColumns, attempt_facts, columns_of, step_place};
 use crate::rows::run::{StepChange, step_change};
 
+const SELECT: &str =
+    "SELECT run_id, cycle_id, run_profile_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
+    FROM runs JOIN cycles USING (cycle_id) WHERE run_id = ?1";
+
 /// A run by id.
 pub(super) fn load(tx: &Connection, run_id: Uuid) -> Attempt<Option<Run>> {
-    let sql = "SELECT run_id, cycle_id, profile_id, snapshot, runs.state_json, runs.token, deadline_at
-        FROM runs JOIN cycles USING (cycle_id) WHERE run_id = ?1";
-    Ok(tx.prepare_cached(sql)?.query_row([Text(run_id)], read).optional()?)
+    Ok(tx.prepare_cached(SELECT)?.query_row([Text(run_id)], read).optional()?)
+}
+
+/// The run of this claim, with its run profile, if it is still the claim's.
+pub(super) fn load_claimed(tx: &Connection, claim: Claim) -> Attempt<Option<(Run, Uuid)>> {
+    let read = |row: &Row<'_>| Ok((read(row)?, columns::id(row, "run_profile_id")?));
+    let found = tx.prepare_cached(SELECT)?.query_row([Text(claim.id)], read).optional()?;
+    Ok(found.filter(|(run, _)| run.token == claim.token))
 }
 
 /// A run that a row refers to.
@@ -46,20 +56,38 @@ pub(super) fn apply(
     tx: &Tx<'_>,
     run: &mut Run,
     event: &RunEvent,
-    mut facts: Facts,
+    facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
     let next = run.state.next(event)?;
     let before = std::mem::replace(&mut run.state, next);
     keep(tx, run, &before, event, now)?;
     run.made = None;
-    facts.insert("event".to_owned(), json!(event));
-    facts.insert("state".to_owned(), run.state.name().into());
-    fact(tx, now, Kind::from(event), run.subject(), facts)?;
+    tell(tx, run, event, facts, now)?;
     match (before.ending(), run.state.ending()) {
         (None, Some(_)) => cycle::end_if_done(tx, run.cycle_id, now),
         (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
     }
+}
+
+/// A step has succeeded, and the next one starts in the same transaction: the row is written once, with that.
+pub(super) fn apply_before_start(
+    tx: &Tx<'_>,
+    run: &mut Run,
+    event: &RunEvent,
+    facts: Facts,
+    now: Timestamp,
+) -> Attempt<()> {
+    let next = run.state.next(event)?;
+    let before = std::mem::replace(&mut run.state, next);
+    note_step(tx, run, &before, event, now)?;
+    tell(tx, run, event, facts, now)
+}
+
+fn tell(tx: &Tx<'_>, run: &Run, event: &RunEvent, mut facts: Facts, now: Timestamp) -> Attempt<()> {
+    facts.insert("event".to_owned(), json!(event));
+    facts.insert("state".to_owned(), run.state.name().into());
+    fact(tx, now, Kind::from(event), run.subject(), facts)
 }
 
 /// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and

@@ -14,6 +14,7 @@ use orbit_store::contract::selection::{Start, TakeRule, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, StepCommitted};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 use crate::conformance::normalize::{claim_batch, place, waits};
 use crate::conformance::notices;
@@ -252,7 +253,7 @@ impl History {
             (_, Step::Tier1) => succeeded(Step::Tier1, Step::Tier2),
             (_, Step::Tier2) => succeeded(Step::Tier2, Step::Tier3),
         };
-        end.claim_next = claim_next;
+        end.claim_next = claim_next.then(|| Arc::clone(&step.request));
         end.work = end.artifact.is_some().then(|| Digest::of(&[how % 3]));
         let answer = store.commit_step(step.claim, end, now).await.unwrap();
         if let StepCommitted::Done { next: Some(next), .. } = answer {

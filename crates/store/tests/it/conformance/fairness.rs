@@ -1,5 +1,7 @@
 //! What may start is claimed by priority and age as far as there is room, and tells what held it.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use orbit_core::run::{AfterFailure, Step};
@@ -124,7 +126,7 @@ pub(crate) async fn the_first_step_tells_what_held_the_run(world: &World<'_>) {
     let mut second = world.claim_step(at(8)).await;
     for next in [Step::Tier2, Step::Tier3] {
         let mut commit = succeeded(second.step, next);
-        commit.claim_next = true;
+        commit.claim_next = Some(Arc::clone(&second.request));
         let answer = world.store.commit_step(second.claim, commit, at(9)).await.unwrap();
         let orbit_store::contract::tiers::StepCommitted::Done { next: Some(next), .. } = answer else {
             panic!("the next step can start")

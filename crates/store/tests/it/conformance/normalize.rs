@@ -1,5 +1,7 @@
 //! Runs wait for a batch and are claimed together; work is found again.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::normalize::BatchPlace;
@@ -28,7 +30,7 @@ pub(crate) fn place(group: &str, due: i64) -> BatchPlace {
 
 /// The step before normalize has succeeded, and the run waits for a batch.
 pub(crate) fn waits(step: Step, place: BatchPlace) -> StepCommit {
-    StepCommit { batch: Some(place), claim_next: true, ..succeeded(step, Step::Normalize) }
+    StepCommit { batch: Some(place), claim_next: Some(Arc::default()), ..succeeded(step, Step::Normalize) }
 }
 
 /// A cycle whose runs wait for a batch; the runs.

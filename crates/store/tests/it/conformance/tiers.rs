@@ -1,5 +1,7 @@
 //! Steps are claimed, done and committed; deadlines and operators end runs.
 
+use std::sync::Arc;
+
 use orbit_core::id;
 use orbit_core::run::{AfterFailure, Interruption, RunEvent, RunState, Step};
 use orbit_store::StoreError;
@@ -18,7 +20,7 @@ pub(crate) async fn a_run_goes_through_its_steps(world: &World<'_>) {
     assert_eq!((&one.request["number"], one.deadline_at), (&json!(0), at(DEADLINE)));
     assert!(world.store.claim_steps(Free::of(5, OPEN), at(1)).await.unwrap().is_empty());
     let mut first = succeeded(Step::Tier1, Step::Tier2);
-    first.claim_next = true;
+    first.claim_next = Some(Arc::clone(&one.request));
     let StepCommitted::Done { state, next: Some(two) } =
         world.store.commit_step(one.claim, first, at(2)).await.unwrap()
     else {
@@ -164,7 +166,7 @@ pub(crate) async fn a_deadline_ends_what_waits(world: &World<'_>) {
     }
     // Its worker ends the one that works; it was not given another step meanwhile.
     let mut late = succeeded(Step::Tier1, Step::Tier2);
-    late.claim_next = true;
+    late.claim_next = Some(Arc::clone(&working.request));
     let answer = world.store.commit_step(working.claim, late, at(DEADLINE)).await.unwrap();
     assert!(matches!(answer, StepCommitted::Done { next: None, .. }), "{answer:?}");
     assert_eq!(world.store.expire_runs(at(DEADLINE)).await.unwrap(), 1);

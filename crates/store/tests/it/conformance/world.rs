@@ -146,8 +146,7 @@ pub(crate) fn commit(event: RunEvent) -> StepCommit {
         artifact: None,
         content: None,
         deliveries: Vec::new(),
-        claim_next: false,
-        request: None,
+        claim_next: None,
         batch: None,
         work: None,
     }
