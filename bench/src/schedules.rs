@@ -24,7 +24,7 @@ use crate::world::{Commits, NAMESPACE, blobs, files, node};
 
 /// How often each fires.
 const EVERY: Duration = Duration::from_hours(24);
-/// Between the last word on when each is due and the first that is, besides a half of the time within which all are: they have to be taken in before.
+/// Between the last word on when each is due and the first that is, besides the time within which all are: they have to be taken in before.
 const AHEAD: Duration = Duration::from_secs(2);
 /// How often it is looked how many have fired.
 const LOOK: Duration = Duration::from_millis(500);
@@ -47,8 +47,10 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
     let all_decided = until(&namespace, async |_| Ok(decided(&database)? >= count)).await?;
     anyhow::ensure!(all_decided, "{:?} after the start not every schedule is decided", began.elapsed());
     report.say(&format!("the first decision on each took {:.1} s", began.elapsed().as_secs_f64()));
-    let first = SystemClock.now().checked_add(AHEAD + minute / 2)?;
+    let began = Instant::now();
+    let first = SystemClock.now().checked_add(AHEAD + minute)?;
     namespace.activate(snapshot(count, first, minute)?).await?;
+    report.say(&format!("the schedules were made and activated in {:.1} s", began.elapsed().as_secs_f64()));
     let fired = async |namespace: &Namespace| {
         let counts = namespace.store.counts().await?;
         let fired: u64 = counts.cycles.values().sum();

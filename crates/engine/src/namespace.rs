@@ -201,6 +201,10 @@ impl Namespace {
 
     /// A snapshot that something is pinned to.
     pub async fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        // Nearly everything is pinned to the active one, and many who ask at once would each read a copy of it.
+        if let Some(active) = self.active().filter(|active| active.digest() == digest) {
+            return Ok(Some(active));
+        }
         if let Some(found) = self.lock_pinned().get(&digest) {
             return Ok(Some(Arc::clone(found)));
         }
