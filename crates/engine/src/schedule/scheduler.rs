@@ -238,12 +238,12 @@ impl State {
 
 /// How the gate stands for everybody; each run profile's own state comes with the snapshot.
 fn closed(facts: &GateFacts) -> Option<Closed> {
-    let closed = gate(Door::Tick, facts, &[]).err()?;
-    Some(match closed {
+    let mut closed = gate(Door::Tick, facts, &[]).err()?;
+    if let Closed::DiskFloor { free_bytes, .. } = &mut closed {
         // It changes all the time; only where the floor is matters.
-        Closed::DiskFloor { floor_bytes, .. } => Closed::DiskFloor { free_bytes: 0, floor_bytes },
-        closed => closed,
-    })
+        *free_bytes = 0;
+    }
+    Some(closed)
 }
 
 /// Does what may take long on a thread that may block.
