@@ -188,7 +188,8 @@ fn hourly(minutes: u32, more: Value) -> Value {
         "schedule": { "every": "1h", "offset": format!("{minutes}m") }, "overlap": "allow",
         "selection": { "source": "nothing" }, "profiles": ["plain"],
     });
-    policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let Value::Object(more) = more else { panic!("{more} is no object") };
+    policy.as_object_mut().unwrap().extend(more);
     policy
 }
 
@@ -212,8 +213,8 @@ fn snapshot(run_profiles: &[(&str, Value)]) -> Snapshot {
     .unwrap()
 }
 
-fn fault(name: &'static str, nth: u32, when: When) -> Option<Fault> {
-    Some(Fault { point: Point { name, nth }, when, effect: Effect::Io })
+fn fault(name: &'static str, nth: u32, when: When) -> Fault {
+    Fault { point: Point { name, nth }, when, effect: Effect::Io }
 }
 
 fn owned(words: &[&str]) -> Vec<String> {
@@ -387,7 +388,7 @@ async fn what_fails_is_reported_once_and_tried_again() {
     let world = World::new().await;
     // The first commit is the first sight.
     let node =
-        world.running(&[("a", hourly(0, json!({})))], fault("commit_schedules", 2, When::Before)).await;
+        world.running(&[("a", hourly(0, json!({})))], Some(fault("commit_schedules", 2, When::Before))).await;
     node.set("01:00");
     assert_eq!(node.turn().await.unwrap(), Turn { done: 0, next: Some(at("01:00:01")) });
     let [failed] = <[String; 1]>::try_from(world.news().await).unwrap();
@@ -420,7 +421,7 @@ async fn what_fails_is_reported_once_and_tried_again() {
 async fn a_turn_that_fails_is_done_again() {
     let world = World::new().await;
     let all = ["a", "b"].map(|label| (label, hourly(0, json!({}))));
-    let node = world.running(&all, fault("standing", 2, When::Before)).await;
+    let node = world.running(&all, Some(fault("standing", 2, When::Before))).await;
     node.set("01:00");
     assert!(matches!(node.turn().await, Err(TurnError::Store(_))));
     node.turns().await;
@@ -432,7 +433,7 @@ async fn who_was_outrun_looks_again() {
     // The commit is true and nobody is told, so that each for itself is refused: as after another node.
     let world = World::new().await;
     let all = ["a", "b"].map(|label| (label, hourly(0, json!({}))));
-    let node = world.running(&all, fault("commit_schedules", 2, When::After)).await;
+    let node = world.running(&all, Some(fault("commit_schedules", 2, When::After))).await;
     node.set("01:00");
     assert_eq!(node.turn().await.unwrap(), Turn { done: 1, next: Some(at("01:00")) });
     assert_eq!(node.calls(), ["standing", "commit_schedules", "commit_schedules", "commit_schedules"]);
@@ -447,7 +448,9 @@ async fn of_two_nodes_one_decides() {
     let all = ["a", "b"].map(|label| (label, hourly(0, json!({}))));
     let (one, two) = (world.running(&all, None).await, world.running(&all, None).await);
     // One after the other: the second reads who is due, and nothing else.
-    [&one, &two].iter().for_each(|node| node.set("01:00"));
+    for node in [&one, &two] {
+        node.set("01:00");
+    }
     one.turns().await;
     two.turns().await;
     assert_eq!((one.calls(), two.calls()), (LOOKED.to_vec(), vec!["standing"]));
@@ -455,7 +458,9 @@ async fn of_two_nodes_one_decides() {
     // At once: whoever is outrun has a commit refused at most, and looks again.
     for hour in 2..12 {
         let time = format!("{hour:02}:00");
-        [&one, &two].iter().for_each(|node| node.set(&time));
+        for node in [&one, &two] {
+            node.set(&time);
+        }
         tokio::join!(one.turns(), two.turns());
         for node in [&one, &two] {
             let calls = node.calls();
