@@ -24,7 +24,7 @@ use crate::world::{Commits, NAMESPACE, blobs, files, node};
 
 /// How often each fires.
 const EVERY: Duration = Duration::from_hours(24);
-/// Between the last word on when each is due and the first that is, besides a half of the time within which all are: they have to be taken in before.
+/// Between the last word on when each is due and the first that is, besides the time within which all are: they have to be taken in before.
 const AHEAD: Duration = Duration::from_secs(2);
 /// How often it is looked how many have fired.
 const LOOK: Duration = Duration::from_millis(500);
@@ -43,12 +43,14 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
         node((folder.path(), 0), stores, blobs(folder.path())?, (resting, 0), Duty::Serve).await?;
     // From when on each is decided.
     let began = Instant::now();
-    let all_decided =
-        until(&namespace, async |namespace| Ok(namespace.store.cursors().await?.len() >= count)).await?;
+    let database = Layout::new(folder.path()).database(&namespace.name);
+    let all_decided = until(&namespace, async |_| Ok(decided(&database)? >= count)).await?;
     anyhow::ensure!(all_decided, "{:?} after the start not every schedule is decided", began.elapsed());
     report.say(&format!("the first decision on each took {:.1} s", began.elapsed().as_secs_f64()));
-    let first = SystemClock.now().checked_add(AHEAD + minute / 2)?;
+    let began = Instant::now();
+    let first = SystemClock.now().checked_add(AHEAD + minute)?;
     namespace.activate(snapshot(count, first, minute)?).await?;
+    report.say(&format!("the schedules were made and activated in {:.1} s", began.elapsed().as_secs_f64()));
     let fired = async |namespace: &Namespace| {
         let counts = namespace.store.counts().await?;
         let fired: u64 = counts.cycles.values().sum();
@@ -60,7 +62,7 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
     bar.finish_and_clear();
     drop(store);
     node.stop(Duration::from_secs(5), CancellationToken::new()).await;
-    let mut delays = delays(&Layout::new(folder.path()).database(&namespace.name))?;
+    let mut delays = delays(&database)?;
     let missing = count.saturating_sub(delays.len());
     delays.resize(count, late);
     let of = |part: usize| delays.get((delays.len() - 1) * part / 100).copied().context("nothing fired");
@@ -118,6 +120,13 @@ fn snapshot(count: usize, first: Timestamp, within: Duration) -> anyhow::Result<
         } },
         "run_profiles": run_profiles, "assets": {},
     }))?)
+}
+
+/// How many were decided about once at least.
+fn decided(database: &Path) -> anyhow::Result<usize> {
+    let connection = rusqlite::Connection::open(database)?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM schedule_cursors", (), |row| row.get(0))?;
+    Ok(usize::try_from(count)?)
 }
 
 /// In milliseconds, the least first.

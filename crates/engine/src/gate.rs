@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-use orbit_core::config::{DocState, Snapshot};
-use orbit_core::governance::{Closed, DiskFacts, Door, GateFacts, gate};
+use orbit_core::config::Snapshot;
+use orbit_core::governance::{DiskFacts, GateFacts};
 use orbit_store::contract::governance::Halt;
 
 /// Measures free space; injected so that tests can fill a disk without one.
@@ -75,10 +75,5 @@ impl GateView<'_> {
             paused: self.paused,
             disk: free.zip(floor).map(|(free_bytes, floor_bytes)| DiskFacts { free_bytes, floor_bytes }),
         }
-    }
-
-    /// Asks the gate.
-    pub fn ask(&self, door: Door, documents: &[(&str, DocState)]) -> Result<(), Closed> {
-        gate(door, &self.facts(), documents)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use orbit_core::config::{DocState, NamespaceName, Snapshot};
 use orbit_core::digest::Digest;
-use orbit_core::governance::{Closed, Door};
+use orbit_core::governance::{Closed, Door, GateFacts, gate};
 use orbit_core::record::{Kind, Record, Signer, Subject};
 use orbit_store::blobs::Blobs;
 use orbit_store::contract::config::{Activated, Base};
@@ -201,6 +201,10 @@ impl Namespace {
 
     /// A snapshot that something is pinned to.
     pub async fn snapshot(&self, digest: Digest) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        // Nearly everything is pinned to the active one, and many who ask at once would each read a copy of it.
+        if let Some(active) = self.active().filter(|active| active.digest() == digest) {
+            return Ok(Some(active));
+        }
         if let Some(found) = self.lock_pinned().get(&digest) {
             return Ok(Some(Arc::clone(found)));
         }
@@ -215,6 +219,11 @@ impl Namespace {
 
     /// Asks the gate at a door.
     pub fn ask(&self, door: Door, documents: &[(&str, DocState)]) -> Result<(), Closed> {
+        gate(door, &self.gate_facts(), documents)
+    }
+
+    /// What the gate looks at, as it is now.
+    pub fn gate_facts(&self) -> GateFacts {
         let snapshot = self.active();
         GateView {
             lease_lapsed: !self.trust.is_given(self.shared.clock.monotonic()),
@@ -225,7 +234,7 @@ impl Namespace {
             data: &self.shared.layout.data(&self.name),
             snapshot: snapshot.as_deref(),
         }
-        .ask(door, documents)
+        .facts()
     }
 
     /// The halt of this namespace alone.

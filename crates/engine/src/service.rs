@@ -3,6 +3,7 @@
 //! A nudge may be lost; the timer makes it right. A turn that fails or panics is reported and tried again after a pause, and no other
 //! service notices.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,16 +94,18 @@ pub async fn run(
     }
 }
 
-/// The text of a panic, as far as it has one.
+/// The text of a task's panic, as far as it has one.
 pub fn panic_message(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned()),
+        Ok(panic) => panic_text(&*panic),
         Err(_) => "the task was cancelled".to_owned(),
     }
+}
+
+/// The text of a panic, as far as it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {

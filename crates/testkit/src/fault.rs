@@ -12,8 +12,8 @@ use orbit_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 /// Answers by which a call says that it changed nothing. Recovery that found nothing still tells of the start.
-pub const NOTHING: [&str; 7] =
-    ["false", "None", "Lost", "0", "[]", "Already", "Redriven { ids: [], next: None }"];
+pub const NOTHING: [&str; 8] =
+    ["false", "None", "[None]", "Lost", "0", "[]", "Already", "Redriven { ids: [], next: None }"];
 
 /// Whether a call may change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,7 +25,7 @@ use orbit_store::contract::payload::{NewPayload, PayloadStore, StoredPayload};
 use orbit_store::contract::quarantine::{Quarantine, QuarantineStore};
 use orbit_store::contract::record::{RecordFilter, RecordStore, StoredRecord};
 use orbit_store::contract::retention::{Amount, DroppedPayload, Older, RetentionStore};
-use orbit_store::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
+use orbit_store::contract::schedule::{NewCycle, ScheduleCommit, ScheduleStore, Standing};
 use orbit_store::contract::selection::{Choice, ClaimedCycle, NewRun, SelectionStore, TakeRule, Taken};
 use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use orbit_store::contract::view::{
@@ -199,10 +199,9 @@ traits! {
         read snapshots(page: PageRequest) -> Page<SnapshotView>;
     }
     ScheduleStore {
-        read cursors() -> BTreeMap<Uuid, ScheduleCursor>;
-        write commit_schedule(commit: ScheduleCommit, now: Timestamp) -> Option<Vec<Uuid>>;
+        read standing(run_profile_ids: &[Uuid]) -> BTreeMap<Uuid, Standing>;
+        write commit_schedules(commits: Vec<ScheduleCommit>, now: Timestamp) -> Vec<Option<Vec<Uuid>>>;
         write fire(cycle: NewCycle, now: Timestamp) -> bool;
-        read cycle_load(run_profile_id: Uuid) -> CycleLoad;
         write cancel_cycles(run_profile_id: Uuid, reason: &str, now: Timestamp) -> Vec<Uuid>;
     }
     SelectionStore {

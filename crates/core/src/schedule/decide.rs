@@ -93,7 +93,7 @@ pub struct Plan {
     pub changed: bool,
     /// Whether another turn has more to decide at once.
     pub more: bool,
-    /// When there is something to decide again, as far as that is known.
+    /// Before this there is nothing to decide, unless the gate, the schedule or its policies change, the clock is set back, or somebody else decides.
     pub next: Option<Timestamp>,
 }
 
@@ -123,9 +123,10 @@ pub fn decide(facts: &Facts<'_>, cursor: Option<&Cursor>) -> Plan {
     let decided = finish(facts, journal, end, caught_up, cursor.decided_through);
     let next = match end {
         End::Waits(due) => due,
-        End::Held | End::More => None,
+        End::Held(reconsidered) => reconsidered,
+        End::More => None,
     };
-    let next = [next, memory.settles_at()].into_iter().flatten().min();
+    let next = [next, memory.settles_at(), memory.caught_up_at()].into_iter().flatten().min();
     let after = Cursor { decided_through, memory: memory.write() };
     let changed = after != *cursor || !decided.is_empty();
     Plan { fire, decided, cursor: after, changed, more: end == End::More, next }

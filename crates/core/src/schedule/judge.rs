@@ -23,8 +23,8 @@ pub(super) enum Verdict {
 pub(super) enum End {
     /// The next firing is due then, if there is one.
     Waits(Option<Timestamp>),
-    /// The next firing may fire when the gate opens.
-    Held,
+    /// The next firing may fire when the gate opens. Until then its verdict may be another one from this instant on.
+    Held(Option<Timestamp>),
     /// The turn is long enough.
     More,
 }
@@ -73,7 +73,7 @@ pub(super) fn judge(
         if verdicts.len() == FIRINGS_PER_TURN_MAX || fires == CATCH_UP_MAX {
             break End::More;
         }
-        let Some(verdict) = judge.verdict(&firing) else { break End::Held };
+        let Some(verdict) = judge.verdict(&firing) else { break End::Held(judge.reconsiders(&firing)) };
         fires += usize::from(matches!(verdict, Verdict::Fire(_)));
         verdicts.push((firing, verdict));
     };
@@ -151,6 +151,26 @@ impl<'a> Judge<'a> {
                 Some(Verdict::Fire(cause))
             }
         }
+    }
+
+    /// When a firing that is held may no longer be: when it is late, when it is too old, when a later one stands for it.
+    fn reconsiders(&self, firing: &Firing) -> Option<Timestamp> {
+        let Facts { schedule, catch_up, resume, now, .. } = *self.facts;
+        let past = |at: Timestamp, long: Millis| {
+            at.checked_add(span(long).saturating_add(SignedDuration::from_nanos(1))).ok()
+        };
+        let mut instants = vec![
+            past(firing.due, FIRING_LATE_MAX),
+            past(firing.nominal, catch_up.window),
+            past(firing.nominal, resume.window),
+        ];
+        if [catch_up.policy, resume.policy].contains(&MissedPolicy::Last) {
+            // At most one is nominal by now and due later.
+            let inclusive = now.checked_add(SignedDuration::from_nanos(1)).unwrap_or(now);
+            let pending = schedule.before(inclusive).filter(|last| last.due > now);
+            instants.push(pending.or_else(|| schedule.after(now)).map(|next| next.due));
+        }
+        instants.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     fn late(&self, firing: &Firing) -> Result<Cause, Why> {

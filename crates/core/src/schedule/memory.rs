@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::digest::Digest;
 use crate::governance::Closed;
-use crate::limits::DECISIONS_OPEN_MAX;
+use crate::limits::{DECISIONS_OPEN_MAX, FIRING_LATE_MAX};
 
 /// Why a nominal instant did not become a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +161,11 @@ impl Memory {
     /// When the open run is recorded at the latest.
     pub(super) fn settles_at(&self) -> Option<Timestamp> {
         self.open.as_ref().and_then(|open| open.since.checked_add(open_max()).ok())
+    }
+
+    /// When a clock that was set back is no longer behind what is decided.
+    pub(super) fn caught_up_at(&self) -> Option<Timestamp> {
+        self.ahead.and_then(|ahead| ahead.checked_sub(span(FIRING_LATE_MAX)).ok())
     }
 }
 

@@ -18,6 +18,8 @@ mod preview;
 mod tests;
 #[cfg(test)]
 mod tests_decide;
+#[cfg(test)]
+mod tests_next;
 mod wall;
 
 use jiff::{SignedDuration, Timestamp};

@@ -7,27 +7,28 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::tests::{any_instant, any_schedule, at, schedule};
+use super::tests_next::before_next;
 use super::{Cause, Cursor, Decided, Decision, Facts, Load, Plan, Schedule, decide};
 use crate::config::{CatchUp, Millis, MissedPolicy, Overlap, Resume};
 use crate::governance::Closed;
 use crate::limits::{CATCH_UP_MAX, FIRINGS_PER_TURN_MAX};
 
 /// A run profile over several turns.
-struct Bench {
+pub(super) struct Bench {
     schedule: Schedule,
     overlap: Overlap,
-    catch_up: CatchUp,
-    resume: Resume,
+    pub(super) catch_up: CatchUp,
+    pub(super) resume: Resume,
     started_at: Timestamp,
     reopened_at: Option<Timestamp>,
-    closed: Option<Closed>,
+    pub(super) closed: Option<Closed>,
     load: Load,
     cursor: Option<Cursor>,
 }
 
 impl Bench {
     /// Seen first at midnight of 2026-01-01, which is also when the node started.
-    fn hourly() -> Self {
+    pub(super) fn hourly() -> Self {
         Self::every("1h")
     }
 
@@ -47,7 +48,7 @@ impl Bench {
         bench
     }
 
-    fn plan(&mut self, now: Timestamp) -> Plan {
+    pub(super) fn plan(&mut self, now: Timestamp) -> Plan {
         let facts = Facts {
             schedule: &self.schedule,
             overlap: self.overlap,
@@ -94,14 +95,14 @@ impl Bench {
         serde_json::from_value(memory["open"]["decided"].clone()).ok()
     }
 
-    fn check(&mut self, turns: &[(&str, &[&str])]) {
+    pub(super) fn check(&mut self, turns: &[(&str, &[&str])]) {
         for (now, expected) in turns {
             assert_eq!(self.turn(now), *expected, "at {now}");
         }
     }
 }
 
-fn day(time: &str) -> Timestamp {
+pub(super) fn day(time: &str) -> Timestamp {
     let full = if time.contains('T') { time.to_owned() } else { format!("01T{time}") };
     at(&format!("2026-01-{}{}Z", full, if full.matches(':').count() == 1 { ":00" } else { "" }))
 }
@@ -128,7 +129,7 @@ fn shown(decided: &Decided) -> String {
     format!("{}×{count} {}..{}", word.as_str().unwrap(), time(*from), time(*to))
 }
 
-fn missed(policy: MissedPolicy, window: Millis) -> (CatchUp, Resume) {
+pub(super) fn missed(policy: MissedPolicy, window: Millis) -> (CatchUp, Resume) {
     (CatchUp { policy, window }, Resume { policy, window })
 }
 
@@ -454,6 +455,10 @@ proptest! {
                 decided.extend(plan.decided);
                 if !plan.more {
                     prop_assert!(plan.next.is_none_or(|next| next > now));
+                    for quiet in before_next(now, plan.next) {
+                        let plan = bench.plan(quiet);
+                        prop_assert!(!plan.changed && plan.fire.is_empty() && !plan.more, "at {}", quiet);
+                    }
                     break;
                 }
             }

@@ -34,6 +34,8 @@ struct Counts {
 
 struct State {
     snapshot: Option<Arc<Snapshot>>,
+    /// What it limits, which may be little of very much: it is looked through at every claim.
+    limited: Vec<Limit>,
     used: BTreeMap<Limit, u32>,
     waits: Waits,
 }
@@ -82,22 +84,23 @@ impl Permits {
         node: Arc<NodePermits>,
     ) -> Self {
         let waits = Waits::new(clock.now());
-        let state = Mutex::new(State { snapshot: None, used: BTreeMap::new(), waits });
+        let state = Mutex::new(State { snapshot: None, limited: Vec::new(), used: BTreeMap::new(), waits });
         let counts = Arc::new(Counts { namespace, clock, wake, wake_programs, state });
         Self { counts, node, admission: tokio::sync::Mutex::default() }
     }
 
     /// The limits of this snapshot count from now on.
     pub fn limits_of(&self, snapshot: Arc<Snapshot>) {
+        let limited = limits(&snapshot).filter(|limit| most(Some(&snapshot), limit).is_some()).collect();
         let mut state = self.counts.lock();
-        state.snapshot = Some(snapshot);
+        (state.snapshot, state.limited) = (Some(snapshot), limited);
         let now = self.counts.clock.now();
         let known: Vec<_> = state.used.keys().chain(state.waits.full.keys()).cloned().collect();
         for limit in known.into_iter().filter(|limit| !matches!(limit, Limit::Gate)) {
             state.note(limit, now);
         }
         // Of what the snapshot no longer has, nothing is told any more.
-        let State { snapshot, used, waits } = &mut *state;
+        let State { snapshot, used, waits, .. } = &mut *state;
         waits.full.retain(|limit, _| {
             used.contains_key(limit) || *limit == Limit::Gate || most(snapshot.as_deref(), limit).is_some()
         });
@@ -155,14 +158,16 @@ impl Admission<'_> {
         if let Some(free) = state.free(&Limit::Namespace) {
             room.runs = room.runs.min(free);
         }
-        let Some(snapshot) = &state.snapshot else { return room };
+        if state.snapshot.is_none() {
+            return room;
+        }
         // What is in use may be of a document that the snapshot no longer has.
-        for limit in state.used.keys().cloned().chain(limits(snapshot)) {
-            let Some(free) = state.free(&limit) else { continue };
+        for limit in state.used.keys().chain(&state.limited) {
+            let Some(free) = state.free(limit) else { continue };
             match limit {
-                Limit::Processor(name) => _ = room.processors.insert(name, free),
-                Limit::RunProfile(id) => _ = room.run_profiles.insert(id, free),
-                Limit::Profile(id) => _ = room.profiles.insert(id, free),
+                Limit::Processor(name) => _ = room.processors.insert(name.clone(), free),
+                Limit::RunProfile(id) => _ = room.run_profiles.insert(*id, free),
+                Limit::Profile(id) => _ = room.profiles.insert(*id, free),
                 Limit::Gate | Limit::Namespace | Limit::Node => {}
             }
         }

@@ -67,24 +67,31 @@ pub struct CycleLoad {
     pub queued: u32,
 }
 
+/// What the next decision about a run profile is made on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// Its cursor; none before the first decision.
+    pub cursor: Option<ScheduleCursor>,
+    /// What of it is under way.
+    pub load: CycleLoad,
+}
+
 /// See the module.
 #[async_trait]
 pub trait ScheduleStore {
-    /// All cursors by run profile.
-    async fn cursors(&self) -> Result<BTreeMap<Uuid, ScheduleCursor>, StoreError>;
+    /// Where each of these run profiles stands, in one state of the store.
+    async fn standing(&self, run_profile_ids: &[Uuid]) -> Result<BTreeMap<Uuid, Standing>, StoreError>;
 
-    /// All of it is true, or nothing: the answer is the ids of the cycles that are new, or none if the cursor was no longer `base`.
-    async fn commit_schedule(
+    /// In one transaction, and each for itself, in order: all of it is true, or nothing. The answer to each is the ids of the cycles that are new, or
+    /// none if the cursor was no longer `base`; one that is refused harms no other.
+    async fn commit_schedules(
         &self,
-        commit: ScheduleCommit,
+        commits: Vec<ScheduleCommit>,
         now: Timestamp,
-    ) -> Result<Option<Vec<Uuid>>, StoreError>;
+    ) -> Result<Vec<Option<Vec<Uuid>>>, StoreError>;
 
     /// The cycle exists. True if it did not before.
     async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError>;
-
-    /// How many cycles of a run profile are under way.
-    async fn cycle_load(&self, run_profile_id: Uuid) -> Result<CycleLoad, StoreError>;
 
     /// Ends every cycle of the run profile that is queued, selecting, or has runs without an artifact (`cancelled` with this reason). Of a cycle
     /// with runs that have one only the others end: what is owed is still delivered, and the cycle ends with it. The ids of the

@@ -1,5 +1,7 @@
 //! A cycle's life in rows: it fires once, it ends when all of its runs have ended, and a redrive opens it again.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
@@ -8,7 +10,7 @@ use orbit_core::run::{Outcome, RunState};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Micros, Row, Text, params};
+use super::columns::{self, Micros, NUL_KEPT_AS, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::record::{fact, facts};
 use super::tx::{Connection, Tx};
@@ -20,45 +22,59 @@ pub(super) const IS_ACTIVE: &str = "(c.state IN ('waiting', 'selecting') OR (c.s
 
 /// The cycle exists; whether it is new.
 pub(super) async fn fire(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
-    let new = insert(tx, cycle, now).await?;
+    let new = !insert_all(tx, &[cycle], now).await?.is_empty();
     if new {
-        let mut body = facts(cycle.detail.clone());
-        body.extend(facts(json!({
-            "run_profile_id": cycle.run_profile_id,
-            "run_profile": cycle.run_profile,
-            "trigger": cycle.trigger,
-            "nominal": cycle.nominal,
-            "queued": cycle.queued,
-            "preset": cycle.preset,
-        })));
-        fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)?;
+        tell(tx, cycle, now)?;
     }
     Ok(new)
 }
 
-/// The row; whether it is new.
-pub(super) async fn insert(tx: &Connection, cycle: &NewCycle, now: Timestamp) -> Attempt<bool> {
+/// The record of a cycle that is new.
+pub(super) fn tell(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<()> {
+    let mut body = facts(cycle.detail.clone());
+    body.extend(facts(json!({
+        "run_profile_id": cycle.run_profile_id,
+        "run_profile": cycle.run_profile,
+        "trigger": cycle.trigger,
+        "nominal": cycle.nominal,
+        "queued": cycle.queued,
+        "preset": cycle.preset,
+    })));
+    fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)
+}
+
+/// The rows, in order; the ids of those that are new.
+pub(super) async fn insert_all(
+    tx: &Connection,
+    cycles: &[&NewCycle],
+    now: Timestamp,
+) -> Attempt<BTreeSet<Uuid>> {
+    if cycles.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let insert = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
             fired_at, preset)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $7 THEN 'queued' ELSE 'waiting' END, $8, $9)
-        ON CONFLICT (namespace, cycle_id) DO NOTHING";
-    let inserted = tx
-        .execute(
-            insert,
-            params![
-                Text(cycle.cycle_id),
-                Text(cycle.run_profile_id),
-                cycle.run_profile,
-                cycle.trigger,
-                Micros(cycle.nominal),
-                Text(cycle.snapshot),
-                cycle.queued,
-                Micros(now),
-                Json(&cycle.preset),
-            ],
-        )
-        .await?;
-    Ok(inserted == 1)
+        SELECT cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state = 'queued', state, $8, preset
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $9::text[])
+            WITH ORDINALITY AS given (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state, preset, n)
+        ORDER BY n ON CONFLICT (namespace, cycle_id) DO NOTHING RETURNING cycle_id";
+    let texts = |of: fn(&NewCycle) -> String| {
+        Parameter::Texts(cycles.iter().map(|cycle| of(cycle).replace('\0', NUL_KEPT_AS)).collect())
+    };
+    let state = |cycle: &NewCycle| if cycle.queued { "queued" } else { "waiting" }.to_owned();
+    let columns = vec![
+        texts(|cycle| cycle.cycle_id.to_string()),
+        texts(|cycle| cycle.run_profile_id.to_string()),
+        texts(|cycle| cycle.run_profile.clone()),
+        texts(|cycle| cycle.trigger.clone()),
+        Parameter::Integers(cycles.iter().map(|cycle| cycle.nominal.as_microsecond()).collect()),
+        texts(|cycle| cycle.snapshot.to_string()),
+        texts(state),
+        Parameter::Integer(now.as_microsecond()),
+        texts(|cycle| cycle.preset.to_string()),
+    ];
+    let new = tx.query_all(insert, Ok(columns), |row| columns::id(row, "cycle_id")).await?;
+    Ok(new.into_iter().collect())
 }
 
 /// The subject of a cycle's records.

@@ -3,40 +3,39 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::run::{Outcome, RunEvent};
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::columns::{self, Json, Micros, Row, Text, params};
+use super::columns::{self, Parameter, Row, Text, params};
 use super::cycle;
 use super::fault::Attempt;
 use super::record::{Facts, append};
 use super::transition;
 use super::tx::{Connection, Tx, reading, writing};
 use crate::StoreError;
-use crate::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
+use crate::contract::schedule::{
+    CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore, Standing,
+};
 
 #[async_trait]
 impl ScheduleStore for PostgresStore {
-    async fn cursors(&self) -> Result<BTreeMap<Uuid, ScheduleCursor>, StoreError> {
-        reading!(self, |tx| cursors(tx).await)
+    async fn standing(&self, run_profile_ids: &[Uuid]) -> Result<BTreeMap<Uuid, Standing>, StoreError> {
+        reading!(self, |tx| standing(tx, run_profile_ids).await)
     }
 
-    async fn commit_schedule(
+    async fn commit_schedules(
         &self,
-        commit: ScheduleCommit,
+        commits: Vec<ScheduleCommit>,
         now: Timestamp,
-    ) -> Result<Option<Vec<Uuid>>, StoreError> {
-        writing!(self, |tx| commit_schedule(tx, &commit, now).await)
+    ) -> Result<Vec<Option<Vec<Uuid>>>, StoreError> {
+        writing!(self, |tx| commit_schedules(tx, &commits, now).await)
     }
 
     async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError> {
         writing!(self, |tx| cycle::fire(tx, &cycle, now).await)
-    }
-
-    async fn cycle_load(&self, run_profile_id: Uuid) -> Result<CycleLoad, StoreError> {
-        reading!(self, |tx| load(tx, run_profile_id).await)
     }
 
     async fn cancel_cycles(
@@ -50,57 +49,100 @@ impl ScheduleStore for PostgresStore {
     }
 }
 
-async fn cursors(tx: &Connection) -> Attempt<BTreeMap<Uuid, ScheduleCursor>> {
-    let sql = "SELECT run_profile_id, decided_through, open_decisions FROM schedule_cursors";
-    let read = |row: &Row| {
+// As many as are asked for in one statement: each for itself would be a round trip.
+async fn standing(tx: &Connection, run_profile_ids: &[Uuid]) -> Attempt<BTreeMap<Uuid, Standing>> {
+    let cursors = "SELECT run_profile_id, decided_through, open_decisions FROM schedule_cursors WHERE run_profile_id = ANY ($1)";
+    let cursor = |row: &Row| {
         let cursor = ScheduleCursor {
             decided_through: columns::instant(row, "decided_through")?,
             open_decisions: columns::json(row, "open_decisions")?,
         };
         Ok((columns::id(row, "run_profile_id")?, cursor))
     };
-    Ok(tx.query_all(sql, params![], read).await?.into_iter().collect())
-}
-
-async fn commit_schedule(tx: &Tx, commit: &ScheduleCommit, now: Timestamp) -> Attempt<Option<Vec<Uuid>>> {
-    let found = tx
-        .query_optional(
-            "SELECT decided_through FROM schedule_cursors WHERE run_profile_id = $1",
-            params![Text(commit.run_profile_id)],
-            |row| row.get::<_, i64>(0),
-        )
-        .await?;
-    if found != commit.base.map(Timestamp::as_microsecond) {
-        return Ok(None);
-    }
-    let upsert =
-        "INSERT INTO schedule_cursors (run_profile_id, decided_through, open_decisions) VALUES ($1, $2, $3)
-        ON CONFLICT (namespace, run_profile_id) DO UPDATE
-        SET decided_through = excluded.decided_through, open_decisions = excluded.open_decisions";
-    let cursor = &commit.cursor;
-    tx.send(
-        upsert,
-        params![Text(commit.run_profile_id), Micros(cursor.decided_through), Json(&cursor.open_decisions)],
-    )
-    .await?;
-    commit.records.iter().try_for_each(|record| append(tx, record))?;
-    let mut new = Vec::new();
-    for cycle in &commit.fire {
-        if cycle::fire(tx, cycle, now).await? {
-            new.push(cycle.cycle_id);
-        }
-    }
-    Ok(Some(new))
-}
-
-async fn load(tx: &Connection, run_profile_id: Uuid) -> Attempt<CycleLoad> {
-    let sql = format!(
-        "SELECT count(*) FILTER (WHERE {active}) AS active, count(*) FILTER (WHERE c.state = 'queued') AS queued
-        FROM cycles c WHERE c.run_profile_id = $1 AND c.state <> 'finished'",
+    let loads = format!(
+        "SELECT c.run_profile_id, count(*) FILTER (WHERE {active}) AS active,
+            count(*) FILTER (WHERE c.state = 'queued') AS queued
+        FROM cycles c WHERE c.run_profile_id = ANY ($1) AND c.state <> 'finished' GROUP BY c.run_profile_id",
         active = cycle::IS_ACTIVE
     );
-    let read = |row: &Row| Ok(CycleLoad { active: row.get("active")?, queued: row.get("queued")? });
-    tx.query_row(&sql, params![Text(run_profile_id)], read).await
+    let load = |row: &Row| {
+        let load = CycleLoad { active: row.get("active")?, queued: row.get("queued")? };
+        Ok((columns::id(row, "run_profile_id")?, load))
+    };
+    let ids = || Ok(vec![texts(run_profile_ids)]);
+    let (cursors, loads) =
+        try_join(tx.query_all(cursors, ids(), cursor), tx.query_all(&loads, ids(), load)).await?;
+    let mut standing: BTreeMap<Uuid, Standing> =
+        run_profile_ids.iter().map(|id| (*id, Standing::default())).collect();
+    for (id, cursor) in cursors {
+        standing.entry(id).or_default().cursor = Some(cursor);
+    }
+    for (id, load) in loads {
+        standing.entry(id).or_default().load = load;
+    }
+    Ok(standing)
+}
+
+async fn commit_schedules(
+    tx: &Tx,
+    commits: &[ScheduleCommit],
+    now: Timestamp,
+) -> Attempt<Vec<Option<Vec<Uuid>>>> {
+    let found = tx
+        .query_all(
+            "SELECT run_profile_id, decided_through FROM schedule_cursors WHERE run_profile_id = ANY ($1)",
+            Ok(vec![texts(commits.iter().map(|commit| &commit.run_profile_id))]),
+            |row| Ok((columns::id(row, "run_profile_id")?, columns::instant(row, "decided_through")?)),
+        )
+        .await?;
+    let mut found: BTreeMap<Uuid, Timestamp> = found.into_iter().collect();
+    let (mut accepted, mut cursors) = (Vec::new(), BTreeMap::new());
+    for commit in commits {
+        let is_base = found.get(&commit.run_profile_id) == commit.base.as_ref();
+        if is_base {
+            found.insert(commit.run_profile_id, commit.cursor.decided_through);
+            cursors.insert(commit.run_profile_id, &commit.cursor);
+        }
+        accepted.push(is_base);
+    }
+    move_cursors(tx, &cursors).await?;
+    let fired = || commits.iter().zip(&accepted).filter(|(_, is_base)| **is_base).map(|(commit, _)| commit);
+    let mut new =
+        cycle::insert_all(tx, &fired().flat_map(|commit| &commit.fire).collect::<Vec<_>>(), now).await?;
+    let mut answers = Vec::new();
+    for (commit, is_base) in commits.iter().zip(accepted) {
+        if !is_base {
+            answers.push(None);
+            continue;
+        }
+        commit.records.iter().try_for_each(|record| append(tx, record))?;
+        let mut ids = Vec::new();
+        // A cycle that is there twice is new once.
+        for cycle in commit.fire.iter().filter(|cycle| new.remove(&cycle.cycle_id)) {
+            cycle::tell(tx, cycle, now)?;
+            ids.push(cycle.cycle_id);
+        }
+        answers.push(Some(ids));
+    }
+    Ok(answers)
+}
+
+async fn move_cursors(tx: &Tx, cursors: &BTreeMap<Uuid, &ScheduleCursor>) -> Attempt<()> {
+    if cursors.is_empty() {
+        return Ok(());
+    }
+    let upsert = "INSERT INTO schedule_cursors (run_profile_id, decided_through, open_decisions)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])
+        ON CONFLICT (namespace, run_profile_id) DO UPDATE
+        SET decided_through = excluded.decided_through, open_decisions = excluded.open_decisions";
+    let through = cursors.values().map(|cursor| cursor.decided_through.as_microsecond()).collect();
+    let open = cursors.values().map(|cursor| cursor.open_decisions.to_string()).collect();
+    let columns = vec![texts(cursors.keys()), Parameter::Integers(through), Parameter::Texts(open)];
+    tx.send(upsert, Ok(columns)).await
+}
+
+fn texts<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> Parameter {
+    Parameter::Texts(ids.into_iter().map(Uuid::to_string).collect())
 }
 
 async fn cancel(tx: &Tx, run_profile_id: Uuid, reason: &str, now: Timestamp) -> Attempt<Vec<Uuid>> {

@@ -16,28 +16,27 @@ use super::record::{Facts, append};
 use super::transition;
 use super::tx::Tx;
 use crate::StoreError;
-use crate::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore};
+use crate::contract::schedule::{
+    CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore, Standing,
+};
 
 #[async_trait]
 impl ScheduleStore for SqliteStore {
-    async fn cursors(&self) -> Result<BTreeMap<Uuid, ScheduleCursor>, StoreError> {
-        self.read(cursors).await
+    async fn standing(&self, run_profile_ids: &[Uuid]) -> Result<BTreeMap<Uuid, Standing>, StoreError> {
+        let ids = run_profile_ids.to_vec();
+        self.read(move |tx| ids.iter().map(|id| Ok((*id, standing(tx, *id)?))).collect()).await
     }
 
-    async fn commit_schedule(
+    async fn commit_schedules(
         &self,
-        commit: ScheduleCommit,
+        commits: Vec<ScheduleCommit>,
         now: Timestamp,
-    ) -> Result<Option<Vec<Uuid>>, StoreError> {
-        self.write(move |tx| commit_schedule(tx, &commit, now)).await
+    ) -> Result<Vec<Option<Vec<Uuid>>>, StoreError> {
+        self.write(move |tx| commits.iter().map(|commit| commit_schedule(tx, commit, now)).collect()).await
     }
 
     async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError> {
         self.write(move |tx| cycle::fire(tx, &cycle, now)).await
-    }
-
-    async fn cycle_load(&self, run_profile_id: Uuid) -> Result<CycleLoad, StoreError> {
-        self.read(move |tx| load(tx, run_profile_id)).await
     }
 
     async fn cancel_cycles(
@@ -51,17 +50,16 @@ impl ScheduleStore for SqliteStore {
     }
 }
 
-fn cursors(tx: &Connection) -> Attempt<BTreeMap<Uuid, ScheduleCursor>> {
-    let sql = "SELECT run_profile_id, decided_through, open_decisions FROM schedule_cursors";
-    let mut statement = tx.prepare_cached(sql)?;
+fn standing(tx: &Connection, run_profile_id: Uuid) -> Attempt<Standing> {
+    let sql = "SELECT decided_through, open_decisions FROM schedule_cursors WHERE run_profile_id = ?1";
     let read = |row: &rusqlite::Row<'_>| {
-        let cursor = ScheduleCursor {
+        Ok(ScheduleCursor {
             decided_through: columns::instant(row, "decided_through")?,
             open_decisions: columns::json(row, "open_decisions")?,
-        };
-        Ok((columns::id(row, "run_profile_id")?, cursor))
+        })
     };
-    Ok(statement.query_map((), read)?.collect::<Result<_, _>>()?)
+    let cursor = tx.prepare_cached(sql)?.query_row([Text(run_profile_id)], read).optional()?;
+    Ok(Standing { cursor, load: load(tx, run_profile_id)? })
 }
 
 fn commit_schedule(tx: &Tx<'_>, commit: &ScheduleCommit, now: Timestamp) -> Attempt<Option<Vec<Uuid>>> {

@@ -303,7 +303,8 @@ impl History {
     async fn schedule(&mut self, store: &dyn Store, fires: bool, tells: bool) {
         let now = at(self.now);
         self.cycles += 1;
-        let base = store.cursors().await.unwrap().get(&RUN_PROFILE).map(|cursor| cursor.decided_through);
+        let standing = store.standing(&[RUN_PROFILE]).await.unwrap().remove(&RUN_PROFILE).unwrap();
+        let base = standing.cursor.map(|cursor| cursor.decided_through);
         let due = NewCycle { trigger: "schedule".to_owned(), nominal: now, ..cycle(self.cycles) };
         let body = json!({ "run_profile_id": RUN_PROFILE, "decision": "skipped", "from": now, "to": now });
         let record = Record::fact(now, Kind::ScheduleDecided, Subject::default(), body);
@@ -314,7 +315,7 @@ impl History {
             fire: if fires { vec![due] } else { Vec::new() },
             records: if tells { vec![record] } else { Vec::new() },
         };
-        assert!(store.commit_schedule(commit, now).await.unwrap().is_some());
+        assert!(store.commit_schedules(vec![commit], now).await.unwrap()[0].is_some());
     }
 
     async fn notify(&mut self, store: &dyn Store, how: u8) {

@@ -125,6 +125,7 @@ macro_rules! conformance {
             }
             schedule::{
                 a_cursor_that_moved_refuses_the_commit,
+                of_several_decisions_each_stands_for_itself,
             }
             retention::{
                 old_evidence_leaves_and_says_so,

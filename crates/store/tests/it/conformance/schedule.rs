@@ -2,15 +2,19 @@
 
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::Step;
-use orbit_store::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor};
+use orbit_store::contract::schedule::{CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, Standing};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::world::{RUN_PROFILE, World, at, cycle, cycle_id, done, run, succeeded};
 
 async fn load(world: &World<'_>) -> (u32, u32) {
-    let CycleLoad { active, queued } = world.store.cycle_load(RUN_PROFILE).await.unwrap();
+    let CycleLoad { active, queued } = standing(world, RUN_PROFILE).await.load;
     (active, queued)
+}
+
+async fn standing(world: &World<'_>, run_profile_id: Uuid) -> Standing {
+    world.store.standing(&[run_profile_id]).await.unwrap().remove(&run_profile_id).unwrap()
 }
 
 pub(crate) async fn a_cycle_fires_once(world: &World<'_>) {
@@ -24,28 +28,76 @@ pub(crate) async fn a_cycle_fires_once(world: &World<'_>) {
     assert_eq!((view.fired_at, &*view.state, &*view.namespace), (at(0), "waiting", "studio"));
 }
 
-pub(crate) async fn a_cursor_that_moved_refuses_the_commit(world: &World<'_>) {
-    let record = || Record::fact(at(0), Kind::ScheduleDecided, Subject::default(), json!({}));
-    let commit = |base, through, fire: Vec<NewCycle>| ScheduleCommit {
-        run_profile_id: RUN_PROFILE,
-        base,
-        cursor: ScheduleCursor { decided_through: through, open_decisions: json!({ "count": 2 }) },
+/// A commit that fires and tells.
+fn commit(run_profile_id: Uuid, base: Option<i64>, through: i64, fire: Vec<NewCycle>) -> ScheduleCommit {
+    let body = json!({ "run_profile_id": run_profile_id });
+    ScheduleCommit {
+        run_profile_id,
+        base: base.map(at),
+        cursor: cursor(through),
         fire,
-        records: vec![record()],
-    };
+        records: vec![Record::fact(at(0), Kind::ScheduleDecided, Subject::default(), body)],
+    }
+}
+
+fn cursor(through: i64) -> ScheduleCursor {
+    ScheduleCursor { decided_through: at(through), open_decisions: json!({ "count": 2 }) }
+}
+
+pub(crate) async fn a_cursor_that_moved_refuses_the_commit(world: &World<'_>) {
     let decide = async |base, through, fire| {
-        world.store.commit_schedule(commit(base, through, fire), at(0)).await.unwrap()
+        let commit = commit(RUN_PROFILE, base, through, fire);
+        let answers = world.store.commit_schedules(vec![commit], at(0)).await.unwrap();
+        let [answer] = <[_; 1]>::try_from(answers).unwrap();
+        answer
     };
-    assert_eq!(decide(Some(at(1)), at(2), vec![cycle(1)]).await, None);
-    assert!(world.store.cursors().await.unwrap().is_empty());
+    assert_eq!(decide(Some(1), 2, vec![cycle(1)]).await, None);
+    assert_eq!(standing(world, RUN_PROFILE).await, Standing::default());
     assert!(world.log().await.is_empty());
-    assert_eq!(decide(None, at(1), vec![cycle(1), cycle(1)]).await, Some(vec![cycle_id(1)]));
-    assert_eq!(decide(None, at(2), vec![cycle(2)]).await, None);
-    assert_eq!(decide(Some(at(1)), at(2), vec![cycle(1), cycle(2)]).await, Some(vec![cycle_id(2)]));
-    let cursor = ScheduleCursor { decided_through: at(2), open_decisions: json!({ "count": 2 }) };
-    assert_eq!(world.store.cursors().await.unwrap(), [(RUN_PROFILE, cursor)].into());
+    assert_eq!(decide(None, 1, vec![cycle(1), cycle(1)]).await, Some(vec![cycle_id(1)]));
+    assert_eq!(decide(None, 2, vec![cycle(2)]).await, None);
+    assert_eq!(decide(Some(1), 2, vec![cycle(1), cycle(2)]).await, Some(vec![cycle_id(2)]));
+    assert_eq!(standing(world, RUN_PROFILE).await.cursor, Some(cursor(2)));
     assert_eq!(world.log_of("schedule_decided").await.len(), 2);
     assert_eq!(world.log_of("cycle_fired").await.len(), 2);
+}
+
+pub(crate) async fn of_several_decisions_each_stands_for_itself(world: &World<'_>) {
+    let id = |number| Uuid::from_u128(0xa0 + number);
+    let fired = |number: u128| {
+        let number = u32::try_from(number).unwrap();
+        vec![NewCycle { run_profile_id: id(number.into()), ..cycle(number) }]
+    };
+    let commit_all = async |commits| world.store.commit_schedules(commits, at(0)).await.unwrap();
+    assert_eq!(commit_all(Vec::new()).await, []);
+    let of = |base, through, fire: fn(u128) -> Vec<NewCycle>| {
+        [1, 2, 3].map(|number| commit(id(number), base, through, fire(number))).to_vec()
+    };
+    // The second is decided by somebody else meanwhile; the third fires nothing.
+    assert_eq!(commit_all(vec![commit(id(2), None, 1, Vec::new())]).await, [Some(Vec::new())]);
+    let mut first = of(None, 2, |_| Vec::new());
+    first[0].fire = fired(1);
+    first[1].fire = fired(2);
+    assert_eq!(commit_all(first.clone()).await, [Some(vec![cycle_id(1)]), None, Some(Vec::new())]);
+    // Told once more, because the answer was lost, nothing is done twice.
+    assert_eq!(commit_all(first).await, [None, None, None]);
+    // One that is there twice stands on the cursor of the one before it.
+    let twice = vec![
+        commit(id(3), Some(2), 3, Vec::new()),
+        commit(id(3), Some(2), 4, fired(3)),
+        commit(id(3), Some(3), 5, fired(3)),
+    ];
+    assert_eq!(commit_all(twice).await, [Some(Vec::new()), None, Some(vec![cycle_id(3)])]);
+
+    let ids = [1, 2, 3, 4].map(id);
+    let load = |active| CycleLoad { active, queued: 0 };
+    let stands = |through: i64, active| Standing { cursor: Some(cursor(through)), load: load(active) };
+    let expected = [stands(2, 1), stands(1, 0), stands(5, 1), Standing::default()];
+    assert_eq!(world.store.standing(&ids).await.unwrap(), ids.into_iter().zip(expected).collect());
+    assert!(world.store.standing(&[]).await.unwrap().is_empty());
+    let told = world.log().await.into_iter().map(|record| record.kind).collect::<Vec<_>>();
+    let decided = "schedule_decided";
+    assert_eq!(told, [decided, decided, "cycle_fired", decided, decided, decided, "cycle_fired"]);
 }
 
 pub(crate) async fn a_queued_cycle_waits_for_the_active_one(world: &World<'_>) {
