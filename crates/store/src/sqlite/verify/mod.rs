@@ -1,7 +1,7 @@
 //! Verification: everything that the log promises, checked by reading alone.
 //!
-//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another hashes,
-//! folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
+//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another looks at each record by
+//! itself, and the third gives it its place in the tree, folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
 //! key can write a whole new log: that is only seen when a checkpoint is given that was kept elsewhere.
 
 mod checkpoints;
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use orbit_core::digest::Digest;
-use orbit_core::record::audit::{Fault, Faults, Sequence, dropped_positions, examine};
+use orbit_core::record::audit::{Fault, Faults, Header, Row, Sequence, dropped_positions};
 use orbit_core::record::key::Verifier;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
@@ -27,8 +27,8 @@ use crate::StoreError;
 use crate::blobs::Blobs;
 use pages::{Page, Pages};
 
-/// Pages that wait for the checking thread.
-const PAGES_WAITING_MAX: usize = 4;
+/// Pages that wait for a thread.
+const PAGES_WAITING_MAX: usize = 2;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -107,6 +107,12 @@ pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resu
     verified.map_err(at)
 }
 
+/// Whether a record tells of a run or of the log itself.
+fn is_followed(header: &Header<'_>) -> bool {
+    let of_the_log = ["bodies_dropped", "log_opened", "log_key_rotated", "log_restored"];
+    header.run_id.is_some() || of_the_log.contains(&header.kind)
+}
+
 fn open(database: &Path) -> Attempt<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
@@ -118,6 +124,8 @@ fn open(database: &Path) -> Attempt<Connection> {
 struct Check<'a> {
     connection: &'a Connection,
     sequence: Sequence,
+    /// What it completed since rows of nodes were last read.
+    nodes: tree::Nodes,
     checkpoints: checkpoints::Checkpoints,
     runs: runs::Runs,
     /// See [`Request::positioned`].
@@ -133,6 +141,7 @@ impl<'a> Check<'a> {
         Ok(Self {
             connection,
             sequence: Sequence::default(),
+            nodes: tree::Nodes::default(),
             checkpoints,
             runs: runs::Runs::default(),
             positioned: request.positioned,
@@ -146,20 +155,33 @@ impl<'a> Check<'a> {
         let total = record::count(self.connection)?;
         pages::strays(self.connection, &mut self.report.faults)?;
         let reader = open(database)?;
-        let (sender, receiver) = sync_channel(PAGES_WAITING_MAX);
+        let (to_examine, pages) = sync_channel(PAGES_WAITING_MAX);
+        let (to_place, examined) = sync_channel(PAGES_WAITING_MAX);
+        // Pages go round, so that not each of them has to fault in new memory.
+        let (done, used) = sync_channel(PAGES_WAITING_MAX);
         std::thread::scope(|scope| {
             let reading = scope.spawn(move || {
-                let mut pages = Pages::new(&reader);
-                while let Some(page) = pages.next()? {
-                    if sender.send(page).is_err() {
+                let mut reader = Pages::new(&reader);
+                while let Some(page) = reader.next(used.try_recv().unwrap_or_default())? {
+                    if to_examine.send(page).is_err() {
                         break;
                     }
                 }
                 Ok(())
             });
-            for page in receiver {
+            scope.spawn(move || {
+                for mut page in pages {
+                    page.examine(is_followed);
+                    if to_place.send(page).is_err() {
+                        break;
+                    }
+                }
+            });
+            for page in examined {
                 self.page(&page)?;
                 progress(self.progress("records", self.sequence.size(), total));
+                // Where there are enough, it is dropped.
+                _ = done.try_send(page);
             }
             reading
                 .join()
@@ -173,7 +195,8 @@ impl<'a> Check<'a> {
     fn end_of_log(&mut self) -> Attempt<()> {
         let transaction = self.connection.unchecked_transaction()?;
         let mut rest = Pages::after(&transaction, self.sequence.size());
-        while let Some(page) = rest.next_within(&transaction)? {
+        while let Some(mut page) = rest.next_within(&transaction, Page::default())? {
+            page.examine(is_followed);
             self.page(&page)?;
         }
         self.checkpoints.end(&self.sequence, &mut self.report);
@@ -195,29 +218,35 @@ impl<'a> Check<'a> {
     }
 
     fn page(&mut self, page: &Page) -> Attempt<()> {
-        for row in page.rows() {
-            let mut examined = examine(&row);
-            self.report.bytes += pages::bytes(&row);
-            self.report.faults.extend(examined.faults.drain(..));
-            let mut completed = Vec::new();
-            let gap = self.sequence.take(row.position, examined.leaf, |level, index, hash| {
-                completed.push((level, index, *hash));
+        for (seen, row) in page.seen() {
+            self.report.bytes += seen.bytes;
+            self.report.faults.extend(seen.faults.iter().cloned());
+            let nodes = &mut self.nodes;
+            let gap = self.sequence.take(seen.position, seen.leaf, |level, index, hash| {
+                nodes.completed(level, index, hash);
             });
             self.report.faults.extend(gap);
             if self.positioned == Some(self.sequence.size()) {
                 self.root = Some(self.sequence.root());
             }
-            tree::compare(self.connection, &completed, &mut self.report.faults)?;
             self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
-            let Some(header) = examined.header else { continue };
-            self.runs.take(self.connection, (&row, &header), &mut self.report)?;
-            match (header.kind, row.body) {
-                ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
-                ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
-                    self.checkpoints.begins((&row, header.kind, body), &mut self.report);
-                }
-                _ => {}
+            if let Some(row) = row {
+                self.follow(&row)?;
             }
+        }
+        self.nodes.compare(self.connection, &mut self.report.faults)
+    }
+
+    /// What a record tells of a run or of the log itself; see [`is_followed`].
+    fn follow(&mut self, row: &Row<'_>) -> Attempt<()> {
+        let Ok(header) = Header::read(row.header) else { return Ok(()) };
+        self.runs.take(self.connection, (row, &header), &mut self.report)?;
+        match (header.kind, row.body) {
+            ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
+            ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
+                self.checkpoints.begins((row, header.kind, body), &mut self.report);
+            }
+            _ => {}
         }
         Ok(())
     }
