@@ -144,11 +144,11 @@ fn a_gap_is_named_and_later_positions_keep_their_places() {
 #[test]
 fn runs_are_folded_and_what_cannot_follow_is_named() {
     let id = Uuid::from_u128(1);
-    let mut folds = Folds::default();
+    let mut folds = Folds::<()>::default();
     let mut take = |sealed: &Sealed| {
         let header = Header::read(&sealed.header).unwrap();
         let taken = folds.take(&header, Some(&sealed.body), |_| None);
-        taken.map(|state| state.map(|(_, state)| state.clone())).map_err(|fault| fault.to_string())
+        taken.map(|taken| taken.map(|taken| taken.state.clone())).map_err(|fault| fault.to_string())
     };
     let event = |event: RunEvent| {
         let kind = Kind::from(&event);

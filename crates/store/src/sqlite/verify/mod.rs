@@ -4,11 +4,16 @@
 //! itself, and the third gives it its place in the tree, folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
 //! key can write a whole new log: that is only seen when a checkpoint is given that was kept elsewhere.
 
+mod cells;
 mod checkpoints;
+mod follow;
+mod notices;
+mod owed;
 mod pages;
 mod payloads;
 mod runs;
 mod schema;
+mod strangers;
 mod tree;
 
 use std::path::Path;
@@ -25,6 +30,7 @@ use super::fault::{Attempt, Fault as StoreFault};
 use super::{migrate, prepare_connection, record};
 use crate::StoreError;
 use crate::blobs::Blobs;
+use crate::rows::told::Told;
 use pages::{Page, Pages};
 
 /// Pages that wait for a thread.
@@ -78,6 +84,9 @@ pub struct Report {
     pub dropped: u64,
     /// Runs that were folded.
     pub runs: u64,
+    /// Deliveries of notices that were not compared with their rows, because too many were open at once.
+    #[serde(default)]
+    pub unfollowed: u64,
     /// Payloads whose bytes were read.
     pub payloads: u64,
     /// Bytes that were hashed.
@@ -107,10 +116,10 @@ pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resu
     verified.map_err(at)
 }
 
-/// Whether a record tells of a run or of the log itself.
+/// Whether a record tells of a run, of a notice's delivery, or of the log itself.
 fn is_followed(header: &Header<'_>) -> bool {
     let of_the_log = ["bodies_dropped", "log_opened", "log_key_rotated", "log_restored"];
-    header.run_id.is_some() || of_the_log.contains(&header.kind)
+    header.run_id.is_some() || Told::is_told_by(header.kind) || of_the_log.contains(&header.kind)
 }
 
 fn open(database: &Path) -> Attempt<Connection> {
@@ -128,6 +137,9 @@ struct Check<'a> {
     nodes: tree::Nodes,
     checkpoints: checkpoints::Checkpoints,
     runs: runs::Runs,
+    notices: notices::Notices,
+    /// Rows that the records have made.
+    made: owed::Made,
     /// See [`Request::positioned`].
     positioned: Option<u64>,
     /// The root when the log had that size.
@@ -144,6 +156,8 @@ impl<'a> Check<'a> {
             nodes: tree::Nodes::default(),
             checkpoints,
             runs: runs::Runs::default(),
+            notices: notices::Notices::default(),
+            made: owed::Made::default(),
             positioned: request.positioned,
             root: None,
             report,
@@ -202,6 +216,8 @@ impl<'a> Check<'a> {
         self.checkpoints.end(&self.sequence, &mut self.report);
         tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
         self.runs.end(&transaction, &mut self.report)?;
+        self.notices.end(&transaction, &mut self.report)?;
+        strangers::name(&transaction, self.made, &mut self.report.faults)?;
         let sql = "SELECT count(*) FROM log_tombstones";
         let tombstones = transaction.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
         if tombstones != self.report.dropped {
@@ -237,10 +253,12 @@ impl<'a> Check<'a> {
         self.nodes.compare(self.connection, &mut self.report.faults)
     }
 
-    /// What a record tells of a run or of the log itself; see [`is_followed`].
+    /// What a record tells of runs, of notices, or of the log itself; see [`is_followed`].
     fn follow(&mut self, row: &Row<'_>) -> Attempt<()> {
         let Ok(header) = Header::read(row.header) else { return Ok(()) };
-        self.runs.take(self.connection, (row, &header), &mut self.report)?;
+        let told = (row, &header);
+        self.runs.take(self.connection, told, &mut self.made, &mut self.report)?;
+        self.notices.take(self.connection, told, &mut self.made, &mut self.report)?;
         match (header.kind, row.body) {
             ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
             ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
