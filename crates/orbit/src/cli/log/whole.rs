@@ -147,7 +147,11 @@ fn checkpoints(path: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
         let metadata = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
         if metadata.is_dir() {
             for entry in std::fs::read_dir(&file).map_err(|error| unreadable(&file, &error))? {
-                files.push(entry.map_err(|error| unreadable(&file, &error))?.path());
+                let path = entry.map_err(|error| unreadable(&file, &error))?.path();
+                // A copy that is being made, or that a crash left unfinished.
+                if path.extension().is_none_or(|extension| extension != "unfinished") {
+                    files.push(path);
+                }
             }
         } else if metadata.len() > CHECKPOINT_BYTES_MAX {
             return Err(unreadable(&file, &"it is too large to be one"));
