@@ -319,6 +319,9 @@ fn an_anchor_has_every_checkpoint_and_notices_an_older_log() {
     let against = ["log", "verify", "-n", "lab", "--against", anchor.path().to_str().unwrap()];
     let verified = home.json(&against, 0);
     assert_eq!(verified["items"][0]["report"]["outside"], json!(copied.len()), "{verified}");
+    let vkey = key(&home).to_string();
+    let verified = home.json(&[&against[..], &["--key", &vkey]].concat(), 0);
+    assert_eq!(verified["items"][0]["report"]["vouched"]["size"], last["size"], "{verified}");
     fs::remove_file(first.with_file_name(".99.unfinished")).unwrap();
     fs::rename(&beside, first).unwrap();
 

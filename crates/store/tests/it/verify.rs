@@ -5,10 +5,11 @@ use std::path::Path;
 use orbit_core::record::{Begin, Seed, Signer, Verifier};
 use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::Evidence;
+use orbit_store::contract::governance::GovernanceStore as _;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::tiers::StepCommit;
 use orbit_store::sqlite::SqliteStore;
-use orbit_store::sqlite::verify::{Report, Request, verify};
+use orbit_store::sqlite::verify::{Report, Request, Vouched, verify};
 use orbit_testkit::cluster::TestDatabase;
 use rusqlite::Connection;
 use serde_json::json;
@@ -409,6 +410,52 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
             .any(|fault| fault.starts_with("log_records, position 16: the records from position 16 to")),
         "{found:?}"
     );
+}
+
+/// A key vouches for what it has signed, and for what keys have signed that rotations tie to it; a restore ends that.
+#[tokio::test]
+async fn a_key_from_elsewhere_is_followed_over_rotations_and_not_over_a_restore() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let database = folder.path().join("orbit.db");
+    let before = notes(folder.path());
+    let whole = verified(folder.path()).size;
+    let vouched = |seed: &Signer| {
+        let report = verified_against(folder.path(), before.clone(), Some(seed.verifier().clone()));
+        assert_eq!((found(&report), report.outside), (vec![], 4), "what was kept still agrees");
+        report.vouched.unwrap()
+    };
+    let keys = |signers: &[&Signer]| signers.iter().map(|one| one.verifier().to_string()).collect::<Vec<_>>();
+    let (first, second) = (signer(7), signer(8));
+    let tied = Vouched { keys: keys(&[&first, &second]), size: whole, other: None };
+    assert_eq!((vouched(&first), vouched(&second)), (tied.clone(), tied.clone()));
+
+    orbit_store::sqlite::backup::mark_restored(&database, at(9), None).unwrap();
+    let third = Seed::new([9; 32]).signer("studio", "orbit/studio/fedcba9876543210").unwrap();
+    let store = SqliteStore::open(&database, &namespace()).unwrap();
+    store.begin_signing(Begin::Restored(third.clone()), at(10)).await.unwrap();
+    store.halt("a test", at(11)).await.unwrap();
+    store.checkpoint(&third).await.unwrap().unwrap();
+    let fourth = Seed::new([10; 32]).signer("studio", "orbit/studio/fedcba9876543210").unwrap();
+    let rotated = Begin::Rotated { old: Box::new(third.clone()), new: Box::new(fourth.clone()) };
+    store.begin_signing(rotated, at(12)).await.unwrap();
+    let newest = store.checkpoint(&fourth).await.unwrap().unwrap();
+    drop(store);
+
+    let over = Vouched { other: Some((whole, third.verifier().to_string())), ..tied };
+    assert_eq!((vouched(&first), vouched(&second)), (over.clone(), over));
+    let all = Vouched { keys: keys(&[&third, &fourth]), size: newest.size, other: None };
+    assert_eq!((vouched(&third), vouched(&fourth)), (all.clone(), all));
+
+    // Who holds the disk, and no seed, can write the old key into a log of another one.
+    tamper(
+        folder.path(),
+        "DELETE FROM log_checkpoints WHERE number < 4; UPDATE log_checkpoints SET number = number - 4",
+    );
+    let report = verified_against(folder.path(), Vec::new(), Some(first.verifier().clone()));
+    let expected = "log_checkpoints, all rows: none is signed by the key that was given";
+    assert!(found(&report).iter().any(|fault| fault.starts_with(expected)), "{:?}", found(&report));
+    assert_eq!(report.vouched.map(|vouched| vouched.size), Some(0));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use orbit_core::config::NamespaceName;
 use orbit_core::record::Verifier;
 use orbit_engine::layout::Layout;
 use orbit_store::blobs::Blobs;
-use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
+use orbit_store::sqlite::verify::{Progress, Report, Request, Vouched, verify};
 use orbit_store::transfer::{Frozen, Progress as Copying};
 use serde_json::{Value, json};
 
@@ -187,6 +187,7 @@ fn answer(name: &NamespaceName, report: &Report) -> Value {
     if report.outside == 0 {
         unchecked.push(WITHOUT_OTHERS.to_owned());
     }
+    unchecked.extend(report.vouched.as_ref().and_then(|vouched| beyond(vouched, report.size)));
     if report.unfollowed > 0 {
         let count = report.unfollowed;
         unchecked.push(format!(
@@ -194,6 +195,23 @@ fn answer(name: &NamespaceName, report: &Report) -> Value {
         ));
     }
     json!({ "namespace": name, "verified": report.faults.count == 0, "report": report, "unchecked": unchecked })
+}
+
+/// What the key that was given does not vouch for.
+fn beyond(vouched: &Vouched, size: u64) -> Option<String> {
+    let Vouched { size: covered, other, .. } = vouched;
+    let told = match other {
+        _ if *covered >= size => return None,
+        Some((position, vkey)) => {
+            format!(
+                "at position {position} the log goes on with the key `{vkey}`, as after a restore: give that one"
+            )
+        }
+        None => "the next checkpoint covers them".to_owned(),
+    };
+    Some(format!(
+        "who signed the records from position {covered} on: the key that was given does not vouch for them; {told}"
+    ))
 }
 
 fn text(answer: &Value) -> String {
@@ -221,6 +239,10 @@ fn text(answer: &Value) -> String {
         }
         if let Some(root) = report["root"].as_str() {
             _ = writeln!(text, "  root {root}");
+        }
+        if let Some(covered) = report["vouched"]["size"].as_u64() {
+            let covered = counted(usize::try_from(covered).unwrap_or(usize::MAX), "record");
+            _ = writeln!(text, "  the key that was given vouches for the first {covered}");
         }
         let kept = report["faults"]["kept"].as_array();
         for fault in kept.into_iter().flatten().take(FAULTS_SHOWN) {

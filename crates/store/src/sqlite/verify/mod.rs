@@ -80,6 +80,9 @@ pub struct Report {
     pub checkpoints: u64,
     /// Outside checkpoints that were compared.
     pub outside: u64,
+    /// What the key that was given vouches for; none without one, or where it is not of this log.
+    #[serde(default)]
+    pub vouched: Option<Vouched>,
     /// Bodies that were dropped and have their tombstone.
     pub dropped: u64,
     /// Runs that were folded.
@@ -93,6 +96,17 @@ pub struct Report {
     pub bytes: u64,
     /// What is wrong.
     pub faults: Faults,
+}
+
+/// What a key from elsewhere vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vouched {
+    /// The key, and those that rotations tie to it, which both keys of each have signed.
+    pub keys: Vec<String>,
+    /// Records below this position: one of these keys has signed a checkpoint that covers them.
+    pub size: u64,
+    /// From which position on the next key signs that nothing ties to these, and that key: a restore begins with one.
+    pub other: Option<(u64, String)>,
 }
 
 /// Verifies a store. An error is one that kept it from reading on; what is wrong with the store is in the report.
