@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::canonical;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 
 pub use bundle::Bundle;
 pub use checkpoint::Checkpoint;
@@ -137,12 +137,7 @@ impl Body {
 
 /// SHA-256 of a body's text, of evidence with its salt in front.
 pub fn body_digest(salt: Option<&[u8; 16]>, text: &[u8]) -> Digest {
-    let mut hasher = Hasher::default();
-    if let Some(salt) = salt {
-        hasher.update(salt);
-    }
-    hasher.update(text);
-    hasher.finish()
+    Digest::of_parts(&[salt.map_or(&[], <[u8; 16]>::as_slice), text])
 }
 
 /// A record in the form in which it is hashed and stored.

@@ -1,6 +1,6 @@
 //! The Merkle tree of RFC 6962, section 2.1, over SHA-256: hashes of leaves and nodes, and the right edge of a tree that grows.
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 
 /// Stored are the hashes of complete subtrees whose level is a positive multiple of this; whatever lies between is made of them.
 pub const NODE_LEVELS: u8 = 4;
@@ -12,19 +12,12 @@ pub const fn is_kept(level: u8) -> bool {
 
 /// The hash of a leaf.
 pub fn leaf_hash(leaf: &[u8]) -> Digest {
-    let mut hasher = Hasher::default();
-    hasher.update(&[0]);
-    hasher.update(leaf);
-    hasher.finish()
+    Digest::of_parts(&[&[0], leaf])
 }
 
 /// The hash of a node with these children.
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
-    let mut hasher = Hasher::default();
-    hasher.update(&[1]);
-    hasher.update(&left.0);
-    hasher.update(&right.0);
-    hasher.finish()
+    Digest::of_parts(&[&[1], &left.0, &right.0])
 }
 
 /// The root of a tree without leaves.

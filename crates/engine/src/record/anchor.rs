@@ -1,7 +1,9 @@
 //! A folder elsewhere that holds a copy of every checkpoint, one file each, written durably and never again.
 //!
-//! `ANCHOR/NAMESPACE/ID/NUMBER.note`, where `ID` is the last part of the log's origin: a log that goes on under another name after a
-//! restore has another folder. Whoever rewrites a log cannot make the copies agree, so what disagrees is an alarm.
+//! `ANCHOR/NAMESPACE/ID/SHELF/NUMBER.note`, where `ID` is the last part of the log's origin: a log that goes on under another name after a
+//! restore has another folder. A shelf holds [`SHELF_NOTES`] numbers, so that no folder grows with the age of the log; its name is the number divided by
+//! that. Copies that lie beside the shelves, as earlier versions put them, count as those on a shelf. Whoever rewrites a log cannot make the copies agree,
+//! so what disagrees is an alarm.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,6 +14,9 @@ use orbit_store::contract::log::StoredCheckpoint;
 
 /// What copies are called after their number.
 const EXTENSION: &str = "note";
+
+/// Numbers of a shelf: a log that is signed every second fills nine of them a day.
+const SHELF_NOTES: u64 = 10_000;
 
 /// How far copying has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -45,43 +50,82 @@ pub(super) fn folder_of(anchor: &Path, origin: &str) -> PathBuf {
 
 /// The highest number of which there is a copy. The folder need not be there yet.
 pub(super) fn highest(folder: &Path) -> io::Result<Option<u64>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut highest = None;
-    for entry in entries {
-        let name = PathBuf::from(entry?.file_name());
-        if name.extension().is_some_and(|extension| extension == EXTENSION) {
-            let number = name.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
-            highest = highest.max(number);
+    let Listed { highest: beside, mut shelves } = list(folder)?;
+    shelves.sort_unstable();
+    // A crash may leave a shelf on which nothing lies yet.
+    while let Some((_, shelf)) = shelves.pop() {
+        if let Some(highest) = list(&shelf)?.highest {
+            return Ok(Some(highest).max(beside));
         }
     }
-    Ok(highest)
+    Ok(beside)
+}
+
+/// What lies in a folder.
+#[derive(Default)]
+struct Listed {
+    /// The highest number of a copy.
+    highest: Option<u64>,
+    /// Folders that are named by a number.
+    shelves: Vec<(u64, PathBuf)>,
+}
+
+fn list(folder: &Path) -> io::Result<Listed> {
+    let mut listed = Listed::default();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(listed),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = PathBuf::from(entry.file_name());
+        let Some(number) = name.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()) else {
+            continue;
+        };
+        if name.extension().is_some_and(|extension| extension == EXTENSION) {
+            listed.highest = listed.highest.max(Some(number));
+        } else if name.extension().is_none() && entry.file_type()?.is_dir() {
+            listed.shelves.push((number, entry.path()));
+        }
+    }
+    Ok(listed)
 }
 
 /// The copy with the highest number.
 pub(super) fn newest(folder: &Path) -> io::Result<Option<String>> {
     match highest(folder)? {
-        Some(number) => read(&folder.join(format!("{number}.{EXTENSION}"))),
+        Some(number) => find(folder, number),
         None => Ok(None),
+    }
+}
+
+fn shelf_of(folder: &Path, number: u64) -> PathBuf {
+    folder.join((number / SHELF_NOTES).to_string())
+}
+
+/// The copy of this number, on its shelf or beside the shelves.
+fn find(folder: &Path, number: u64) -> io::Result<Option<String>> {
+    let name = format!("{number}.{EXTENSION}");
+    match read(&shelf_of(folder, number).join(&name))? {
+        Some(found) => Ok(Some(found)),
+        None => read(&folder.join(name)),
     }
 }
 
 /// The copy is there durably, unless another checkpoint is there under its number.
 pub(super) fn put(folder: &Path, checkpoint: &StoredCheckpoint) -> io::Result<Put> {
-    let path = folder.join(format!("{}.{EXTENSION}", checkpoint.number));
-    if let Some(found) = read(&path)? {
+    if let Some(found) = find(folder, checkpoint.number)? {
         return Ok(if found == checkpoint.note { Put::There } else { Put::Conflict { found } });
     }
-    make_folder(folder)?;
-    let unfinished = folder.join(format!(".{}.unfinished", checkpoint.number));
+    let shelf = shelf_of(folder, checkpoint.number);
+    make_folder(&shelf)?;
+    let unfinished = shelf.join(format!(".{}.unfinished", checkpoint.number));
     let mut file = File::create(&unfinished)?;
     file.write_all(checkpoint.note.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&unfinished, &path)?;
-    File::open(folder)?.sync_all()?;
+    fs::rename(&unfinished, shelf.join(format!("{}.{EXTENSION}", checkpoint.number)))?;
+    File::open(&shelf)?.sync_all()?;
     Ok(Put::There)
 }
 
@@ -131,21 +175,63 @@ mod tests {
         assert_eq!(put(&folder, &checkpoint(9, "nine\n")).unwrap(), Put::There);
         let other = put(&folder, &checkpoint(9, "other\n")).unwrap();
         assert_eq!(other, Put::Conflict { found: "nine\n".to_owned() });
-        assert_eq!(fs::read_to_string(folder.join("9.note")).unwrap(), "nine\n");
-        fs::write(folder.join("readme.note"), "").unwrap();
-        fs::write(folder.join("77.txt"), "").unwrap();
+        assert_eq!(fs::read_to_string(folder.join("0/9.note")).unwrap(), "nine\n");
+        for name in ["0/readme.note", "0/77.txt", "readme.note", "77.txt"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
         assert_eq!(highest(&folder).unwrap(), Some(10));
-        let names = fs::read_dir(&folder).unwrap().count();
+        let names = fs::read_dir(folder.join("0")).unwrap().count();
         assert_eq!(names, 4, "nothing unfinished is left");
     }
 
     #[test]
     fn a_copy_that_was_not_finished_is_made_again() {
         let anchor = tempfile::tempdir().unwrap();
-        fs::write(anchor.path().join(".3.unfinished"), "thr").unwrap();
+        fs::create_dir(anchor.path().join("0")).unwrap();
+        fs::write(anchor.path().join("0/.3.unfinished"), "thr").unwrap();
         assert_eq!(highest(anchor.path()).unwrap(), None);
         assert_eq!(put(anchor.path(), &checkpoint(3, "three\n")).unwrap(), Put::There);
-        assert_eq!(fs::read_to_string(anchor.path().join("3.note")).unwrap(), "three\n");
+        assert_eq!(fs::read_to_string(anchor.path().join("0/3.note")).unwrap(), "three\n");
+    }
+
+    #[test]
+    fn no_folder_holds_more_than_a_shelf_does() {
+        let anchor = tempfile::tempdir().unwrap();
+        let folder = anchor.path();
+        for (number, shelf) in [(SHELF_NOTES - 1, "0"), (SHELF_NOTES, "1"), (25 * SHELF_NOTES + 7, "25")] {
+            let note = format!("{number}\n");
+            assert_eq!(put(folder, &checkpoint(number, &note)).unwrap(), Put::There);
+            assert_eq!(fs::read_to_string(folder.join(shelf).join(format!("{number}.note"))).unwrap(), note);
+            assert_eq!(highest(folder).unwrap(), Some(number));
+            assert_eq!(newest(folder).unwrap(), Some(note));
+        }
+        // As a crash leaves it.
+        fs::create_dir(folder.join("26")).unwrap();
+        fs::write(folder.join("26/.260000.unfinished"), "26").unwrap();
+        assert_eq!(highest(folder).unwrap(), Some(25 * SHELF_NOTES + 7));
+    }
+
+    #[test]
+    fn copies_beside_the_shelves_count_as_those_on_one() {
+        let anchor = tempfile::tempdir().unwrap();
+        let folder = anchor.path();
+        for number in [9, 10, 20_000] {
+            fs::write(folder.join(format!("{number}.note")), format!("{number}\n")).unwrap();
+        }
+        assert_eq!(highest(folder).unwrap(), Some(20_000));
+        assert_eq!(newest(folder).unwrap(), Some("20000\n".to_owned()));
+        assert_eq!(put(folder, &checkpoint(9, "9\n")).unwrap(), Put::There);
+        let other = put(folder, &checkpoint(10, "other\n")).unwrap();
+        assert_eq!(other, Put::Conflict { found: "10\n".to_owned() });
+        assert!(!folder.join("0").exists(), "what is there is not copied again");
+        assert_eq!(put(folder, &checkpoint(20_001, "20001\n")).unwrap(), Put::There);
+        assert!(folder.join("2/20001.note").exists());
+        assert_eq!(
+            (highest(folder).unwrap(), newest(folder).unwrap()),
+            (Some(20_001), Some("20001\n".to_owned()))
+        );
+        fs::write(folder.join("30000.note"), "30000\n").unwrap();
+        assert_eq!(highest(folder).unwrap(), Some(30_000), "an earlier version went on for a while");
     }
 
     #[test]

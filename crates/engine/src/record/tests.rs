@@ -109,7 +109,7 @@ fn signer() -> Signer {
 }
 
 fn note(folder: &Path, number: usize) -> String {
-    fs::read_to_string(folder.join(format!("{number}.note"))).unwrap()
+    fs::read_to_string(folder.join(format!("0/{number}.note"))).unwrap()
 }
 
 #[tokio::test]
@@ -153,12 +153,12 @@ async fn what_a_crash_kept_from_the_anchor_is_copied_later() {
     desk.sequencer().turn().await.unwrap();
     // The process ended after the commit and before the copies, the last of which was begun.
     let made = desk.checkpoints(2).await;
-    fs::write(desk.copies().join(".2.unfinished"), "orb").unwrap();
+    fs::write(desk.copies().join("0/.2.unfinished"), "orb").unwrap();
     desk.sequencer().turn().await.unwrap();
     for (number, checkpoint) in made.iter().enumerate() {
         assert_eq!(note(&desk.copies(), number), checkpoint.note);
     }
-    assert!(!desk.copies().join(".2.unfinished").exists());
+    assert!(!desk.copies().join("0/.2.unfinished").exists());
     assert_eq!(desk.alarms().await, Vec::<Value>::new());
 }
 
@@ -182,8 +182,8 @@ async fn an_anchor_that_fails_is_tried_again_and_holds_nothing_up() {
 #[tokio::test]
 async fn what_is_in_the_anchor_is_never_overwritten() {
     let desk = Desk::new().await;
-    fs::create_dir_all(desk.copies()).unwrap();
-    fs::write(desk.copies().join("1.note"), "another\n").unwrap();
+    fs::create_dir_all(desk.copies().join("0")).unwrap();
+    fs::write(desk.copies().join("0/1.note"), "another\n").unwrap();
     let made = desk.checkpoints(3).await;
     let sequencer = desk.sequencer();
     sequencer.turn().await.unwrap();
@@ -199,9 +199,9 @@ async fn what_is_in_the_anchor_is_never_overwritten() {
 async fn an_older_state_of_the_log_is_noticed() {
     let desk = Desk::new().await;
     desk.checkpoints(1).await;
-    fs::create_dir_all(desk.copies()).unwrap();
+    fs::create_dir_all(desk.copies().join("0")).unwrap();
     for number in [5, 6] {
-        fs::write(desk.copies().join(format!("{number}.note")), "newer\n").unwrap();
+        fs::write(desk.copies().join(format!("0/{number}.note")), "newer\n").unwrap();
     }
     let sequencer = desk.sequencer();
     sequencer.turn().await.unwrap();

@@ -277,7 +277,8 @@ fn a_log_of_another_home_is_only_read() {
 
 fn copies(anchor: &Path, origin: &str) -> BTreeSet<PathBuf> {
     let folder = anchor.join(origin.strip_prefix("orbit/").unwrap());
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    let shelves = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    shelves.flat_map(|shelf| fs::read_dir(shelf).unwrap()).map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
@@ -309,6 +310,20 @@ fn an_anchor_has_every_checkpoint_and_notices_an_older_log() {
     }
     let system = home.json(&["log", "checkpoint", "-n", "system"], 0);
     assert!(!copies(anchor.path(), system["origin"].as_str().unwrap()).is_empty());
+
+    // As an earlier version put it, and as a crash may leave one.
+    let first = copied.iter().next().unwrap();
+    let beside = first.parent().unwrap().with_file_name(first.file_name().unwrap());
+    fs::rename(first, &beside).unwrap();
+    fs::write(first.with_file_name(".99.unfinished"), "orb").unwrap();
+    let against = ["log", "verify", "-n", "lab", "--against", anchor.path().to_str().unwrap()];
+    let verified = home.json(&against, 0);
+    assert_eq!(verified["items"][0]["report"]["outside"], json!(copied.len()), "{verified}");
+    let vkey = key(&home).to_string();
+    let verified = home.json(&[&against[..], &["--key", &vkey]].concat(), 0);
+    assert_eq!(verified["items"][0]["report"]["vouched"]["size"], last["size"], "{verified}");
+    fs::remove_file(first.with_file_name(".99.unfinished")).unwrap();
+    fs::rename(&beside, first).unwrap();
 
     fs::write(home.path("data/lab/orbit.db"), kept).unwrap();
     assert_eq!(newest(&home), old);

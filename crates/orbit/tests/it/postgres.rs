@@ -113,6 +113,13 @@ fn a_log_is_verified() {
     assert_eq!(of(&verified, "lab")["faults"]["kept"][0]["table"], "log_bodies", "{verified}");
     change("UPDATE log_bodies SET body = replace(body, 'item-9', 'item-0') WHERE body LIKE '%item-9%'");
     home.json(&["log", "verify"], 0);
+    change("UPDATE steps SET attempts = attempts + 1 WHERE place = 0");
+    let verified = home.json(&["log", "verify", "-n", "lab"], 1);
+    let fault = &of(&verified, "lab")["faults"]["kept"][0];
+    assert_eq!(fault["table"], "steps", "{verified}");
+    assert_eq!(fault["difference"], "`attempts` is `2`, and its records come to `1`");
+    change("UPDATE steps SET attempts = attempts - 1 WHERE place = 0");
+    home.json(&["log", "verify"], 0);
 
     assert!(!home.path("data/lab/copy.db").exists());
     let serving = home.serve();

@@ -9,6 +9,7 @@ pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod signing;
 pub(crate) mod step;
+pub(crate) mod told;
 
 /// A row or an argument that contradicts the rules: a defect, or a store that was changed.
 pub(crate) struct Contradiction(pub(crate) String);

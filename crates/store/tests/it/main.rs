@@ -20,3 +20,5 @@ mod stored;
 mod verify;
 #[cfg(test)]
 mod verify_database;
+#[cfg(test)]
+mod verify_rows;

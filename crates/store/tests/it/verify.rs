@@ -5,10 +5,11 @@ use std::path::Path;
 use orbit_core::record::{Begin, Seed, Signer, Verifier};
 use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::Evidence;
+use orbit_store::contract::governance::GovernanceStore as _;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::tiers::StepCommit;
 use orbit_store::sqlite::SqliteStore;
-use orbit_store::sqlite::verify::{Report, Request, verify};
+use orbit_store::sqlite::verify::{Report, Request, Vouched, verify};
 use orbit_testkit::cluster::TestDatabase;
 use rusqlite::Connection;
 use serde_json::json;
@@ -60,7 +61,7 @@ pub(crate) fn notes(folder: &Path) -> Vec<(String, String)> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-fn verified(folder: &Path) -> Report {
+pub(crate) fn verified(folder: &Path) -> Report {
     verified_against(folder, Vec::new(), None)
 }
 
@@ -117,12 +118,12 @@ pub(crate) const CUT: &str =
 const NODE: &str = "log_nodes, level 4, index 1 (positions 16 to 31): is not the hash";
 
 /// The same store on both backends.
-struct Whole {
+pub(crate) struct Whole {
     folder: tempfile::TempDir,
     database: TestDatabase,
 }
 
-async fn whole() -> Whole {
+pub(crate) async fn whole() -> Whole {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path()).await;
     let report = verified(folder.path());
@@ -134,7 +135,7 @@ async fn whole() -> Whole {
 }
 
 /// The faults of copies in which this was done, in a file and in a database; those that only follow from others are left out where none is expected.
-async fn check(whole: &Whole, sql: &str, expected: &[&str]) {
+pub(crate) async fn check(whole: &Whole, sql: &str, expected: &[&str]) {
     let copied = tempfile::tempdir().unwrap();
     copy(whole.folder.path(), copied.path());
     tamper(copied.path(), sql);
@@ -144,7 +145,13 @@ async fn check(whole: &Whole, sql: &str, expected: &[&str]) {
     for (backend, report) in [("sqlite", verified(copied.path())), ("postgres", in_database)] {
         let mut found = found(&report);
         // Whatever changes a header changes every root above it, and the fold of its run may be another.
-        for (table, follows) in [("log_checkpoints", "its root is not that of"), ("runs, ", "runs, run ")] {
+        for (table, follows) in [
+            ("log_checkpoints", "its root is not that of"),
+            ("runs, ", "runs, run "),
+            ("steps, ", "steps, step "),
+            ("deliveries, ", "deliveries, delivery "),
+            ("attempts, ", "attempts, attempt "),
+        ] {
             if !expected.iter().any(|fault| fault.starts_with(table)) {
                 found.retain(|fault| !fault.contains(follows));
             }
@@ -205,7 +212,10 @@ async fn bodies_are_held_to_their_headers() {
     .await;
     check(
         "UPDATE log_bodies SET body = replace(body, '2', '3') WHERE position = 20",
-        &["log_bodies, position 20: body and salt have the digest"],
+        &[
+            "log_bodies, position 20: body and salt have the digest",
+            "log_records, position 20: `step_succeeded` cannot follow the records before it: its body cannot be read",
+        ],
     )
     .await;
     check(
@@ -355,11 +365,12 @@ async fn a_changed_or_missing_payload_is_named() {
     assert!(found(&verified(folder.path()))[0].contains("is damaged"));
 }
 
-/// Rewrites everything that hashes can show: a header, its leaf, and every node above it.
+/// Rewrites everything that hashes can show: the header of what no row follows from, its leaf, and every node above it.
 pub(crate) fn rewrite(folder: &Path) {
     tamper(
         folder,
-        "UPDATE log_records SET header = replace(header, '2023', '2022'), leaf = NULL WHERE position = 20; DELETE FROM log_nodes",
+        "UPDATE log_records SET header = replace(header, '2023', '2022'), leaf = NULL
+            WHERE position = (SELECT max(position) FROM log_bodies WHERE salt IS NOT NULL AND position < 23); DELETE FROM log_nodes",
     );
     drop(SqliteStore::open(&folder.join("orbit.db"), &namespace()).unwrap());
 }
@@ -399,6 +410,52 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
             .any(|fault| fault.starts_with("log_records, position 16: the records from position 16 to")),
         "{found:?}"
     );
+}
+
+/// A key vouches for what it has signed, and for what keys have signed that rotations tie to it; a restore ends that.
+#[tokio::test]
+async fn a_key_from_elsewhere_is_followed_over_rotations_and_not_over_a_restore() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path()).await;
+    let database = folder.path().join("orbit.db");
+    let before = notes(folder.path());
+    let whole = verified(folder.path()).size;
+    let vouched = |seed: &Signer| {
+        let report = verified_against(folder.path(), before.clone(), Some(seed.verifier().clone()));
+        assert_eq!((found(&report), report.outside), (vec![], 4), "what was kept still agrees");
+        report.vouched.unwrap()
+    };
+    let keys = |signers: &[&Signer]| signers.iter().map(|one| one.verifier().to_string()).collect::<Vec<_>>();
+    let (first, second) = (signer(7), signer(8));
+    let tied = Vouched { keys: keys(&[&first, &second]), size: whole, other: None };
+    assert_eq!((vouched(&first), vouched(&second)), (tied.clone(), tied.clone()));
+
+    orbit_store::sqlite::backup::mark_restored(&database, at(9), None).unwrap();
+    let third = Seed::new([9; 32]).signer("studio", "orbit/studio/fedcba9876543210").unwrap();
+    let store = SqliteStore::open(&database, &namespace()).unwrap();
+    store.begin_signing(Begin::Restored(third.clone()), at(10)).await.unwrap();
+    store.halt("a test", at(11)).await.unwrap();
+    store.checkpoint(&third).await.unwrap().unwrap();
+    let fourth = Seed::new([10; 32]).signer("studio", "orbit/studio/fedcba9876543210").unwrap();
+    let rotated = Begin::Rotated { old: Box::new(third.clone()), new: Box::new(fourth.clone()) };
+    store.begin_signing(rotated, at(12)).await.unwrap();
+    let newest = store.checkpoint(&fourth).await.unwrap().unwrap();
+    drop(store);
+
+    let over = Vouched { other: Some((whole, third.verifier().to_string())), ..tied };
+    assert_eq!((vouched(&first), vouched(&second)), (over.clone(), over));
+    let all = Vouched { keys: keys(&[&third, &fourth]), size: newest.size, other: None };
+    assert_eq!((vouched(&third), vouched(&fourth)), (all.clone(), all));
+
+    // Who holds the disk, and no seed, can write the old key into a log of another one.
+    tamper(
+        folder.path(),
+        "DELETE FROM log_checkpoints WHERE number < 4; UPDATE log_checkpoints SET number = number - 4",
+    );
+    let report = verified_against(folder.path(), Vec::new(), Some(first.verifier().clone()));
+    let expected = "log_checkpoints, all rows: none is signed by the key that was given";
+    assert!(found(&report).iter().any(|fault| fault.starts_with(expected)), "{:?}", found(&report));
+    assert_eq!(report.vouched.map(|vouched| vouched.size), Some(0));
 }
 
 #[tokio::test]

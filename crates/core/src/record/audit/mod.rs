@@ -15,7 +15,7 @@ use crate::digest::Digest;
 
 pub use fault::{Fault, Faults};
 pub use header::Header;
-pub use runs::{FoldFault, Folds};
+pub use runs::{Beside, FoldFault, Folds, Taken};
 
 /// A record as the store holds it.
 #[derive(Clone, Copy, Debug)]

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::header::Header;
-use crate::run::RunState;
 use crate::run::fold::{FoldError, Folded, Told};
+use crate::run::{RunEvent, RunState};
 
 /// Runs that are held in memory.
-const HELD_MAX: usize = 100_000;
+const HELD_MAX: usize = 20_000;
 
 /// Why a record cannot be one of its run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,23 +44,52 @@ pub enum FoldFault {
     },
 }
 
-/// See the module.
-#[derive(Debug, Default)]
-pub struct Folds {
-    held: HashMap<Uuid, Folded>,
-    /// Runs that were admitted.
-    pub admitted: u64,
+/// What is folded beside the state of a run, from the same records.
+pub trait Beside: Default {
+    /// Whether records of this kind tell something of it, also where nothing happens to the run itself.
+    fn is_told_by(kind: &str) -> bool;
 }
 
-impl Folds {
-    /// Takes in a record. The run and its new state, if the record changes one. What is not held is asked of `fold_before`: the state of the run
-    /// right before this record, if it was admitted.
+impl Beside for () {
+    fn is_told_by(_: &str) -> bool {
+        false
+    }
+}
+
+/// A run as a record leaves it.
+#[derive(Debug)]
+pub struct Taken<'a, B> {
+    /// The run.
+    pub run_id: Uuid,
+    /// Where it stood before; none if the record admits it.
+    pub before: Option<RunState>,
+    /// What happened to it, if something did.
+    pub event: Option<RunEvent>,
+    /// Where it stands now.
+    pub state: &'a RunState,
+    /// What is folded beside it: as it was before the record, which is for the caller to add.
+    pub beside: &'a mut B,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Folds<B = ()> {
+    held: HashMap<Uuid, (Folded, B)>,
+    /// Runs that were admitted.
+    pub admitted: u64,
+    /// Whether any was put aside before it was over.
+    pub put_aside: bool,
+}
+
+impl<B: Beside> Folds<B> {
+    /// Takes in a record. The run as it leaves it, if the record tells something of one. What is not held is asked of `fold_before`: the run right
+    /// before this record, if it was admitted.
     pub fn take(
         &mut self,
         header: &Header<'_>,
         body: Option<&str>,
-        fold_before: impl FnOnce(Uuid) -> Option<RunState>,
-    ) -> Result<Option<(Uuid, &RunState)>, FoldFault> {
+        fold_before: impl FnOnce(Uuid) -> Option<(RunState, B)>,
+    ) -> Result<Option<Taken<'_, B>>, FoldFault> {
         let (Some(run_id), Some(body), "fact") = (header.run_id, body, header.body_class) else {
             return Ok(None);
         };
@@ -71,39 +100,47 @@ impl Folds {
             let run = Folded::admit(body).map_err(wrong)?;
             self.make_room();
             self.admitted += 1;
-            if self.held.insert(run_id, run).is_some() {
+            if self.held.insert(run_id, (run, B::default())).is_some() {
                 return Err(FoldFault::Twice { run_id });
             }
-            return Ok(self.held.get(&run_id).map(|run| (run_id, &run.state)));
+            return Ok(self.held.get_mut(&run_id).map(|(run, beside)| Taken {
+                run_id,
+                before: None,
+                event: None,
+                state: &run.state,
+                beside,
+            }));
         }
         let told = Told::read(header.kind, body).map_err(wrong)?;
-        if told.event.is_none() {
+        if told.event.is_none() && !B::is_told_by(header.kind) {
             return Ok(None);
         }
         if !self.held.contains_key(&run_id) {
             let unknown = || FoldFault::Unknown { kind: header.kind.to_owned(), run_id };
-            let state = fold_before(run_id).ok_or_else(unknown)?;
+            let (state, beside) = fold_before(run_id).ok_or_else(unknown)?;
             self.make_room();
-            self.held.insert(run_id, Folded { state });
+            self.held.insert(run_id, (Folded { state }, beside));
         }
-        let Some(run) = self.held.get_mut(&run_id) else { return Ok(None) };
+        let Some((run, beside)) = self.held.get_mut(&run_id) else { return Ok(None) };
+        let before = Some(run.state.clone());
         let event = run.apply(header.kind, told).map_err(wrong)?;
-        Ok(event.map(|_| (run_id, &run.state)))
+        Ok(Some(Taken { run_id, before, event, state: &run.state, beside }))
     }
 
-    /// The run need not be held any longer.
-    pub fn forget(&mut self, run_id: Uuid) {
-        self.held.remove(&run_id);
+    /// The run as it stands, which is held no longer.
+    pub fn forget(&mut self, run_id: Uuid) -> Option<(RunState, B)> {
+        self.held.remove(&run_id).map(|(run, beside)| (run.state, beside))
     }
 
     /// The runs that are held.
-    pub fn held(&self) -> impl Iterator<Item = (&Uuid, &RunState)> {
-        self.held.iter().map(|(run_id, run)| (run_id, &run.state))
+    pub fn held(&self) -> impl Iterator<Item = (&Uuid, &RunState, &B)> {
+        self.held.iter().map(|(run_id, (run, beside))| (run_id, &run.state, beside))
     }
 
     fn make_room(&mut self) {
         if self.held.len() >= HELD_MAX {
             self.held.clear();
+            self.put_aside = true;
         }
     }
 }

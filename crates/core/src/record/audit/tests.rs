@@ -74,6 +74,52 @@ fn every_column_of_a_record_is_held_to_its_header() {
     assert_ne!(fact.header, other.header);
 }
 
+/// However a header is spelled, it is read as the reader of JSON reads it, and refused where that refuses it.
+#[test]
+fn a_header_is_what_the_reader_of_json_makes_of_it() {
+    let id = Uuid::from_u128(7);
+    let every = Subject {
+        cycle_id: Some(id),
+        run_id: Some(id),
+        profile_id: Some(id),
+        snapshot: Some(Digest::of(b"a snapshot")),
+    };
+    let some = Subject { run_id: Some(id), ..Subject::default() };
+    let written = [every, some, Subject::default()].map(|subject| {
+        let body = Body::Fact(json!({"reason": "a test"}));
+        Record { at: Timestamp::UNIX_EPOCH, kind: Kind::Halted, subject, body }.seal().header
+    });
+    for header in &written {
+        assert!(Header::as_written(header).is_some(), "{header}");
+        let quoted = header.replacen("halted", "hal\\u0074ed", 1);
+        let mut others = vec![
+            header.replacen(':', ": ", 1),
+            header.replacen("\"kind\":\"halted\"", "\"kind\":\"halted\",\"kind\":\"halted\"", 1),
+            header.replacen('{', "{\"more\":\"1\",", 1),
+            header.replacen("halted", "hal\nted", 1),
+            header.replacen("halted", "h\u{e4}lted", 1),
+            header.replacen("\"halted\"", "null", 1),
+            header.replacen("\"fact\"", "1", 1),
+            header.replacen("\"at\"", "\"kind\"", 1),
+            format!("{header} "),
+            format!("{header}}}"),
+            format!(" {header}"),
+            quoted,
+            header.to_uppercase(),
+        ];
+        others.extend((0..header.len()).map(|end| header[..end].to_owned()));
+        others.extend((0..header.len()).map(|at| format!("{}\"{}", &header[..at], &header[at..])));
+        others.extend((0..header.len()).map(|at| format!("{}{}", &header[..at], &header[at + 1..])));
+        for text in others.iter().chain([header]) {
+            let by_json = serde_json::from_str::<Header<'_>>(text);
+            match Header::read(text) {
+                Ok(header) => assert_eq!(header, by_json.unwrap(), "{text}"),
+                Err(error) => assert_eq!(error.to_string(), by_json.unwrap_err().to_string(), "{text}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_gap_is_named_and_later_positions_keep_their_places() {
     let leaves: Vec<_> = (0..64_u8).map(|n| leaf_hash(&[n])).collect();
@@ -98,11 +144,11 @@ fn a_gap_is_named_and_later_positions_keep_their_places() {
 #[test]
 fn runs_are_folded_and_what_cannot_follow_is_named() {
     let id = Uuid::from_u128(1);
-    let mut folds = Folds::default();
+    let mut folds = Folds::<()>::default();
     let mut take = |sealed: &Sealed| {
         let header = Header::read(&sealed.header).unwrap();
         let taken = folds.take(&header, Some(&sealed.body), |_| None);
-        taken.map(|state| state.map(|(_, state)| state.clone())).map_err(|fault| fault.to_string())
+        taken.map(|taken| taken.map(|taken| taken.state.clone())).map_err(|fault| fault.to_string())
     };
     let event = |event: RunEvent| {
         let kind = Kind::from(&event);

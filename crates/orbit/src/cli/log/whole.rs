@@ -8,7 +8,7 @@ use orbit_core::config::NamespaceName;
 use orbit_core::record::Verifier;
 use orbit_engine::layout::Layout;
 use orbit_store::blobs::Blobs;
-use orbit_store::sqlite::verify::{Progress, Report, Request, verify};
+use orbit_store::sqlite::verify::{Progress, Report, Request, Vouched, verify};
 use orbit_store::transfer::{Frozen, Progress as Copying};
 use serde_json::{Value, json};
 
@@ -147,7 +147,11 @@ fn checkpoints(path: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
         let metadata = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
         if metadata.is_dir() {
             for entry in std::fs::read_dir(&file).map_err(|error| unreadable(&file, &error))? {
-                files.push(entry.map_err(|error| unreadable(&file, &error))?.path());
+                let path = entry.map_err(|error| unreadable(&file, &error))?.path();
+                // A copy that is being made, or that a crash left unfinished.
+                if path.extension().is_none_or(|extension| extension != "unfinished") {
+                    files.push(path);
+                }
             }
         } else if metadata.len() > CHECKPOINT_BYTES_MAX {
             return Err(unreadable(&file, &"it is too large to be one"));
@@ -174,15 +178,40 @@ fn against_of(name: &NamespaceName, all: &[(PathBuf, String)]) -> Vec<(String, S
     own.map(|(path, text)| (path.display().to_string(), text.clone())).collect()
 }
 
+/// What stays unchecked where no checkpoint from elsewhere is given.
+const WITHOUT_OTHERS: &str =
+    "whether records were removed from the end, or the whole log was written anew by somebody with its key";
+
 fn answer(name: &NamespaceName, report: &Report) -> Value {
-    let unchecked = if report.outside > 0 {
-        Vec::new()
-    } else {
-        vec![
-            "whether records were removed from the end, or the whole log was written anew by somebody with its key",
-        ]
-    };
+    let mut unchecked = Vec::new();
+    if report.outside == 0 {
+        unchecked.push(WITHOUT_OTHERS.to_owned());
+    }
+    unchecked.extend(report.vouched.as_ref().and_then(|vouched| beyond(vouched, report.size)));
+    if report.unfollowed > 0 {
+        let count = report.unfollowed;
+        unchecked.push(format!(
+            "the rows of {count} deliveries of notices, because too many are open at once: `orbit doctor --rebuild --dry-run` compares them"
+        ));
+    }
     json!({ "namespace": name, "verified": report.faults.count == 0, "report": report, "unchecked": unchecked })
+}
+
+/// What the key that was given does not vouch for.
+fn beyond(vouched: &Vouched, size: u64) -> Option<String> {
+    let Vouched { size: covered, other, .. } = vouched;
+    let told = match other {
+        _ if *covered >= size => return None,
+        Some((position, vkey)) => {
+            format!(
+                "at position {position} the log goes on with the key `{vkey}`, as after a restore: give that one"
+            )
+        }
+        None => "the next checkpoint covers them".to_owned(),
+    };
+    Some(format!(
+        "who signed the records from position {covered} on: the key that was given does not vouch for them; {told}"
+    ))
 }
 
 fn text(answer: &Value) -> String {
@@ -211,6 +240,10 @@ fn text(answer: &Value) -> String {
         if let Some(root) = report["root"].as_str() {
             _ = writeln!(text, "  root {root}");
         }
+        if let Some(covered) = report["vouched"]["size"].as_u64() {
+            let covered = counted(usize::try_from(covered).unwrap_or(usize::MAX), "record");
+            _ = writeln!(text, "  the key that was given vouches for the first {covered}");
+        }
         let kept = report["faults"]["kept"].as_array();
         for fault in kept.into_iter().flatten().take(FAULTS_SHOWN) {
             let part = |name: &str| fault[name].as_str().unwrap_or_default();
@@ -220,8 +253,11 @@ fn text(answer: &Value) -> String {
             _ = writeln!(text, "  and {more} more; --json shows the first {}", 1000);
         }
         for unchecked in one["unchecked"].as_array().into_iter().flatten() {
-            _ = writeln!(text, "  not checked: {}", unchecked.as_str().unwrap_or_default());
-            _ = writeln!(text, "    hint: `--against` a checkpoint that was kept elsewhere");
+            let unchecked = unchecked.as_str().unwrap_or_default();
+            _ = writeln!(text, "  not checked: {unchecked}");
+            if unchecked == WITHOUT_OTHERS {
+                _ = writeln!(text, "    hint: `--against` a checkpoint that was kept elsewhere");
+            }
         }
     }
     clean_lines(&text) + "\n"

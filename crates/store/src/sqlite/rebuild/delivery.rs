@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use orbit_core::canonical;
 use orbit_core::dispatch::breaker::{Answer, HealthEvent};
 use rusqlite::{Connection, params};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::super::columns::{Length, Micros, Text};
@@ -14,27 +13,29 @@ use super::super::{dispatch, endpoint};
 use super::adopt::UNTOLD_AT;
 use super::reading::Entry;
 use crate::contract::dispatch::NewDelivery;
+use crate::rows::told::{Created, Received, Started, Told};
 
 /// See [`super::fold`].
 pub(super) fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
-    match entry.kind.as_str() {
-        "delivery_created" => created(tx, entry)?,
-        "attempt_started" => {
-            let delivery_id = entry.field("delivery_id")?;
+    match Told::read(&entry.kind, &entry.body)? {
+        Some(Told::Created(created)) => owe(tx, &created, entry)?,
+        Some(Told::Started(Started { delivery_id, attempt })) => {
             dispatch::send(tx, delivery_id, 0)?;
-            dispatch::attempt_made(tx, delivery_id, entry.field("attempt")?, entry.at)?;
+            dispatch::attempt_made(tx, delivery_id, attempt, entry.at)?;
         }
-        "receipt_captured" => received(tx, entry)?,
-        "delivery_settled" => settled(tx, entry)?,
-        "redriven" => {
-            for delivery_id in entry.field::<Vec<Uuid>>("deliveries")? {
+        Some(Told::Received(received)) => receive(tx, &received, entry.at)?,
+        Some(Told::Settled { delivery_id, dead }) => {
+            settle::mark(tx, delivery_id, dead.as_deref(), entry.at)?;
+        }
+        Some(Told::Redriven(deliveries)) => {
+            for delivery_id in deliveries {
                 let update =
                     "UPDATE deliveries SET state = 'waiting', due_at = ?2, round_attempts = 0, reason = NULL,
                     settled_at = NULL WHERE delivery_id = ?1";
                 tx.prepare_cached(update)?.execute(params![Text(delivery_id), Micros(entry.at)])?;
             }
         }
-        _ => {}
+        None => {}
     }
     match health_event(entry)? {
         Some(event) => {
@@ -46,13 +47,13 @@ pub(super) fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
     }
 }
 
-fn created(tx: &Connection, entry: &Entry) -> Attempt<()> {
+fn owe(tx: &Connection, created: &Created<'_>, entry: &Entry) -> Attempt<()> {
     let new = NewDelivery {
-        delivery_id: entry.field("delivery_id")?,
-        endpoint: entry.field("endpoint")?,
-        url: entry.field("url")?,
+        delivery_id: created.delivery_id,
+        endpoint: created.endpoint.to_string(),
+        url: created.url.to_string(),
     };
-    let owner = match entry.optional("notice_id")? {
+    let owner = match created.notice_id {
         None => Owner::Run(entry.run_id()?),
         Some(notice_id) => {
             owed(tx, notice_id, entry)?;
@@ -90,26 +91,15 @@ fn owed(tx: &Connection, notice_id: Uuid, entry: &Entry) -> Attempt<()> {
 }
 
 /// An attempt is over. When the next one is due is told since records have `retry_at`; see `adopt` for older ones.
-fn received(tx: &Connection, entry: &Entry) -> Attempt<()> {
-    let (delivery_id, attempt) = (entry.field("delivery_id")?, entry.field("attempt")?);
-    let receipt: &Value = &entry.body["receipt"];
-    if !settle::answer(tx, (delivery_id, attempt), receipt, entry.at)? {
+fn receive(tx: &Connection, received: &Received, at: Timestamp) -> Attempt<()> {
+    let Received { delivery_id, attempt, receipt, retry_at } = received;
+    if !settle::answer(tx, (*delivery_id, *attempt), receipt, at)? {
         return Err(Fault::contradiction(format!("attempt {attempt} of `{delivery_id}` awaits no receipt")));
     }
-    match entry.optional("retry_at")? {
-        Some(until) => settle::wait(tx, delivery_id, until),
+    match retry_at {
+        Some(until) => settle::wait(tx, *delivery_id, *until),
         None => Ok(()),
     }
-}
-
-fn settled(tx: &Connection, entry: &Entry) -> Attempt<()> {
-    let accepted = match entry.body.get("event") {
-        Some(event) => event["accepted"].as_bool(),
-        None => entry.body["accepted"].as_bool(),
-    };
-    let accepted = accepted.ok_or_else(|| Fault::contradiction("it does not say whether it was accepted"))?;
-    let dead = if accepted { None } else { Some(entry.text("reason")?) };
-    settle::mark(tx, entry.field("delivery_id")?, dead, entry.at)
 }
 
 /// What a record says of how its endpoint does.

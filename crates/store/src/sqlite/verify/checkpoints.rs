@@ -8,7 +8,7 @@ use orbit_core::record::rotation::Rotation;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
-use super::{Report, Request};
+use super::{Report, Request, Vouched};
 use crate::sqlite::columns::Length;
 use crate::sqlite::fault::Attempt;
 
@@ -27,6 +27,10 @@ struct SignerRow {
     vkey: String,
     size: u64,
     told: bool,
+    /// Whether the key before it and this one have both signed that it follows.
+    is_handed_over: bool,
+    /// Leaves in the largest checkpoint that it has signed.
+    signed: Option<u64>,
 }
 
 /// A checkpoint from elsewhere.
@@ -51,6 +55,8 @@ pub(super) struct Checkpoints {
     last_number: Option<u64>,
     outside: std::collections::VecDeque<Outside>,
     signers: Vec<SignerRow>,
+    /// The key that was given.
+    key: Option<String>,
     /// Whether a root was another: then all that follow are, which is not told again.
     differs: bool,
 }
@@ -77,16 +83,16 @@ impl Checkpoints {
         }
         outside.sort_by_key(|one| one.claim.size);
         let signers = signers(connection)?;
-        if let Some(key) = request.key.as_ref().map(ToString::to_string)
-            && !signers.iter().any(|row| row.vkey == key)
-        {
+        let key = request.key.as_ref().map(ToString::to_string);
+        if let Some(key) = key.as_ref().filter(|key| !signers.iter().any(|row| row.vkey == **key)) {
             let difference = format!("no row has the key that was given, `{key}`");
             report.faults.add(Fault::of("log_signers", "all rows", difference));
         }
         let last = "SELECT max(number) FROM log_checkpoints";
         let last_number = connection.query_row(last, (), |row| row.get::<_, Option<Length>>(0))?;
         let last_number = last_number.map(|last| last.0);
-        let mut all = Self { next: None, last_number, outside: outside.into(), signers, differs: false };
+        let outside = outside.into();
+        let mut all = Self { next: None, last_number, outside, signers, key, differs: false };
         all.load_next(connection, 0, report)?;
         Ok(all)
     }
@@ -129,11 +135,14 @@ impl Checkpoints {
                 fault(format!("its size {} is not above that of the one before it", next.size));
             } else if !sequence.is_broken() {
                 let root = sequence.root();
-                if next.root != root.0 && !std::mem::replace(&mut self.differs, true) {
+                let differs = next.root != root.0;
+                if differs && !std::mem::replace(&mut self.differs, true) {
                     fault(format!("its root is not that of the first {size} records, {root}"));
                 }
-                if let Err(difference) = self.is_signed(&next) {
-                    fault(difference);
+                match is_signed(&mut self.signers, &next) {
+                    Ok(signer) if !differs => signer.signed = Some(next.size),
+                    Ok(_) => {}
+                    Err(difference) => fault(difference),
                 }
             }
             self.load_next(connection, next.number + 1, report)?;
@@ -143,22 +152,6 @@ impl Checkpoints {
             if one.claim.size == size {
                 self.compare(&one, sequence, report);
             }
-        }
-        Ok(())
-    }
-
-    /// Who signs checkpoints of this size.
-    fn signer(&self, size: u64) -> Option<&SignerRow> {
-        self.signers.iter().rev().find(|row| row.size < size)
-    }
-
-    fn is_signed(&self, stored: &Stored) -> Result<(), String> {
-        let row = self.signer(stored.size).ok_or("no row of `log_signers` is before it")?;
-        let key: Verifier =
-            row.vkey.parse().map_err(|_| "its signer has no key that can be read".to_owned())?;
-        let claim = Checkpoint::open(&stored.note, &key).map_err(|error| error.to_string())?;
-        if claim.size != stored.size || claim.root.0[..] != stored.root[..] || claim.origin != row.origin {
-            return Err(format!("its note says size {} and root {}", claim.size, claim.root));
         }
         Ok(())
     }
@@ -215,7 +208,8 @@ impl Checkpoints {
             let rotation = told.statement.as_deref().and_then(open);
             let holds =
                 |rotation: &Rotation| rotation.new.to_string() == told.vkey && rotation.size == row.position;
-            if !rotation.as_ref().is_some_and(holds) {
+            signer.is_handed_over = rotation.as_ref().is_some_and(holds);
+            if !signer.is_handed_over {
                 fault("the statement is not signed by the key before it and by the new one".to_owned());
             }
         }
@@ -241,7 +235,41 @@ impl Checkpoints {
             let difference = format!("no record at position {} tells of it", row.size);
             report.faults.add(Fault::of("log_signers", format!("number {}", row.number), difference));
         }
+        report.vouched = self.key.as_ref().and_then(|key| self.vouched(key));
+        if report.vouched.as_ref().is_some_and(|vouched| vouched.size == 0) && report.checkpoints > 0 {
+            let difference =
+                "none is signed by the key that was given, or by one that it is handed over to or from";
+            report.faults.add(Fault::of("log_checkpoints", "all rows", difference));
+        }
     }
+
+    /// What a key vouches for. Both keys of a rotation have signed it, so who believes one of them believes the other; after a restore the log has a
+    /// new name and a key of its own, which nothing ties to the one before it. A checkpoint commits to all that is before it, whoever signed that.
+    fn vouched(&self, key: &str) -> Option<Vouched> {
+        let index = self.signers.iter().position(|row| row.vkey == key)?;
+        let (before, after) = self.signers.split_at(index + 1);
+        let first = before.iter().rposition(|row| !row.is_handed_over).unwrap_or(0);
+        let handed_over = after.iter().take_while(|row| row.is_handed_over).count();
+        let (tied, others) = self.signers.split_at(index + 1 + handed_over);
+        let tied = tied.get(first..).unwrap_or_default();
+        Some(Vouched {
+            keys: tied.iter().map(|row| row.vkey.clone()).collect(),
+            size: tied.iter().filter_map(|row| row.signed).max().unwrap_or(0),
+            other: others.first().map(|row| (row.size, row.vkey.clone())),
+        })
+    }
+}
+
+/// Who signs checkpoints of this size, if it has signed this one.
+fn is_signed<'s>(signers: &'s mut [SignerRow], stored: &Stored) -> Result<&'s mut SignerRow, String> {
+    let row = signers.iter_mut().rev().find(|row| row.size < stored.size);
+    let row = row.ok_or("no row of `log_signers` is before it")?;
+    let key: Verifier = row.vkey.parse().map_err(|_| "its signer has no key that can be read".to_owned())?;
+    let claim = Checkpoint::open(&stored.note, &key).map_err(|error| error.to_string())?;
+    if claim.size != stored.size || claim.root.0[..] != stored.root[..] || claim.origin != row.origin {
+        return Err(format!("its note says size {} and root {}", claim.size, claim.root));
+    }
+    Ok(row)
 }
 
 fn signers(connection: &Connection) -> Attempt<Vec<SignerRow>> {
@@ -250,7 +278,7 @@ fn signers(connection: &Connection) -> Attempt<Vec<SignerRow>> {
     let rows = statement.query_map((), |row| {
         let (origin, vkey) = (row.get(1)?, row.get(2)?);
         let (number, size) = (row.get::<_, Length>(0)?.0, row.get::<_, Length>(3)?.0);
-        Ok(SignerRow { number, origin, vkey, size, told: false })
+        Ok(SignerRow { number, origin, vkey, size, told: false, is_handed_over: false, signed: None })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,21 +1,26 @@
 //! Verification: everything that the log promises, checked by reading alone.
 //!
-//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another hashes,
-//! folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
+//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another looks at each record by
+//! itself, and the third gives it its place in the tree, folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
 //! key can write a whole new log: that is only seen when a checkpoint is given that was kept elsewhere.
 
+mod cells;
 mod checkpoints;
+mod follow;
+mod notices;
+mod owed;
 mod pages;
 mod payloads;
 mod runs;
 mod schema;
+mod strangers;
 mod tree;
 
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use orbit_core::digest::Digest;
-use orbit_core::record::audit::{Fault, Faults, Sequence, dropped_positions, examine};
+use orbit_core::record::audit::{Fault, Faults, Header, Row, Sequence, dropped_positions};
 use orbit_core::record::key::Verifier;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
@@ -25,10 +30,11 @@ use super::fault::{Attempt, Fault as StoreFault};
 use super::{migrate, prepare_connection, record};
 use crate::StoreError;
 use crate::blobs::Blobs;
+use crate::rows::told::Told;
 use pages::{Page, Pages};
 
-/// Pages that wait for the checking thread.
-const PAGES_WAITING_MAX: usize = 4;
+/// Pages that wait for a thread.
+const PAGES_WAITING_MAX: usize = 2;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -74,16 +80,33 @@ pub struct Report {
     pub checkpoints: u64,
     /// Outside checkpoints that were compared.
     pub outside: u64,
+    /// What the key that was given vouches for; none without one, or where it is not of this log.
+    #[serde(default)]
+    pub vouched: Option<Vouched>,
     /// Bodies that were dropped and have their tombstone.
     pub dropped: u64,
     /// Runs that were folded.
     pub runs: u64,
+    /// Deliveries of notices that were not compared with their rows, because too many were open at once.
+    #[serde(default)]
+    pub unfollowed: u64,
     /// Payloads whose bytes were read.
     pub payloads: u64,
     /// Bytes that were hashed.
     pub bytes: u64,
     /// What is wrong.
     pub faults: Faults,
+}
+
+/// What a key from elsewhere vouches for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vouched {
+    /// The key, and those that rotations tie to it, which both keys of each have signed.
+    pub keys: Vec<String>,
+    /// Records below this position: one of these keys has signed a checkpoint that covers them.
+    pub size: u64,
+    /// From which position on the next key signs that nothing ties to these, and that key: a restore begins with one.
+    pub other: Option<(u64, String)>,
 }
 
 /// Verifies a store. An error is one that kept it from reading on; what is wrong with the store is in the report.
@@ -107,6 +130,12 @@ pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resu
     verified.map_err(at)
 }
 
+/// Whether a record tells of a run, of a notice's delivery, or of the log itself.
+fn is_followed(header: &Header<'_>) -> bool {
+    let of_the_log = ["bodies_dropped", "log_opened", "log_key_rotated", "log_restored"];
+    header.run_id.is_some() || Told::is_told_by(header.kind) || of_the_log.contains(&header.kind)
+}
+
 fn open(database: &Path) -> Attempt<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
@@ -118,8 +147,13 @@ fn open(database: &Path) -> Attempt<Connection> {
 struct Check<'a> {
     connection: &'a Connection,
     sequence: Sequence,
+    /// What it completed since rows of nodes were last read.
+    nodes: tree::Nodes,
     checkpoints: checkpoints::Checkpoints,
     runs: runs::Runs,
+    notices: notices::Notices,
+    /// Rows that the records have made.
+    made: owed::Made,
     /// See [`Request::positioned`].
     positioned: Option<u64>,
     /// The root when the log had that size.
@@ -133,8 +167,11 @@ impl<'a> Check<'a> {
         Ok(Self {
             connection,
             sequence: Sequence::default(),
+            nodes: tree::Nodes::default(),
             checkpoints,
             runs: runs::Runs::default(),
+            notices: notices::Notices::default(),
+            made: owed::Made::default(),
             positioned: request.positioned,
             root: None,
             report,
@@ -146,20 +183,33 @@ impl<'a> Check<'a> {
         let total = record::count(self.connection)?;
         pages::strays(self.connection, &mut self.report.faults)?;
         let reader = open(database)?;
-        let (sender, receiver) = sync_channel(PAGES_WAITING_MAX);
+        let (to_examine, pages) = sync_channel(PAGES_WAITING_MAX);
+        let (to_place, examined) = sync_channel(PAGES_WAITING_MAX);
+        // Pages go round, so that not each of them has to fault in new memory.
+        let (done, used) = sync_channel(PAGES_WAITING_MAX);
         std::thread::scope(|scope| {
             let reading = scope.spawn(move || {
-                let mut pages = Pages::new(&reader);
-                while let Some(page) = pages.next()? {
-                    if sender.send(page).is_err() {
+                let mut reader = Pages::new(&reader);
+                while let Some(page) = reader.next(used.try_recv().unwrap_or_default())? {
+                    if to_examine.send(page).is_err() {
                         break;
                     }
                 }
                 Ok(())
             });
-            for page in receiver {
+            scope.spawn(move || {
+                for mut page in pages {
+                    page.examine(is_followed);
+                    if to_place.send(page).is_err() {
+                        break;
+                    }
+                }
+            });
+            for page in examined {
                 self.page(&page)?;
                 progress(self.progress("records", self.sequence.size(), total));
+                // Where there are enough, it is dropped.
+                _ = done.try_send(page);
             }
             reading
                 .join()
@@ -173,12 +223,15 @@ impl<'a> Check<'a> {
     fn end_of_log(&mut self) -> Attempt<()> {
         let transaction = self.connection.unchecked_transaction()?;
         let mut rest = Pages::after(&transaction, self.sequence.size());
-        while let Some(page) = rest.next_within(&transaction)? {
+        while let Some(mut page) = rest.next_within(&transaction, Page::default())? {
+            page.examine(is_followed);
             self.page(&page)?;
         }
         self.checkpoints.end(&self.sequence, &mut self.report);
         tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
         self.runs.end(&transaction, &mut self.report)?;
+        self.notices.end(&transaction, &mut self.report)?;
+        strangers::name(&transaction, self.made, &mut self.report.faults)?;
         let sql = "SELECT count(*) FROM log_tombstones";
         let tombstones = transaction.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
         if tombstones != self.report.dropped {
@@ -195,29 +248,37 @@ impl<'a> Check<'a> {
     }
 
     fn page(&mut self, page: &Page) -> Attempt<()> {
-        for row in page.rows() {
-            let mut examined = examine(&row);
-            self.report.bytes += pages::bytes(&row);
-            self.report.faults.extend(examined.faults.drain(..));
-            let mut completed = Vec::new();
-            let gap = self.sequence.take(row.position, examined.leaf, |level, index, hash| {
-                completed.push((level, index, *hash));
+        for (seen, row) in page.seen() {
+            self.report.bytes += seen.bytes;
+            self.report.faults.extend(seen.faults.iter().cloned());
+            let nodes = &mut self.nodes;
+            let gap = self.sequence.take(seen.position, seen.leaf, |level, index, hash| {
+                nodes.completed(level, index, hash);
             });
             self.report.faults.extend(gap);
             if self.positioned == Some(self.sequence.size()) {
                 self.root = Some(self.sequence.root());
             }
-            tree::compare(self.connection, &completed, &mut self.report.faults)?;
             self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
-            let Some(header) = examined.header else { continue };
-            self.runs.take(self.connection, (&row, &header), &mut self.report)?;
-            match (header.kind, row.body) {
-                ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
-                ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
-                    self.checkpoints.begins((&row, header.kind, body), &mut self.report);
-                }
-                _ => {}
+            if let Some(row) = row {
+                self.follow(&row)?;
             }
+        }
+        self.nodes.compare(self.connection, &mut self.report.faults)
+    }
+
+    /// What a record tells of runs, of notices, or of the log itself; see [`is_followed`].
+    fn follow(&mut self, row: &Row<'_>) -> Attempt<()> {
+        let Ok(header) = Header::read(row.header) else { return Ok(()) };
+        let told = (row, &header);
+        self.runs.take(self.connection, told, &mut self.made, &mut self.report)?;
+        self.notices.take(self.connection, told, &mut self.made, &mut self.report)?;
+        match (header.kind, row.body) {
+            ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
+            ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {
+                self.checkpoints.begins((row, header.kind, body), &mut self.report);
+            }
+            _ => {}
         }
         Ok(())
     }

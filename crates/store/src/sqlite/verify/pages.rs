@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use orbit_core::record::audit::{Fault, Faults, Row};
+use orbit_core::digest::Digest;
+use orbit_core::record::audit::{Examined, Fault, Faults, Header, Row, examine};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Rows};
 
 use crate::sqlite::fault::{Attempt, Fault as StoreFault};
 
@@ -13,9 +14,10 @@ const ROWS_MAX: usize = 1024;
 /// A page is not begun anew before so many bytes, but for its last record.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-const SQL: &str = "SELECT position, header, leaf, body, salt, told_at
-    FROM log_records LEFT JOIN log_bodies USING (position) LEFT JOIN log_tombstones USING (position)
-    WHERE position >= ?1 ORDER BY position";
+const RECORDS: &str = "SELECT position, header, leaf FROM log_records WHERE position >= ?1 ORDER BY position";
+const BODIES: &str = "SELECT position, body, salt FROM log_bodies WHERE position >= ?1 ORDER BY position";
+const TOMBSTONES: &str =
+    "SELECT position, told_at FROM log_tombstones WHERE position >= ?1 ORDER BY position";
 
 /// Reads page after page.
 pub(super) struct Pages<'a> {
@@ -26,16 +28,31 @@ pub(super) struct Pages<'a> {
 /// Records as they lie in the tables.
 #[derive(Default)]
 pub(super) struct Page {
+    seen: Vec<Seen>,
     bytes: Vec<u8>,
     rows: Vec<Stored>,
+}
+
+/// What was found in a record by itself.
+pub(super) struct Seen {
+    /// Where it stands.
+    pub(super) position: u64,
+    /// Bytes of it that were hashed.
+    pub(super) bytes: u64,
+    /// What its header hashes to.
+    pub(super) leaf: Digest,
+    /// What is wrong with it.
+    pub(super) faults: Vec<Fault>,
+    /// Whether more is to be done with it than to give it its place.
+    pub(super) is_followed: bool,
 }
 
 struct Stored {
     position: u64,
     header: Range<usize>,
-    leaf: Option<Range<usize>>,
-    body: Option<Range<usize>>,
-    salt: Option<Range<usize>>,
+    leaf: Part,
+    body: Part,
+    salt: Part,
     dropped_at: Option<u64>,
 }
 
@@ -50,41 +67,84 @@ impl<'a> Pages<'a> {
         Self { connection, next: i64::try_from(size).unwrap_or(i64::MAX) }
     }
 
-    /// The next page, in a transaction of its own.
-    pub(super) fn next(&mut self) -> Attempt<Option<Page>> {
+    /// The next page, in a transaction of its own. What lay in the one that is given is gone, but for its room.
+    pub(super) fn next(&mut self, used: Page) -> Attempt<Option<Page>> {
         let transaction = self.connection.unchecked_transaction()?;
-        let page = self.next_within(&transaction)?;
+        let page = self.next_within(&transaction, used)?;
         transaction.finish()?;
         Ok(page)
     }
 
     /// The next page, in this transaction. None at the end.
-    pub(super) fn next_within(&mut self, connection: &Connection) -> Attempt<Option<Page>> {
-        let mut statement = connection.prepare_cached(SQL)?;
-        let page = self.fill(&mut statement)?;
+    pub(super) fn next_within(&mut self, connection: &Connection, mut page: Page) -> Attempt<Option<Page>> {
+        page.clear();
+        let mut records = connection.prepare_cached(RECORDS)?;
+        let mut records = records.query([self.next])?;
+        // Three walks side by side, rather than a join that looks up each record's body.
+        let (mut bodies, mut tombstones) =
+            (connection.prepare_cached(BODIES)?, connection.prepare_cached(TOMBSTONES)?);
+        let mut bodies = Walk::begin(bodies.query([self.next])?, &mut page, body)?;
+        let mut tombstones = Walk::begin(tombstones.query([self.next])?, &mut page, told_at)?;
+        while page.rows.len() < ROWS_MAX && page.bytes.len() < BYTES_MAX {
+            let Some(row) = records.next()? else { break };
+            let position: i64 = row.get(0)?;
+            let (header, leaf) =
+                (page.keep(row.get_ref(1)?)?.unwrap_or_default(), page.keep(row.get_ref(2)?)?);
+            let (body, salt) = bodies.take(position, &mut page)?.unwrap_or_default();
+            let dropped_at = tombstones.take(position, &mut page)?;
+            page.rows.push(Stored { position: whole(position)?, header, leaf, body, salt, dropped_at });
+            self.next = position + 1;
+        }
         Ok((!page.rows.is_empty()).then_some(page))
     }
+}
 
-    fn fill(&mut self, statement: &mut Statement<'_>) -> Attempt<Page> {
-        let mut page = Page::default();
-        let mut rows = statement.query([self.next])?;
-        while page.rows.len() < ROWS_MAX && page.bytes.len() < BYTES_MAX {
-            let Some(row) = rows.next()? else { break };
-            let position: i64 = row.get(0)?;
-            self.next = position + 1;
-            let dropped_at: Option<i64> = row.get(5)?;
-            let stored = Stored {
-                position: whole(position)?,
-                header: page.keep(row.get_ref(1)?)?.unwrap_or_default(),
-                leaf: page.keep(row.get_ref(2)?)?,
-                body: page.keep(row.get_ref(3)?)?,
-                salt: page.keep(row.get_ref(4)?)?,
-                dropped_at: dropped_at.map(whole).transpose()?,
-            };
-            page.rows.push(stored);
-        }
-        Ok(page)
+/// Rows of a table beside the records, by position.
+struct Walk<'s, T> {
+    rows: Rows<'s>,
+    read: fn(&rusqlite::Row<'_>, &mut Page) -> Attempt<T>,
+    /// The row that is next.
+    next: Option<(i64, T)>,
+}
+
+impl<'s, T> Walk<'s, T> {
+    fn begin(
+        rows: Rows<'s>,
+        page: &mut Page,
+        read: fn(&rusqlite::Row<'_>, &mut Page) -> Attempt<T>,
+    ) -> Attempt<Self> {
+        let mut walk = Self { rows, read, next: None };
+        walk.step(page)?;
+        Ok(walk)
     }
+
+    fn step(&mut self, page: &mut Page) -> Attempt<()> {
+        self.next = match self.rows.next()? {
+            Some(row) => Some((row.get(0)?, (self.read)(row, page)?)),
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// What the table has at this position, which is above the one before; where there is no record, rows are passed over.
+    fn take(&mut self, position: i64, page: &mut Page) -> Attempt<Option<T>> {
+        while self.next.as_ref().is_some_and(|(next, _)| *next < position) {
+            self.step(page)?;
+        }
+        let Some((_, found)) = self.next.take_if(|(next, _)| *next == position) else { return Ok(None) };
+        self.step(page)?;
+        Ok(Some(found))
+    }
+}
+
+type Part = Option<Range<usize>>;
+
+fn body(row: &rusqlite::Row<'_>, page: &mut Page) -> Attempt<(Part, Part)> {
+    Ok((page.keep(row.get_ref(1)?)?, page.keep(row.get_ref(2)?)?))
+}
+
+fn told_at(row: &rusqlite::Row<'_>, _: &mut Page) -> Attempt<u64> {
+    whole(row.get(1)?)
 }
 
 fn whole(number: i64) -> Attempt<u64> {
@@ -92,8 +152,14 @@ fn whole(number: i64) -> Attempt<u64> {
 }
 
 impl Page {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+        self.seen.clear();
+    }
+
     /// Copies a text or a blob to the end of the buffer; nothing of null.
-    fn keep(&mut self, value: ValueRef<'_>) -> Attempt<Option<Range<usize>>> {
+    fn keep(&mut self, value: ValueRef<'_>) -> Attempt<Part> {
         let bytes = match value {
             ValueRef::Null => return Ok(None),
             // Texts are read as such below; SQLite itself does not check them.
@@ -107,25 +173,38 @@ impl Page {
         Ok(Some(begin..self.bytes.len()))
     }
 
-    /// The records in order.
-    pub(super) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+    /// Looks at every record by itself, which `is_followed` says more of.
+    pub(super) fn examine(&mut self, is_followed: fn(&Header<'_>) -> bool) {
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.extend(self.rows.iter().map(|stored| {
+            let row = self.row_of(stored);
+            let Examined { header, leaf, faults } = examine(&row);
+            let bytes = u64::try_from(row.header.len() + row.body.map_or(0, str::len)).unwrap_or(u64::MAX);
+            let is_followed = header.as_ref().is_some_and(is_followed);
+            Seen { position: row.position, bytes, leaf, faults, is_followed }
+        }));
+        self.seen = seen;
+    }
+
+    /// The records in order, as they were seen, with their rows for whom it follows.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (&Seen, Option<Row<'_>>)> {
+        let rows = self.rows.iter().zip(&self.seen);
+        rows.map(|(stored, seen)| (seen, seen.is_followed.then(|| self.row_of(stored))))
+    }
+
+    fn row_of(&self, row: &Stored) -> Row<'_> {
         let bytes = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
         // What is no text cannot be what was hashed: it differs all the same.
-        let text = move |range: &Range<usize>| std::str::from_utf8(bytes(range)).unwrap_or("\u{fffd}");
-        self.rows.iter().map(move |row| Row {
+        let text = |range: &Range<usize>| std::str::from_utf8(bytes(range)).unwrap_or("\u{fffd}");
+        Row {
             position: row.position,
             header: text(&row.header),
             leaf: row.leaf.as_ref().map(bytes),
             body: row.body.as_ref().map(text),
             salt: row.salt.as_ref().map(bytes),
             dropped_at: row.dropped_at,
-        })
+        }
     }
-}
-
-/// Bytes of a record that are hashed.
-pub(super) fn bytes(row: &Row<'_>) -> u64 {
-    u64::try_from(row.header.len() + row.body.map_or(0, str::len)).unwrap_or(u64::MAX)
 }
 
 /// Rows at places that no position can be, or beyond the last record.

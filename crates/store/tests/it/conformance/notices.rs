@@ -65,6 +65,22 @@ async fn claimed(world: &World<'_>, second: i64) -> ClaimedNotice {
     world.store.claim_notices("operator", LIMIT, at(second + 5)).await.unwrap().remove(0)
 }
 
+/// Three notices of one failed cycle each: the first is accepted, the second given up, the third waits.
+pub(crate) async fn accepted_dead_and_waiting(world: &World<'_>) {
+    world.join(at(0)).await;
+    for (second, settle) in [(10, Some(Settle::Accepted)), (20, Some(dead())), (30, None)] {
+        tell(world, &[told("operator", NotifyEvent::CycleFailed, 1, second)], second).await;
+        for notice in due(world, second + 5).await {
+            assert!(owe(world, notice, second + 5).await);
+        }
+        let Some(settle) = settle else { continue };
+        let claimed = world.store.claim_notices("operator", LIMIT, at(second + 5)).await.unwrap().remove(0);
+        assert!(
+            world.store.commit_attempt(claimed.claim, answer("told", settle), at(second + 6)).await.unwrap()
+        );
+    }
+}
+
 pub(crate) async fn the_log_is_followed_while_there_are_rules(world: &World<'_>) {
     let store = world.store;
     store.halt("before", at(0)).await.unwrap();
