@@ -20,6 +20,8 @@ pub const PROBLEMS_MAX: usize = 1000;
 pub const CHANGED_FIELDS_MAX: usize = 100;
 /// Candidates that one selection pass keeps.
 pub const SELECTION_KEPT_MAX: usize = 16;
+/// Candidates of one selection pass that are asked about together, whether they are new.
+pub const SELECTION_ASKED_MAX: usize = 64;
 /// Longest line that a source may have, in bytes; a longer one is skipped and counted.
 pub const SOURCE_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Malformed lines that one pass describes; further ones are only counted.

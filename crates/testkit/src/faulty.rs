@@ -2,7 +2,7 @@
 //!
 //! The table at the end is the whole contract. A method that is missing there does not compile, and a new one is one line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -212,8 +212,8 @@ traits! {
         write fail_selection(claim: Claim, message: &str, now: Timestamp) -> bool;
         write unclaim_cycle(claim: Claim) -> ();
     } + {
-        fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
-            self.blocking("is_taken", || self.inner.is_taken(rule, hash))
+        fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError> {
+            self.blocking("taken", || self.inner.taken(rule, hashes))
         }
     }
     NodeStore {

@@ -1,7 +1,10 @@
 //! One pass over a source: a bounded accumulator that is fed candidate by candidate.
 //!
 //! It keeps the best [`SELECTION_KEPT_MAX`] that are new, each hash once, and counts everything else. Whether a candidate is new is asked
-//! only when it would be kept, so that a source of a million lines costs a handful of questions. Memory does not grow with the source.
+//! only when it may be kept, and of up to [`SELECTION_ASKED_MAX`] at once, so that a source of a million lines costs a handful of questions. Memory does not grow
+//! with the source.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,7 +13,9 @@ use uuid::Uuid;
 use super::{Candidate, Malformed, Rank, candidate_hash};
 use crate::config::{Choose, DedupeField};
 use crate::digest::Digest;
-use crate::limits::{SELECTION_KEPT_MAX, SELECTION_MALFORMED_SHOWN_MAX, SELECTION_REASON_BYTES_MAX};
+use crate::limits::{
+    SELECTION_ASKED_MAX, SELECTION_KEPT_MAX, SELECTION_MALFORMED_SHOWN_MAX, SELECTION_REASON_BYTES_MAX,
+};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -18,12 +23,14 @@ pub struct Pass {
     choose: Choose,
     seed: Uuid,
     fields: Vec<DedupeField>,
-    kept: Vec<Kept>,
+    kept: Vec<Ranked>,
+    /// What may be kept, in the order in which it came; whether it is new is not known yet.
+    waiting: Vec<Ranked>,
     report: Report,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct Ranked {
     rank: Rank,
     chosen: Chosen,
 }
@@ -71,14 +78,15 @@ impl Pass {
     /// A pass that has seen nothing. The seed matters to a weighted choice alone.
     pub fn new(choose: Choose, seed: Uuid, fields: &[DedupeField]) -> Self {
         let kept = Vec::with_capacity(SELECTION_KEPT_MAX + 1);
-        Self { choose, seed, fields: fields.to_vec(), kept, report: Report::default() }
+        let waiting = Vec::with_capacity(SELECTION_ASKED_MAX);
+        Self { choose, seed, fields: fields.to_vec(), kept, waiting, report: Report::default() }
     }
 
-    /// Takes in a candidate. Whether its hash is taken is asked at most once, and only if it would be kept.
+    /// Takes in a candidate. Which of some hashes are taken is asked for it and those before it, once there are enough that may be kept.
     pub fn offer<E>(
         &mut self,
         candidate: Candidate,
-        is_taken: impl FnOnce(Digest) -> Result<bool, E>,
+        taken: impl FnOnce(&[Digest]) -> Result<BTreeSet<Digest>, E>,
     ) -> Result<(), E> {
         self.report.lines += 1;
         self.report.candidates += 1;
@@ -87,23 +95,39 @@ impl Pass {
             Choose::Weighted => Rank::weighted(self.seed, hash, candidate.weight()),
             Choose::InOrder => Rank::in_order(self.report.candidates, hash),
         };
-        if let Some(same) = self.kept.iter().position(|kept| kept.chosen.hash == hash) {
-            self.report.duplicates += 1;
-            // The same candidate with a greater weight: the better rank counts, so that the order of lines does not.
-            if rank < self.kept[same].rank {
-                self.kept.remove(same);
-                self.keep(rank, Chosen { candidate, hash });
+        // What is behind the worst now will be behind it later.
+        if self.is_behind(&rank) && self.kept.iter().all(|kept| kept.chosen.hash != hash) {
+            return Ok(());
+        }
+        self.waiting.push(Ranked { rank, chosen: Chosen { candidate, hash } });
+        if self.waiting.len() == SELECTION_ASKED_MAX { self.settle(taken) } else { Ok(()) }
+    }
+
+    /// Whether there are as many as may be, all of them better.
+    fn is_behind(&self, rank: &Rank) -> bool {
+        self.kept.len() == SELECTION_KEPT_MAX && self.kept.last().is_some_and(|worst| worst.rank < *rank)
+    }
+
+    /// What waits is kept, or not, one after the other.
+    fn settle<E>(&mut self, taken: impl FnOnce(&[Digest]) -> Result<BTreeSet<Digest>, E>) -> Result<(), E> {
+        let hashes: Vec<_> = self.waiting.iter().map(|one| one.chosen.hash).collect();
+        let taken = if hashes.is_empty() { BTreeSet::new() } else { taken(&hashes)? };
+        for one in std::mem::take(&mut self.waiting) {
+            if let Some(same) = self.kept.iter().position(|kept| kept.chosen.hash == one.chosen.hash) {
+                self.report.duplicates += 1;
+                // The same candidate with a greater weight: the better rank counts, so that the order of lines does not.
+                if one.rank < self.kept[same].rank {
+                    self.kept.remove(same);
+                    self.keep(one);
+                }
+            } else if self.is_behind(&one.rank) {
+                // Better ones came just before it.
+            } else if taken.contains(&one.chosen.hash) {
+                self.report.taken += 1;
+            } else {
+                self.keep(one);
             }
-            return Ok(());
         }
-        if self.kept.len() == SELECTION_KEPT_MAX && self.kept.last().is_some_and(|worst| worst.rank < rank) {
-            return Ok(());
-        }
-        if is_taken(hash)? {
-            self.report.taken += 1;
-            return Ok(());
-        }
-        self.keep(rank, Chosen { candidate, hash });
         Ok(())
     }
 
@@ -128,20 +152,24 @@ impl Pass {
         }
     }
 
-    /// What it came to.
-    pub fn finish(self) -> Selected {
+    /// What it came to, once it is known which of the last ones are taken.
+    pub fn finish<E>(
+        mut self,
+        taken: impl FnOnce(&[Digest]) -> Result<BTreeSet<Digest>, E>,
+    ) -> Result<Selected, E> {
+        self.settle(taken)?;
         let mut report = json!(self.report);
         report["kept"] = json!(self.kept.len());
         report["choose"] = json!(self.choose);
         if self.choose == Choose::Weighted {
             report["seed"] = json!(self.seed);
         }
-        Selected { candidates: self.kept.into_iter().map(|kept| kept.chosen).collect(), report }
+        Ok(Selected { candidates: self.kept.into_iter().map(|kept| kept.chosen).collect(), report })
     }
 
-    fn keep(&mut self, rank: Rank, chosen: Chosen) {
-        let at = self.kept.partition_point(|kept| kept.rank < rank);
-        self.kept.insert(at, Kept { rank, chosen });
+    fn keep(&mut self, one: Ranked) {
+        let at = self.kept.partition_point(|kept| kept.rank < one.rank);
+        self.kept.insert(at, one);
         self.kept.truncate(SELECTION_KEPT_MAX);
     }
 }
@@ -158,7 +186,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::Map;
-    use std::collections::BTreeSet;
+    use std::cell::Cell;
     use std::convert::Infallible;
 
     const FIELDS: [DedupeField; 2] = [DedupeField::Label, DedupeField::Metadata];
@@ -174,11 +202,14 @@ mod tests {
 
     fn select(choose: Choose, offers: &[(String, f64)], taken: &BTreeSet<Digest>) -> Selected {
         let mut pass = Pass::new(choose, SEED, &FIELDS);
+        let answer = |hashes: &[Digest]| {
+            assert!(hashes.len() <= SELECTION_ASKED_MAX);
+            Ok::<_, Infallible>(hashes.iter().filter(|hash| taken.contains(hash)).copied().collect())
+        };
         for (label, weight) in offers {
-            let answer = |hash| Ok::<_, Infallible>(taken.contains(&hash));
             pass.offer(candidate(label, *weight), answer).unwrap();
         }
-        pass.finish()
+        pass.finish(answer).unwrap()
     }
 
     fn labels(selected: &Selected) -> Vec<&str> {
@@ -238,10 +269,11 @@ mod tests {
         for line in 3..=12 {
             pass.malformed(line, &Malformed::NotAnObject { message: "é".repeat(500) });
         }
-        for (label, taken) in [("a", false), ("b", true), ("a", false)] {
-            pass.offer(candidate(label, 1.0), |_| Ok::<_, Infallible>(taken)).unwrap();
+        let answer = |_: &[Digest]| Ok::<_, Infallible>(BTreeSet::from([hash("b")]));
+        for label in ["a", "b", "a"] {
+            pass.offer(candidate(label, 1.0), answer).unwrap();
         }
-        let report = pass.finish().report;
+        let report = pass.finish(answer).unwrap().report;
         let count = |name: &str| report[name].as_u64();
         let counts = ["lines", "candidates", "empty", "malformed", "too_long", "duplicates", "taken", "kept"];
         assert_eq!(counts.map(count), [15, 3, 1, 10, 1, 1, 1, 1].map(Some));
@@ -251,25 +283,30 @@ mod tests {
     }
 
     #[test]
-    fn only_what_would_be_kept_is_asked_for() {
-        let mut asked = 0;
+    fn only_what_may_be_kept_is_asked_for() {
+        let (asked, questions) = (Cell::new(0), Cell::new(0));
+        let answer = |hashes: &[Digest]| {
+            asked.set(asked.get() + hashes.len());
+            questions.set(questions.get() + 1);
+            Ok::<_, Infallible>(BTreeSet::new())
+        };
         let mut pass = Pass::new(Choose::Weighted, SEED, &FIELDS);
         for n in 0..10_000 {
-            let answer = |_| {
-                asked += 1;
-                Ok::<_, Infallible>(false)
-            };
             pass.offer(candidate(&n.to_string(), 1.0), answer).unwrap();
         }
-        // The expected number is 16 (1 + ln(10000 / 16)), about 119.
-        assert!((16..200).contains(&asked), "{asked}");
-        assert_eq!(pass.finish().candidates.len(), SELECTION_KEPT_MAX);
+        assert_eq!(pass.finish(answer).unwrap().candidates.len(), SELECTION_KEPT_MAX);
+        // One after the other it would be 16 (1 + ln(10000 / 16)), about 119; those that wait are compared with what was known before them.
+        assert!((64..400).contains(&asked.get()), "{}", asked.get());
+        assert!(questions.get() <= asked.get().div_ceil(SELECTION_ASKED_MAX), "{}", questions.get());
     }
 
     #[test]
     fn a_question_without_an_answer_ends_the_pass() {
         let mut pass = Pass::new(Choose::InOrder, SEED, &FIELDS);
+        for _ in 1..SELECTION_ASKED_MAX {
+            assert_eq!(pass.offer(candidate("a", 1.0), |_| Err("closed")), Ok(()));
+        }
+        assert_eq!(pass.clone().finish(|_| Err("closed")), Err("closed"));
         assert_eq!(pass.offer(candidate("a", 1.0), |_| Err("closed")), Err("closed"));
-        assert!(pass.finish().candidates.is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use orbit_core::limits::SOURCE_LINE_BYTES_MAX;
 use orbit_core::selection::{Candidate, Pass};
 
-use super::sources::{IsTaken, SourceError};
+use super::sources::{AreTaken, SourceError};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -22,7 +22,7 @@ enum Line {
 pub(super) fn feed(
     source: &mut impl BufRead,
     pass: &mut Pass,
-    is_taken: &IsTaken<'_>,
+    taken: &AreTaken<'_>,
 ) -> Result<(), SourceError> {
     let mut line = Vec::new();
     for number in 1.. {
@@ -43,7 +43,7 @@ pub(super) fn feed(
             continue;
         }
         match Candidate::from_json_line(text) {
-            Ok(candidate) => pass.offer(candidate, is_taken)?,
+            Ok(candidate) => pass.offer(candidate, taken)?,
             Err(why) => pass.malformed(number, &why),
         }
     }
@@ -70,13 +70,15 @@ mod tests {
     use super::*;
     use orbit_core::config::{Choose, DedupeField};
     use serde_json::Value;
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
     use std::io::BufReader;
 
     fn read(text: &[u8]) -> (Vec<String>, Value) {
         let mut pass = Pass::new(Choose::InOrder, uuid::Uuid::nil(), &[DedupeField::Label]);
         // A small buffer, so that every line spans several reads.
-        feed(&mut BufReader::with_capacity(7, text), &mut pass, &|_| Ok(false)).unwrap();
-        let selected = pass.finish();
+        feed(&mut BufReader::with_capacity(7, text), &mut pass, &|_| Ok(BTreeSet::new())).unwrap();
+        let selected = pass.finish(|_| Ok::<_, Infallible>(BTreeSet::new())).unwrap();
         let labels = selected.candidates.iter().map(|chosen| chosen.candidate.label().to_owned()).collect();
         (labels, selected.report)
     }
@@ -135,7 +137,7 @@ mod tests {
         }
         let mut pass = Pass::new(Choose::InOrder, uuid::Uuid::nil(), &[DedupeField::Label]);
         let whole = BufReader::new(b"{\"label\":\"a\"}\n".chain(Broken));
-        let answer = feed(&mut { whole }, &mut pass, &|_| Ok(false));
+        let answer = feed(&mut { whole }, &mut pass, &|_| Ok(BTreeSet::new()));
         assert!(matches!(answer, Err(SourceError::Read(_))), "{answer:?}");
     }
 }

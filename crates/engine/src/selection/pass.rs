@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use orbit_core::config::{RunProfile, Snapshot, Source};
+use orbit_core::digest::Digest;
 use orbit_core::id::initiation_id;
 use orbit_core::selection::{Chosen, Pass, release_words, scope_text, taken_since};
 use orbit_store::contract::selection::{Choice, Initiation, TakeRule};
@@ -49,9 +50,12 @@ pub(super) async fn read(namespace: &Namespace, reading: &Reading<'_>) -> Result
     let mut pass = Pass::new(selection.choose, reading.cycle_id, &selection.dedupe.fields);
     let (store, asked, cancel) = (Arc::clone(&namespace.store), rule.clone(), reading.cancel.clone());
     let work = move || -> Result<_, SourceError> {
-        let is_taken = |hash| Ok(store.is_taken(&asked, hash)?);
-        let content = sources::feed(&input, &mut pass, &cancel, &is_taken)?;
-        Ok((pass.finish(), content))
+        // A cut is noticed at every question, too.
+        let taken = |hashes: &[Digest]| {
+            if cancel.is_cancelled() { Err(SourceError::Cut) } else { Ok(store.taken(&asked, hashes)?) }
+        };
+        let content = sources::feed(&input, &mut pass, &cancel, &taken)?;
+        Ok((pass.finish(taken)?, content))
     };
     let (selected, content) = match tokio::task::spawn_blocking(work).await {
         Ok(read) => read.map_err(failed)?,

@@ -8,7 +8,7 @@ use csv_core::{ReadRecordResult, Reader};
 use orbit_core::limits::{SOURCE_COLUMNS_MAX, SOURCE_LINE_BYTES_MAX};
 use orbit_core::selection::{CsvHeader, Pass};
 
-use super::sources::{IsTaken, SourceError};
+use super::sources::{AreTaken, SourceError};
 
 struct Records {
     parser: Reader,
@@ -27,7 +27,7 @@ enum Record {
 pub(super) fn feed(
     source: &mut impl BufRead,
     pass: &mut Pass,
-    is_taken: &IsTaken<'_>,
+    taken: &AreTaken<'_>,
 ) -> Result<(), SourceError> {
     let mut records = Records::new();
     let header = match records.next(source).map_err(SourceError::Read)? {
@@ -41,7 +41,7 @@ pub(super) fn feed(
             None => return Ok(()),
             Some(Record::TooLong) => pass.too_long(),
             Some(Record::Whole(fields)) => match header.candidate(&records.fields(fields)) {
-                Ok(candidate) => pass.offer(candidate, is_taken)?,
+                Ok(candidate) => pass.offer(candidate, taken)?,
                 Err(why) => pass.malformed(number, &why),
             },
         }
@@ -92,12 +92,13 @@ mod tests {
     use super::*;
     use orbit_core::config::{Choose, DedupeField};
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
     use std::io::BufReader;
 
     fn read(text: &str, buffer: usize) -> Result<(Vec<(String, Value)>, Value), SourceError> {
         let mut pass = Pass::new(Choose::InOrder, uuid::Uuid::nil(), &[DedupeField::Label]);
-        feed(&mut BufReader::with_capacity(buffer, text.as_bytes()), &mut pass, &|_| Ok(false))?;
-        let selected = pass.finish();
+        feed(&mut BufReader::with_capacity(buffer, text.as_bytes()), &mut pass, &|_| Ok(BTreeSet::new()))?;
+        let selected = pass.finish(|_| Ok::<_, SourceError>(BTreeSet::new()))?;
         let shown = selected.candidates.into_iter().map(|chosen| {
             let (label, _, metadata) = chosen.candidate.into_parts();
             (label, Value::Object(metadata))

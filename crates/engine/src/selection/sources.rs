@@ -3,6 +3,7 @@
 //! Blocking; whoever calls runs on a thread that may wait. Memory does not grow with the source. What a file held is told by length, time
 //! and digest, because files are not pinned by a snapshot.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Take};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,8 +25,8 @@ use super::{lines, records};
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Answers whether a hash is taken.
-pub(super) type IsTaken<'a> = dyn Fn(Digest) -> Result<bool, SourceError> + 'a;
+/// Answers which of these hashes are taken.
+pub(super) type AreTaken<'a> = dyn Fn(&[Digest]) -> Result<BTreeSet<Digest>, SourceError> + 'a;
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,25 +95,24 @@ pub enum SourceError {
 }
 
 /// Offers everything that the input has to the pass; the answer describes the input, for the record. A cut is noticed between two blocks of
-/// a file and at every question.
+/// a file.
 pub(super) fn feed(
     input: &Input,
     pass: &mut Pass,
     cancel: &CancellationToken,
-    is_taken: &IsTaken<'_>,
+    taken: &AreTaken<'_>,
 ) -> Result<Value, SourceError> {
-    let is_taken = |hash| if cancel.is_cancelled() { Err(SourceError::Cut) } else { is_taken(hash) };
     match input {
         Input::Items(items) => {
             for (item, number) in items.iter().zip(1..) {
                 match Candidate::try_from(item.clone()) {
-                    Ok(candidate) => pass.offer(candidate, is_taken)?,
+                    Ok(candidate) => pass.offer(candidate, taken)?,
                     Err(why) => pass.malformed(number, &why),
                 }
             }
             Ok(json!({ "items": items.len() }))
         }
-        Input::File { path } => match file(path, pass, cancel, &is_taken) {
+        Input::File { path } => match file(path, pass, cancel, taken) {
             Err(_) if cancel.is_cancelled() => Err(SourceError::Cut),
             answer => answer,
         },
@@ -123,7 +123,7 @@ fn file(
     path: &Path,
     pass: &mut Pass,
     cancel: &CancellationToken,
-    is_taken: &IsTaken<'_>,
+    taken: &AreTaken<'_>,
 ) -> Result<Value, SourceError> {
     let shown = || path.display().to_string();
     let cannot = |error: io::Error| SourceError::Open { path: shown(), message: error.to_string() };
@@ -138,9 +138,9 @@ fn file(
     let mut watched = Watched { file: opened.take(found.len()), hasher: Hasher::default(), bytes: 0, cancel };
     let mut reader = BufReader::with_capacity(READ_BYTES, &mut watched);
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        records::feed(&mut reader, pass, is_taken)?;
+        records::feed(&mut reader, pass, taken)?;
     } else {
-        lines::feed(&mut reader, pass, is_taken)?;
+        lines::feed(&mut reader, pass, taken)?;
     }
     Ok(json!({ "bytes": watched.bytes, "modified": modified, "digest": watched.hasher.finish() }))
 }
@@ -169,8 +169,14 @@ impl Read for Watched<'_> {
 mod tests {
     use super::*;
     use orbit_core::config::{Choose, DedupeField};
+    use orbit_core::limits::SELECTION_ASKED_MAX;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for a store that answers")]
+    fn none_taken(_: &[Digest]) -> Result<BTreeSet<Digest>, SourceError> {
+        Ok(BTreeSet::new())
+    }
 
     fn pass(choose: Choose) -> Pass {
         Pass::new(choose, uuid::Uuid::from_u128(1), &[DedupeField::Label, DedupeField::Metadata])
@@ -179,8 +185,8 @@ mod tests {
     fn read(path: &Path) -> Result<(usize, Value), SourceError> {
         let mut pass = pass(Choose::InOrder);
         let input = Input::File { path: path.to_owned() };
-        let told = feed(&input, &mut pass, &CancellationToken::new(), &|_| Ok(false))?;
-        Ok((pass.finish().candidates.len(), told))
+        let told = feed(&input, &mut pass, &CancellationToken::new(), &none_taken)?;
+        Ok((pass.finish(none_taken)?.candidates.len(), told))
     }
 
     #[test]
@@ -230,10 +236,10 @@ mod tests {
         let input = Input::Items(vec![item("a", 1.0), item("", 1.0), item("b", f64::NAN), item("a", 1.0)]);
         let mut pass = pass(Choose::InOrder);
         assert_eq!(
-            feed(&input, &mut pass, &CancellationToken::new(), &|_| Ok(false)).unwrap(),
+            feed(&input, &mut pass, &CancellationToken::new(), &none_taken).unwrap(),
             json!({"items": 4})
         );
-        let report = pass.finish().report;
+        let report = pass.finish(none_taken).unwrap().report;
         assert_eq!([&report["candidates"], &report["malformed"], &report["duplicates"]], [2, 2, 1]);
     }
 
@@ -244,35 +250,37 @@ mod tests {
         std::fs::write(&path, "{\"label\":\"a\"}\n".repeat(100_000)).unwrap();
         let cancel = CancellationToken::new();
         let mut pass = pass(Choose::InOrder);
-        let cut_at_the_first_question = |_| {
+        let cut_at_the_first_question = |hashes: &[Digest]| {
             cancel.cancel();
-            Ok(false)
+            none_taken(hashes)
         };
         let answer = feed(&Input::File { path }, &mut pass, &cancel, &cut_at_the_first_question);
         assert!(matches!(answer, Err(SourceError::Cut)), "{answer:?}");
-        assert!(pass.finish().report["lines"].as_u64().unwrap() < 100_000);
+        assert!(pass.finish(none_taken).unwrap().report["lines"].as_u64().unwrap() < 100_000);
     }
 
     #[test]
     fn a_file_that_grows_is_read_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("grows.jsonl");
-        std::fs::write(&path, "{\"label\":\"0\"}\n").unwrap();
+        // As many as are asked about at once.
+        let lines = "{\"label\":\"a\"}\n".repeat(SELECTION_ASKED_MAX);
+        std::fs::write(&path, &lines).unwrap();
         let asked = std::cell::Cell::new(0);
         // A line more at every question; bounded, in case that nobody stops.
-        let grows = |_| {
+        let grows = |hashes: &[Digest]| {
             asked.set(asked.get() + 1);
             if asked.get() < 1000 {
                 let mut file = OpenOptions::new().append(true).open(&path).unwrap();
                 // Longer than what is read at once, so that it is not read by chance.
-                writeln!(file, "{{\"label\":\"{}\"}}\n{}", asked.get(), " ".repeat(READ_BYTES)).unwrap();
+                writeln!(file, "{lines}{}", " ".repeat(READ_BYTES)).unwrap();
             }
-            Ok(true)
+            Ok(hashes.iter().copied().collect())
         };
         let mut pass = pass(Choose::InOrder);
         let told =
             feed(&Input::File { path: path.clone() }, &mut pass, &CancellationToken::new(), &grows).unwrap();
-        assert_eq!((asked.get(), &told["bytes"]), (1, &json!(14)));
+        assert_eq!((asked.get(), &told["bytes"]), (1, &json!(lines.len())));
     }
 
     /// The most memory that the process has held, in KiB.
@@ -312,16 +320,16 @@ mod tests {
         let mut pass = pass(Choose::Weighted);
         // Every third candidate is taken.
         let asked = std::cell::Cell::new(0);
-        let is_taken = |hash: Digest| {
+        let taken = |hashes: &[Digest]| {
             asked.set(asked.get() + 1);
-            Ok(hash.0[0].is_multiple_of(3))
+            Ok(hashes.iter().filter(|hash| hash.0[0].is_multiple_of(3)).copied().collect())
         };
-        feed(&Input::File { path }, &mut pass, &CancellationToken::new(), &is_taken).unwrap();
+        feed(&Input::File { path }, &mut pass, &CancellationToken::new(), &taken).unwrap();
         let grown = memory_peak_kib() - before;
-        let selected = pass.finish();
+        let selected = pass.finish(taken).unwrap();
         assert_eq!(selected.report["candidates"], 1_000_000);
         assert_eq!(selected.candidates.len(), orbit_core::limits::SELECTION_KEPT_MAX);
         assert!(grown < 64 * 1024, "{grown} KiB");
-        assert!(asked.get() < 1_000, "{} questions", asked.get());
+        assert!(asked.get() < 20, "{} questions", asked.get());
     }
 }

@@ -1,5 +1,7 @@
 //! A cycle gets its initiation, and then its runs.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
@@ -124,8 +126,13 @@ pub trait SelectionStore {
         Ok(self.claim_cycles(1, now).await?.pop())
     }
 
-    /// Whether a hash is held in the scope of the rule. Blocking, for the thread that streams a source.
-    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError>;
+    /// Which of these hashes, [`orbit_core::limits::SELECTION_ASKED_MAX`] at most, are held in the scope of the rule. Blocking, for the thread that streams a source.
+    fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError>;
+
+    /// Whether this one is.
+    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
+        Ok(!self.taken(rule, &[hash])?.is_empty())
+    }
 
     /// The first of the candidates that is still new in its scope is the cycle's, and an `initiation_selected` record holds the report. If none is, the
     /// cycle is finished as `skipped` with a `selection_exhausted` record, for the report's `reason` if it has one; but not where the pass kept as many as it

@@ -31,11 +31,11 @@ impl SelectionStore for PostgresStore {
         writing!(self, |tx| claim(tx, most).await)
     }
 
-    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
-        let rule = rule.clone();
+    fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError> {
+        let (rule, hashes) = (rule.clone(), hashes.to_vec());
         self.blocking.ask(move |database| {
             Box::pin(
-                async move { transaction!(database, Mode::Reading, |tx| is_taken(tx, &rule, hash).await) },
+                async move { transaction!(database, Mode::Reading, |tx| taken(tx, &rule, &hashes).await) },
             )
         })
     }
@@ -180,11 +180,13 @@ pub(super) async fn initiation_of(tx: &Connection, cycle_id: Uuid) -> Attempt<Op
     tx.query_optional(sql, params![Text(cycle_id)], initiation).await
 }
 
-async fn is_taken(tx: &Connection, rule: &TakeRule, hash: Digest) -> Attempt<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM initiation_holds WHERE scope = $1 AND hash = $2
-        AND ($3::bigint IS NULL OR taken_at >= $3))";
-    let since = rule.taken_since.map(Micros);
-    tx.query_row(sql, params![rule.scope, Text(hash), since], |row| row.get(0)).await
+async fn taken(tx: &Connection, rule: &TakeRule, hashes: &[Digest]) -> Attempt<BTreeSet<Digest>> {
+    let sql = "SELECT hash FROM initiation_holds WHERE scope = $1 AND hash = ANY ($3)
+        AND ($2::bigint IS NULL OR taken_at >= $2)";
+    let mut parameters = params![rule.scope, rule.taken_since.map(Micros)]?;
+    parameters.push(Parameter::Texts(hashes.iter().map(Digest::to_string).collect()));
+    let taken = tx.query_all(sql, Ok(parameters), |row| columns::digest(row, "hash")).await?;
+    Ok(taken.into_iter().collect())
 }
 
 async fn take(

@@ -1,5 +1,7 @@
 //! Cycles are claimed, get their initiation, and then their runs.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
@@ -29,8 +31,16 @@ impl SelectionStore for SqliteStore {
         self.write(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
     }
 
-    fn is_taken(&self, rule: &TakeRule, hash: Digest) -> Result<bool, StoreError> {
-        self.readers.read_blocking(|tx| is_taken(tx, rule, hash))
+    fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError> {
+        self.readers.read_blocking(|tx| {
+            let mut taken = BTreeSet::new();
+            for hash in hashes {
+                if is_taken(tx, rule, *hash)? {
+                    taken.insert(*hash);
+                }
+            }
+            Ok(taken)
+        })
     }
 
     async fn take_initiation(
