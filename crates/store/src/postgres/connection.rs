@@ -23,7 +23,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use super::columns::{Parameter, Row};
-use super::fault::{Attempt, Fault};
+use super::fault::{Attempt, Fault, words};
 use super::traffic::Meter;
 
 /// One WAL record, whose transaction is flushed when it is committed.
@@ -279,7 +279,7 @@ impl Connection {
             let statement = connection.prepare_cached(FLUSH).await?;
             connection.execute(&statement, &[]).await
         };
-        flushed.await.map(drop).map_err(Fault::Unknown)
+        flushed.await.map(drop).map_err(|error| Fault::Unknown(words(&error)))
     }
 
     /// How it ended in these words, and whether the server has said that it is over.

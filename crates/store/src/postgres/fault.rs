@@ -14,10 +14,8 @@ use crate::rows::Contradiction;
 pub(crate) enum Fault {
     /// The database refused, or the connection to it was lost.
     Postgres(tokio_postgres::Error),
-    /// The connection was lost between COMMIT and its answer.
-    Unknown(tokio_postgres::Error),
-    /// The same of a transaction that shared one of the server with others; what the connection said.
-    UnknownTogether(String),
+    /// Nobody knows whether it is true: the connection was lost between COMMIT and its answer. What was said.
+    Unknown(String),
     /// Another one failed in the same transaction of the server, which was undone.
     Undone,
     /// There was no connection to be had.
@@ -61,7 +59,6 @@ impl Fault {
             },
             Self::Undone => true,
             Self::Unknown(_)
-            | Self::UnknownTogether(_)
             | Self::Unreachable(_)
             | Self::Contradiction(_)
             | Self::NotJoined
@@ -77,8 +74,7 @@ impl Fault {
             Self::NotJoined => StoreError::NotJoined { place },
             Self::Rewound(message) => StoreError::Rewound { place, message },
             Self::Unreachable(message) => StoreError::Io { place, message },
-            Self::Unknown(error) => StoreError::Unknown { place, message: words(&error) },
-            Self::UnknownTogether(message) => StoreError::Unknown { place, message },
+            Self::Unknown(message) => StoreError::Unknown { place, message },
             Self::Undone => {
                 StoreError::Io { place, message: "its transaction was undone with others".to_owned() }
             }

@@ -4,7 +4,6 @@
 use jiff::Timestamp;
 use orbit_core::record::Kind;
 use orbit_core::run::{Ending, RunEvent, RunState, Step};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Json, Length, Micros, Row, Text, params};
@@ -58,11 +57,10 @@ pub(super) async fn apply(
     facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
-    let next = run.state.next(event)?;
-    let before = std::mem::replace(&mut run.state, next);
+    let before = run.advance(event)?;
     keep(tx, run, &before, event, now).await?;
     run.made = None;
-    tell(tx, run, event, facts, now)?;
+    fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))?;
     match (before.ending(), run.state.ending()) {
         (None, Some(_)) => cycle::end_if_done(tx, (run.cycle_id, run.snapshot), now).await,
         (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
@@ -77,16 +75,9 @@ pub(super) async fn apply_before_start(
     facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
-    let next = run.state.next(event)?;
-    let before = std::mem::replace(&mut run.state, next);
+    let before = run.advance(event)?;
     note_step(tx, run, &before, event, now).await?;
-    tell(tx, run, event, facts, now)
-}
-
-fn tell(tx: &Tx, run: &Run, event: &RunEvent, mut facts: Facts, now: Timestamp) -> Attempt<()> {
-    facts.insert("event".to_owned(), json!(event));
-    facts.insert("state".to_owned(), run.state.name().into());
-    fact(tx, now, Kind::from(event), run.subject(), facts)
+    fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))
 }
 
 /// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and

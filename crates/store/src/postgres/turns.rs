@@ -138,7 +138,7 @@ impl Turn {
         drop(self);
         match told.await {
             Ok(Ended::Durable) => Ok(()),
-            Ok(Ended::Unknown(message)) => Err(Fault::UnknownTogether(message)),
+            Ok(Ended::Unknown(message)) => Err(Fault::Unknown(message)),
             Ok(Ended::Undone) | Err(_) => Err(Fault::Undone),
         }
     }
@@ -199,7 +199,7 @@ impl Group {
         for other in others {
             let told = match &ended {
                 Ok(()) => Ended::Durable,
-                Err(Fault::Unknown(error)) => Ended::Unknown(words(error)),
+                Err(Fault::Unknown(message)) => Ended::Unknown(message.clone()),
                 Err(_) => Ended::Undone,
             };
             // Who no longer waits loses the answer, not the transaction.
@@ -222,10 +222,13 @@ async fn commit(connection: Connection, records: Vec<Sealed>) -> Attempt<Vec<(i6
     connection.hears().await?;
     match connection.commits().await {
         // The server says that it did not commit; anything else leaves it open.
-        Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
+        Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(words(&error))),
         Err(fault) => Err(fault),
         Ok(()) => {
-            let mut numbers = numbers.read(|row| row.get::<_, i64>("seq"))?;
+            // It is true by now, so that nothing may be done again for this.
+            let numbers = numbers.read(|row| row.get::<_, i64>("seq"));
+            let mut numbers =
+                numbers.map_err(|_| Fault::Unknown("its records have no numbers".to_owned()))?;
             numbers.sort_unstable();
             Ok(numbers.into_iter().zip(leaves).collect())
         }

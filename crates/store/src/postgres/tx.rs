@@ -34,7 +34,7 @@ use std::time::Duration;
 use orbit_core::record::Sealed;
 
 pub(super) use super::connection::{Connection, together};
-use super::fault::{Attempt, Fault};
+use super::fault::{Attempt, Fault, words};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
 use super::token::Membership;
@@ -259,7 +259,7 @@ async fn commit(connection: Connection, mode: Mode) -> Attempt<()> {
     };
     match committed {
         // The server says that it did not commit; anything else leaves it open.
-        Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(error)),
+        Err(Fault::Postgres(error)) if error.as_db_error().is_none() => Err(Fault::Unknown(words(&error))),
         committed => committed,
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::record::Subject;
-use orbit_core::run::{Ending, Progress, RunEvent, RunState, Step};
+use orbit_core::run::{Ending, IllegalEvent, Progress, RunEvent, RunState, Step};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -39,6 +39,19 @@ impl Run {
             profile_id: Some(self.profile_id),
             snapshot: Some(self.snapshot),
         }
+    }
+
+    /// It stands where the event leads; where it stood before.
+    pub(crate) fn advance(&mut self, event: &RunEvent) -> Result<RunState, IllegalEvent> {
+        let next = self.state.next(event)?;
+        Ok(std::mem::replace(&mut self.state, next))
+    }
+
+    /// What the record of the event that led here says, besides these facts.
+    pub(crate) fn told(&self, event: &RunEvent, mut facts: Facts) -> Facts {
+        facts.insert("event".to_owned(), json!(event));
+        facts.insert("state".to_owned(), self.state.name().into());
+        facts
     }
 
     /// Names the attempt that is under way, if one is.

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use orbit_core::record::Kind;
 use orbit_core::run::{Ending, RunEvent, RunState, Step};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::columns::{self, Json, Length, Micros, Text};
@@ -59,11 +58,10 @@ pub(super) fn apply(
     facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
-    let next = run.state.next(event)?;
-    let before = std::mem::replace(&mut run.state, next);
+    let before = run.advance(event)?;
     keep(tx, run, &before, event, now)?;
     run.made = None;
-    tell(tx, run, event, facts, now)?;
+    fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))?;
     match (before.ending(), run.state.ending()) {
         (None, Some(_)) => cycle::end_if_done(tx, run.cycle_id, now),
         (Some(_) | None, None) | (Some(_), Some(_)) => Ok(()),
@@ -78,16 +76,9 @@ pub(super) fn apply_before_start(
     facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
-    let next = run.state.next(event)?;
-    let before = std::mem::replace(&mut run.state, next);
+    let before = run.advance(event)?;
     note_step(tx, run, &before, event, now)?;
-    tell(tx, run, event, facts, now)
-}
-
-fn tell(tx: &Tx<'_>, run: &Run, event: &RunEvent, mut facts: Facts, now: Timestamp) -> Attempt<()> {
-    facts.insert("event".to_owned(), json!(event));
-    facts.insert("state".to_owned(), run.state.name().into());
-    fact(tx, now, Kind::from(event), run.subject(), facts)
+    fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))
 }
 
 /// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and
