@@ -231,12 +231,13 @@ fn without_room_for_the_copy_no_migration_begins() {
     fs::copy(stored, &file).unwrap();
     // A disk as small as this one gets none.
     fs::remove_file(home.path("data/system/ballast")).unwrap();
+    // What is in the background is the program itself: of the function it would be a shell, whose end leaves the program at work.
     let script = "head -c 100000000 /dev/zero >\"$HOME_DIR\"/fill 2>/dev/null; truncate -s -128K \"$HOME_DIR\"/fill; \
         orbit run >&2; echo run=$?; ls \"$HOME_DIR\"/data/lab | grep -c before; \
-        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; rm -f \"$HOME_DIR\"/run/orbit.sock; orbit serve >/dev/null 2>&1 & serve=$!; \
-        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; kill -TERM $serve; wait $serve; ls \"$HOME_DIR\"/data/lab | grep before";
+        rm \"$HOME_DIR\"/fill; orbit log verify -n lab >&2; orbit doctor >/dev/null; rm -f \"$HOME_DIR\"/run/orbit.sock; \"$ORBIT\" --home \"$HOME_DIR\" serve >/dev/null 2>&1 & serve=$!; \
+        waits '[ -S \"$HOME_DIR\"/run/orbit.sock ]'; kill -TERM $serve; wait $serve; echo serve=$?; ls \"$HOME_DIR\"/data/lab | grep before";
     let answer = on_a_small_disk(&home, "12m", &format!("{WAITS}{script}"));
-    for expected in ["run=1\n0\n", "orbit.db.before-2"] {
+    for expected in ["run=1\n0\n", "serve=0", "orbit.db.before-2"] {
         assert!(answer.stdout.contains(expected), "{expected}: {answer:?}");
     }
     assert!(answer.stderr.contains("there is no room to copy"), "{answer:?}");
