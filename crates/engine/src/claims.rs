@@ -59,6 +59,17 @@ impl Claims {
         }
     }
 
+    /// Does something that may claim as well, and answers what came of it: what was claimed is held before anybody could settle a doubt about it. A lost answer is a doubt.
+    pub async fn claim_with<T, U>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+        hold: impl FnOnce(T, &dyn Fn(Uuid) -> Hold) -> U,
+    ) -> Result<U, StoreError> {
+        let _calling = self.calling.read().await;
+        let answer = call.await.inspect_err(|_| self.doubt())?;
+        Ok(hold(answer, &|id| self.hold(id)))
+    }
+
     /// Something may be claimed by this process that nobody works on.
     pub fn doubt(&self) {
         self.in_doubt.store(true, Ordering::SeqCst);

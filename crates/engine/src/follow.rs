@@ -74,7 +74,7 @@ impl Service for Follower {
             let snapshot = namespace.active().map(|active| active.digest().to_string()).unwrap_or_default();
             tracing::info!(namespace = %namespace.name, snapshot, "another snapshot was activated elsewhere, and is taken");
         }
-        Ok(Turn { done: 0, next: Some(namespace.shared.clock.now() + FOLLOW_EVERY) })
+        Ok(Turn::idle(Some(namespace.shared.clock.now() + FOLLOW_EVERY)))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -79,7 +79,7 @@ impl Service for Keeper {
         }
         // What is due and may not start yet, because the gate is closed or every worker busy, is due all the time.
         let next = self.namespace.store.next_step_due().await?.filter(|due| *due > now);
-        Ok(Turn { done: usize::try_from(freed + ended + given_up).unwrap_or(usize::MAX), next })
+        Ok(Turn::did(usize::try_from(freed + ended + given_up).unwrap_or(usize::MAX), next))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
+use crate::dispatch::lanes::Lanes;
 use crate::gate::{Cell, GateView};
 use crate::lease::{Former, Trust};
 use crate::node::Shared;
@@ -71,6 +72,8 @@ pub struct Namespace {
     pub claims: Claims,
     /// What is at work in it, counted against every limit.
     pub permits: Permits,
+    /// What bounds the attempts at each of its endpoints.
+    pub lanes: Lanes,
     /// The tasks of runs at work.
     pub runs: TaskTracker,
     /// The tasks of cycles and deliveries.
@@ -120,6 +123,7 @@ impl Namespace {
             running: Running::default(),
             claims: Claims::default(),
             permits,
+            lanes: Lanes::default(),
             runs: TaskTracker::new(),
             tasks: TaskTracker::new(),
             signer: None,

@@ -221,7 +221,7 @@ impl Service for Collector {
     async fn turn(&self) -> Result<Turn, TurnError> {
         let now = self.namespace.shared.clock.now();
         if self.due.get().is_some_and(|due| due > now) {
-            return Ok(Turn { done: 0, next: self.due.get() });
+            return Ok(Turn::idle(self.due.get()));
         }
         // A backup, which may take long, needs that nothing is dropped; the next turn asks again.
         let Ok(_dropping) = self.namespace.dropping.try_lock() else { return Ok(Turn::default()) };
@@ -237,7 +237,7 @@ impl Service for Collector {
         if done == 0 {
             self.due.set(now.checked_add(PAUSE).ok());
         }
-        Ok(Turn { done: usize::try_from(done).unwrap_or(usize::MAX), next: self.due.get() })
+        Ok(Turn::did(usize::try_from(done).unwrap_or(usize::MAX), self.due.get()))
     }
 
     async fn failed(&self, error: &TurnError) {

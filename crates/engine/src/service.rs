@@ -23,10 +23,24 @@ pub const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 /// What a turn came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// Things done; more than none means that another turn may find more.
+    /// Things done.
     pub done: usize,
+    /// Whether another turn may find more at once.
+    pub more: bool,
     /// When there is something to do again; none if only a nudge can tell.
     pub next: Option<Timestamp>,
+}
+
+impl Turn {
+    /// A turn after which another one may find more if it did anything.
+    pub const fn did(done: usize, next: Option<Timestamp>) -> Self {
+        Self { done, more: done > 0, next }
+    }
+
+    /// A turn with nothing to do until then.
+    pub const fn idle(next: Option<Timestamp>) -> Self {
+        Self { done: 0, more: false, next }
+    }
 }
 
 /// A turn that failed as a whole. What failed for one cycle, run or delivery is not this.
@@ -72,7 +86,7 @@ pub async fn run(
         };
         pulse.turned();
         let sleep = match turn {
-            Ok(Turn { done, .. }) if done > 0 => {
+            Ok(Turn { more: true, .. }) => {
                 pause = FAILURE_PAUSE;
                 Duration::ZERO
             }
@@ -137,7 +151,7 @@ mod tests {
         async fn turn(&self) -> Result<Turn, TurnError> {
             match self.turns.fetch_add(1, Ordering::SeqCst) {
                 0 => panic!("first"),
-                1 => Ok(Turn { done: 1, next: None }),
+                1 => Ok(Turn::did(1, None)),
                 _ => {
                     self.stop.cancel();
                     Ok(Turn::default())

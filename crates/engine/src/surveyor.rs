@@ -104,7 +104,7 @@ impl Service for Surveyor {
             None => self.survey(now).await,
         };
         self.due.set(Some(next));
-        Ok(Turn { done: 0, next: Some(next) })
+        Ok(Turn::idle(Some(next)))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -26,7 +26,9 @@ use orbit_store::contract::quarantine::{Quarantine, QuarantineStore};
 use orbit_store::contract::record::{RecordFilter, RecordStore, StoredRecord};
 use orbit_store::contract::retention::{Amount, DroppedPayload, Older, RetentionStore};
 use orbit_store::contract::schedule::{NewCycle, ScheduleCommit, ScheduleStore, Standing};
-use orbit_store::contract::selection::{Choice, ClaimedCycle, NewRun, SelectionStore, TakeRule, Taken};
+use orbit_store::contract::selection::{
+    Admitting, Choice, ClaimedCycle, NewRun, SelectionStore, TakeRule, Taken,
+};
 use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use orbit_store::contract::view::{
     Counts, CycleView, DeliveryView, Identified, InitiationView, Page, PageRequest, RunRequest, RunView,
@@ -206,7 +208,7 @@ traits! {
     }
     SelectionStore {
         write claim_cycles(most: u32, now: Timestamp) -> Vec<ClaimedCycle>;
-        write take_and_admit(claim: Claim, choice: Choice, runs: Vec<NewRun>, now: Timestamp) -> Taken;
+        write take_and_admit(claim: Claim, choice: Choice, admitting: Admitting, now: Timestamp) -> Taken;
         write take_initiation(claim: Claim, choice: Choice, now: Timestamp) -> Taken;
         write admit(claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> bool;
         write fail_selection(claim: Claim, message: &str, now: Timestamp) -> bool;

@@ -91,7 +91,7 @@ pub(super) async fn conclude<F>(
     drop(act);
     // A settled delivery may have finished its run, its cycle, and what waited for the cycle.
     let nudges = &namespace.nudges;
-    for nudge in [&nudges.dispatch, &nudges.selection, &nudges.schedule] {
+    for nudge in [&nudges.selection, &nudges.schedule] {
         nudge.notify_one();
     }
     if disables || namespace.claims.is_in_doubt() {

@@ -1,34 +1,22 @@
 //! The dispatcher: claims due deliveries, endpoint by endpoint, and gives each attempt a task of its own, so that one dead endpoint
 //! slows no other.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use orbit_core::dispatch::rate::Bucket;
 use orbit_core::governance::Door;
 use orbit_store::contract::dispatch::ClaimedDelivery;
 use orbit_store::contract::{OpenDoors, earlier};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{attempt, notice};
+use super::{attempt, lanes, notice};
 use crate::namespace::Namespace;
 use crate::service::{Service, Turn, TurnError};
-
-/// Endpoints whose permits are remembered; those of endpoints without an attempt under way are forgotten beyond it.
-const ENDPOINTS_REMEMBERED_MAX: usize = 1024;
 
 /// See the module.
 pub struct Dispatcher {
     namespace: Arc<Namespace>,
-    lanes: Mutex<HashMap<String, Lane>>,
-}
-
-/// What bounds the attempts at an endpoint. The number of permits is that of the snapshot under which it was first met since the start.
-struct Lane {
-    permits: Arc<Semaphore>,
-    bucket: Option<Bucket>,
 }
 
 /// What a look at an endpoint came to.
@@ -41,36 +29,18 @@ struct Served {
 impl Dispatcher {
     /// The dispatcher of a namespace.
     pub fn new(namespace: Arc<Namespace>) -> Self {
-        Self { namespace, lanes: Mutex::default() }
-    }
-
-    /// Does something with the lane of an endpoint.
-    fn with_lane<T>(&self, endpoint: &str, concurrency: u32, act: impl FnOnce(&mut Lane) -> T) -> T {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if lanes.len() >= ENDPOINTS_REMEMBERED_MAX {
-            lanes.retain(|name, lane| name == endpoint || Arc::strong_count(&lane.permits) > 1);
-        }
-        let permits = usize::try_from(concurrency).unwrap_or(1).max(1);
-        let new = || Lane { permits: Arc::new(Semaphore::new(permits)), bucket: None };
-        act(lanes.entry(endpoint.to_owned()).or_insert_with(new))
+        Self { namespace }
     }
 
     async fn serve(&self, endpoint: &str, doors: OpenDoors) -> Result<Served, TurnError> {
         let namespace = &self.namespace;
         let snapshot = namespace.active();
         let document = snapshot.as_ref().and_then(|snapshot| snapshot.endpoints.get(endpoint));
-        let (concurrency, rate) =
-            document.map_or((1, None), |found| (found.concurrency, found.rate.as_ref()));
+        let lane = (endpoint, document);
         let ordered = document.is_some_and(|found| found.ordered);
         let now = namespace.shared.clock.now();
-        let (semaphore, granted) = self.with_lane(endpoint, concurrency, |lane| {
-            let free = u32::try_from(lane.permits.available_permits()).unwrap_or(u32::MAX);
-            let free = if ordered { free.min(1) } else { free };
-            let granted = rate.map_or(free, |rate| {
-                lane.bucket.get_or_insert_with(|| Bucket::full(rate, now)).take(rate, free, now)
-            });
-            (Arc::clone(&lane.permits), granted)
-        });
+        let mut permits = namespace.lanes.grant(lane, if ordered { 1 } else { u32::MAX }, now);
+        let granted = u32::try_from(permits.len()).unwrap_or(u32::MAX);
         // Notices are few, and no door keeps them back.
         let notices = match granted {
             0 => Vec::new(),
@@ -81,8 +51,8 @@ impl Dispatcher {
         };
         let sent = u32::try_from(notices.len()).unwrap_or(u32::MAX);
         // Before anything else can fail: nobody but their attempts knows that they are claimed.
-        for (notice, hold) in notices {
-            self.spawn(&semaphore, |worker| async move {
+        for ((notice, hold), permit) in notices.into_iter().zip(take(&mut permits, sent)) {
+            lanes::spawn(namespace, permit, |worker| async move {
                 notice::deliver(&worker, notice).await;
                 drop(hold);
             });
@@ -101,40 +71,19 @@ impl Dispatcher {
             }
         };
         let further = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
-        let unused = granted.saturating_sub(sent.saturating_add(further));
         let attempts = usize::try_from(sent).unwrap_or(usize::MAX).saturating_add(claimed.len());
-        let next = self.with_lane(endpoint, concurrency, |lane| {
-            let (bucket, rate) = lane.bucket.as_mut().zip(rate)?;
-            bucket.give_back(unused);
-            // Where permits are what holds it, a freed one nudges.
-            (lane.permits.available_permits() > claimed.len()).then(|| bucket.next(rate))
-        });
-        for (delivery, hold) in claimed {
-            self.spawn(&semaphore, |worker| async move {
+        for ((delivery, hold), permit) in claimed.into_iter().zip(take(&mut permits, further)) {
+            lanes::spawn(namespace, permit, |worker| async move {
                 attempt::deliver(&worker, delivery).await;
                 drop(hold);
             });
         }
+        let next = namespace.lanes.give_back(lane, permits);
         Ok(Served { attempts, next: next.filter(|next| *next > now) })
     }
 }
 
 impl Dispatcher {
-    /// An attempt as a task of its own that holds a permit of its endpoint.
-    fn spawn<F>(&self, semaphore: &Arc<Semaphore>, attempt: impl FnOnce(Arc<Namespace>) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let permit = Arc::clone(semaphore).try_acquire_owned().ok();
-        let worker = Arc::clone(&self.namespace);
-        let attempt = attempt(Arc::clone(&worker));
-        self.namespace.tasks.spawn(async move {
-            attempt.await;
-            drop(permit);
-            worker.nudges.dispatch.notify_one();
-        });
-    }
-
     /// With the doors closed only notices leave.
     async fn serve_notices(&self, doors: OpenDoors) -> Result<Turn, TurnError> {
         let (mut done, mut next) = (0, None);
@@ -143,8 +92,14 @@ impl Dispatcher {
             done += served.attempts;
             next = earlier(next, served.next);
         }
-        Ok(Turn { done, next })
+        Ok(Turn::did(done, next))
     }
+}
+
+/// So many of these permits.
+fn take(permits: &mut Vec<OwnedSemaphorePermit>, count: u32) -> Vec<OwnedSemaphorePermit> {
+    let kept = permits.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
+    permits.split_off(kept)
 }
 
 #[async_trait]
@@ -181,7 +136,7 @@ impl Service for Dispatcher {
             done += served.attempts;
             next = earlier(next, served.next);
         }
-        Ok(Turn { done, next })
+        Ok(Turn::did(done, next))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -224,6 +224,7 @@ async fn finish_steps(namespace: &Namespace, owed: Uuid) {
             deliveries,
             batch: None,
             work: None,
+            send: None,
             claim_next: None,
         };
         assert!(matches!(

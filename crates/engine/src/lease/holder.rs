@@ -112,7 +112,7 @@ impl Service for Holder {
 
     async fn turn(&self) -> Result<Turn, TurnError> {
         let pause = self.renew().await;
-        Ok(Turn { done: 0, next: Some(self.namespace.shared.clock.now() + pause) })
+        Ok(Turn::idle(Some(self.namespace.shared.clock.now() + pause)))
     }
 
     async fn failed(&self, error: &TurnError) {

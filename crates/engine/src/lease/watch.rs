@@ -37,7 +37,7 @@ impl Service for Watch {
             namespace.wake();
         }
         let next = watched.next.map(|next| namespace.shared.clock.now() + next.min(POLL_MAX));
-        Ok(Turn { done: watched.taken.len(), next })
+        Ok(Turn::did(watched.taken.len(), next))
     }
 
     async fn failed(&self, error: &TurnError) {

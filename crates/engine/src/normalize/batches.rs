@@ -32,14 +32,14 @@ impl Service for Batches {
 
     async fn turn(&self) -> Result<Turn, TurnError> {
         let namespace = &self.namespace;
-        let idle = Turn { done: 0, next: None };
+        let idle = Turn::idle(None);
         let Some(due) = namespace.store.next_batch_due().await? else { return Ok(idle) };
         if namespace.ask(Door::Step, &[]).is_err() {
             return Ok(idle);
         }
         let now = namespace.shared.clock.now();
         // What holds the rest nudges when it comes free, and what is due and was not claimed has passed its deadline and is the keeper's.
-        let idle = Turn { done: 0, next: Some(due).filter(|due| *due > now) };
+        let idle = Turn::idle(Some(due).filter(|due| *due > now));
         let ready = namespace.store.batches_ready(now).await?;
         if ready.is_empty() {
             namespace.permits.withdraw_program();
@@ -69,7 +69,7 @@ impl Service for Batches {
             worker.nudges.tiers.notify_one();
             worker.nudges.normalize.notify_one();
         });
-        Ok(Turn { done: 1, next: None })
+        Ok(Turn::did(1, None))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -126,7 +126,7 @@ impl Service for Heartbeat {
             let every = SignedDuration::try_from(self.config.every.to_duration()).unwrap_or_default();
             *due = now.checked_add(every).ok();
         }
-        Ok(Turn { done: 0, next: *due })
+        Ok(Turn::idle(*due))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -164,7 +164,7 @@ impl Service for Notifier {
         let more = read >= usize::try_from(RECORDS_MAX).unwrap_or(usize::MAX);
         let done = if more { read } else { owed };
         let next: Option<Timestamp> = self.namespace.store.next_notice_due().await?;
-        Ok(Turn { done, next })
+        Ok(Turn::did(done, next))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -118,6 +118,11 @@ impl Permits {
         Admission { permits: self, _only: self.admission.lock().await }
     }
 
+    /// The same, where nobody has it: for who can do without.
+    pub fn try_admit(&self) -> Option<Admission<'_>> {
+        self.admission.try_lock().ok().map(|only| Admission { permits: self, _only: only })
+    }
+
     /// No step can start: the namespace does not wait for a permit of the node.
     pub fn withdraw(&self) {
         self.node.withdraw(&self.asker(false));
@@ -184,6 +189,14 @@ impl Admission<'_> {
                 waits.full.insert(limit, full.clone());
             }
         }
+        waits.full.insert(Limit::Node, node);
+        waits
+    }
+
+    /// What held runs of any lane until now.
+    pub fn all_waits(&self) -> Waits {
+        let node = self.permits.node.fullness();
+        let mut waits = self.permits.counts.lock().waits.clone();
         waits.full.insert(Limit::Node, node);
         waits
     }

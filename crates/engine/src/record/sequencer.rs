@@ -272,7 +272,7 @@ impl Service for Sequencer {
         let copied = self.copy().await?;
         // Only a full hand means that another turn has something to copy.
         let done = if u32::try_from(copied).is_ok_and(|copied| copied < COPIES_MAX) { 0 } else { copied };
-        Ok(Turn { done, next: self.clock.now().checked_add(PACE).ok() })
+        Ok(Turn::did(done, self.clock.now().checked_add(PACE).ok()))
     }
 
     async fn failed(&self, error: &TurnError) {

@@ -276,7 +276,7 @@ impl Service for Scheduler {
         }
         // Whoever came due meanwhile is looked at at once.
         done += usize::from(state.agenda.is_pending(clock.now()));
-        Ok(Turn { done, next: state.agenda.next() })
+        Ok(Turn::did(done, state.agenda.next()))
     }
 
     async fn failed(&self, error: &TurnError) {

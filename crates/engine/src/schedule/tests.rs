@@ -230,16 +230,16 @@ async fn only_who_is_due_is_looked_at_and_all_of_them_at_once() {
     assert_eq!(node.turn().await.unwrap(), Turn::default(), "without a snapshot there is nothing");
     let all = [("a", hourly(0, json!({}))), ("b", hourly(10, json!({}))), ("c", hourly(10, json!({})))];
     node.namespace.activate(snapshot(&all)).await.unwrap();
-    assert_eq!(node.turn().await.unwrap(), Turn { done: 0, next: Some(at("00:10")) });
+    assert_eq!(node.turn().await.unwrap(), Turn::idle(Some(at("00:10"))));
     assert_eq!(world.news().await, ["a first_seen 0", "b first_seen 0", "c first_seen 0"]);
     assert_eq!(node.calls(), LOOKED);
     for quiet in ["00:00", "00:05", "00:09"] {
         node.set(quiet);
-        assert_eq!(node.turn().await.unwrap(), Turn { done: 0, next: Some(at("00:10")) });
+        assert_eq!(node.turn().await.unwrap(), Turn::idle(Some(at("00:10"))));
         assert_eq!(node.calls(), [""; 0], "at {quiet}");
     }
     node.set("00:10");
-    assert_eq!(node.turn().await.unwrap(), Turn { done: 2, next: Some(at("01:00")) });
+    assert_eq!(node.turn().await.unwrap(), Turn::did(2, Some(at("01:00"))));
     assert_eq!(world.news().await, ["b fired 00:10 due", "c fired 00:10 due"]);
     assert_eq!(node.calls(), LOOKED, "one read and one commit");
     // The round finds whatever was missed, without anything being due.
@@ -390,7 +390,7 @@ async fn what_fails_is_reported_once_and_tried_again() {
     let node =
         world.running(&[("a", hourly(0, json!({})))], Some(fault("commit_schedules", 2, When::Before))).await;
     node.set("01:00");
-    assert_eq!(node.turn().await.unwrap(), Turn { done: 0, next: Some(at("01:00:01")) });
+    assert_eq!(node.turn().await.unwrap(), Turn::idle(Some(at("01:00:01"))));
     let [failed] = <[String; 1]>::try_from(world.news().await).unwrap();
     assert!(failed.starts_with("failed run profile `") && failed.ends_with("failed to order"), "{failed}");
     node.set("01:00:01");
@@ -435,9 +435,9 @@ async fn who_was_outrun_looks_again() {
     let all = ["a", "b"].map(|label| (label, hourly(0, json!({}))));
     let node = world.running(&all, Some(fault("commit_schedules", 2, When::After))).await;
     node.set("01:00");
-    assert_eq!(node.turn().await.unwrap(), Turn { done: 1, next: Some(at("01:00")) });
+    assert_eq!(node.turn().await.unwrap(), Turn::did(1, Some(at("01:00"))));
     assert_eq!(node.calls(), ["standing", "commit_schedules", "commit_schedules", "commit_schedules"]);
-    assert_eq!(node.turn().await.unwrap(), Turn { done: 0, next: Some(at("02:00")) });
+    assert_eq!(node.turn().await.unwrap(), Turn::idle(Some(at("02:00"))));
     assert_eq!(node.calls(), ["standing"]);
     assert_eq!(world.news().await, ["a fired 01:00 due", "b fired 01:00 due"]);
 }

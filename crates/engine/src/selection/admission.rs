@@ -2,6 +2,8 @@
 //!
 //! Every step may be repeated after a crash: an initiation that the cycle has already is kept, and ids are those of the first time.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use orbit_core::config::{DocName, Millis, Profile, RunProfile, Snapshot};
 use orbit_core::digest::Digest;
@@ -10,7 +12,7 @@ use orbit_core::id::run_id;
 use orbit_core::record::{Kind, Subject};
 use orbit_core::synthesis::{CycleIdentity, ExecutionRequest, InitiationView, SynthesisError, synthesize};
 use orbit_store::StoreError;
-use orbit_store::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, Taken};
+use orbit_store::contract::selection::{Admitting, Choice, ClaimedCycle, Initiation, NewRun, Taken};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +22,7 @@ use super::preset::{self, Preset, PresetError, RetryOf};
 use super::sources::SourceError;
 use crate::namespace::Namespace;
 use crate::service::POLL_MAX;
+use crate::tiers::AtOnce;
 
 /// Passes over the source of a cycle, where others take all that each of them keeps. After that it waits again, behind them.
 const PASSES_MAX: u32 = 16;
@@ -110,7 +113,7 @@ impl AdmissionError {
 
 /// A cycle with the documents that it is pinned to.
 struct Admission<'a> {
-    namespace: &'a Namespace,
+    namespace: &'a Arc<Namespace>,
     snapshot: &'a Snapshot,
     run_profile: &'a RunProfile,
     cycle: &'a ClaimedCycle,
@@ -119,8 +122,11 @@ struct Admission<'a> {
 }
 
 /// Gives a claimed cycle its initiation and its runs. Afterwards it is running, or finished because nothing is new or nothing may run, or no longer the
-/// caller's. With [`AdmissionError::Cut`] it is to wait again, and with any other error to fail.
-pub async fn select_and_admit(namespace: &Namespace, cycle: ClaimedCycle) -> Result<(), AdmissionError> {
+/// caller's; true in the first case. With [`AdmissionError::Cut`] it is to wait again, and with any other error to fail.
+pub async fn select_and_admit(
+    namespace: &Arc<Namespace>,
+    cycle: ClaimedCycle,
+) -> Result<bool, AdmissionError> {
     // Registered before the gate is asked, so that a halt finds either a closed gate or this act.
     let act = namespace.running.begin(cycle.claim.id);
     if namespace.ask(Door::Admit, &[]).is_err() {
@@ -137,7 +143,8 @@ pub async fn select_and_admit(namespace: &Namespace, cycle: ClaimedCycle) -> Res
 }
 
 impl Admission<'_> {
-    async fn admit(&self) -> Result<(), AdmissionError> {
+    /// Whether it has runs now.
+    async fn admit(&self) -> Result<bool, AdmissionError> {
         let mut open = Vec::new();
         let mut closed = Vec::new();
         for profile in self.surfaces()? {
@@ -146,20 +153,29 @@ impl Admission<'_> {
                 Some(why) => closed.push((profile, why)),
             }
         }
-        let Some(initiation) = self.initiation(&open, &closed).await? else { return Ok(()) };
+        let initiation = match self.initiation(&open, &closed).await? {
+            Taken::Initiation(initiation) => initiation,
+            Taken::Admitted { .. } => return Ok(!open.is_empty()),
+            Taken::Exhausted | Taken::Lost | Taken::Outrun => return Ok(false),
+        };
         for (profile, why) in closed {
             self.leave_out(profile, &why).await;
         }
         let now = self.namespace.shared.clock.now();
         let runs = self.runs(&open, &initiation, now);
-        let ends_soon = runs.iter().any(|run| run.deadline_at <= now + POLL_MAX);
+        self.ends_soon(&runs, now);
+        let has_runs = !runs.is_empty();
         // A claim that was lost belongs to somebody who does all this again, or to nobody because the cycle was cancelled.
-        self.namespace.store.admit(self.cycle.claim, runs, now).await?;
-        if ends_soon {
-            // It looks at least this often, and so sees every other deadline in time.
+        let admitted = self.namespace.store.admit(self.cycle.claim, runs, now).await?;
+        self.namespace.nudges.tiers.notify_one();
+        Ok(admitted && has_runs)
+    }
+
+    /// Wakes the keeper for runs that have less time than it sleeps; it sees every other deadline in time.
+    fn ends_soon(&self, runs: &[NewRun], now: Timestamp) {
+        if runs.iter().any(|run| run.deadline_at <= now + POLL_MAX) {
             self.namespace.nudges.keeper.notify_one();
         }
-        Ok(())
     }
 
     /// The runs of these profiles for this initiation.
@@ -183,14 +199,14 @@ impl Admission<'_> {
         profiles_of(self.snapshot, self.run_profile)
     }
 
-    /// The cycle's initiation. None if it has none to go on with: then it has its runs already, is finished or no longer the caller's.
+    /// The cycle's initiation; or it has its runs already, is finished or no longer the caller's.
     async fn initiation(
         &self,
         open: &[&Profile],
         closed: &[(&Profile, Closed)],
-    ) -> Result<Option<Initiation>, AdmissionError> {
+    ) -> Result<Taken, AdmissionError> {
         if let Some(initiation) = &self.cycle.initiation {
-            return Ok(Some(initiation.clone()));
+            return Ok(Taken::Initiation(initiation.clone()));
         }
         for _ in 0..PASSES_MAX {
             let choice = match (self.ask_run_profile()?, open, closed) {
@@ -199,10 +215,11 @@ impl Admission<'_> {
                 (None, ..) => self.choose().await?,
             };
             match self.take(choice, open, closed).await? {
-                Taken::Initiation(initiation) => return Ok(Some(initiation)),
-                Taken::Admitted | Taken::Exhausted | Taken::Lost => return Ok(None),
                 // Others took all that this pass has kept, and so are further than before.
                 Taken::Outrun => {}
+                taken @ (Taken::Initiation(_) | Taken::Admitted { .. } | Taken::Exhausted | Taken::Lost) => {
+                    return Ok(taken);
+                }
             }
         }
         Err(AdmissionError::Cut)
@@ -224,10 +241,45 @@ impl Admission<'_> {
             // Most likely nobody takes the best one meanwhile: then its runs cost no transaction of their own.
             Some(first) if closed.is_empty() => {
                 let runs = self.runs(open, first, now);
-                store.take_and_admit(claim, choice, runs, now).await?
+                self.take_and_admit(choice, runs, now).await?
             }
             Some(_) | None => store.take_initiation(claim, choice, now).await?,
         })
+    }
+
+    /// The same with these runs, of which those start at once that need not wait.
+    async fn take_and_admit(
+        &self,
+        choice: Choice,
+        runs: Vec<NewRun>,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        let (namespace, claim) = (self.namespace, self.cycle.claim);
+        let at_once = AtOnce::new(namespace, self.cycle.run_profile_id, &runs);
+        let count = runs.len();
+        self.ends_soon(&runs, now);
+        let admitting = Admitting { runs, free: at_once.as_ref().map(|at_once| at_once.free.clone()) };
+        let call = namespace.store.take_and_admit(claim, choice, admitting, now);
+        let (taken, steps) = namespace
+            .claims
+            .claim_with(call, |taken, hold| match taken {
+                Taken::Admitted { started } => {
+                    let held = started.into_iter().map(|step| (hold(step.claim.id), step));
+                    let steps = held.map(|(hold, step)| (step, hold)).collect();
+                    (Taken::Admitted { started: Vec::new() }, steps)
+                }
+                taken @ (Taken::Initiation(_) | Taken::Exhausted | Taken::Outrun | Taken::Lost) => {
+                    (taken, Vec::new())
+                }
+            })
+            .await?;
+        if steps.len() < count {
+            namespace.nudges.tiers.notify_one();
+        }
+        if let Some(at_once) = at_once {
+            at_once.start(namespace, steps);
+        }
+        Ok(taken)
     }
 
     async fn choose(&self) -> Result<Choice, AdmissionError> {

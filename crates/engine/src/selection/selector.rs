@@ -45,7 +45,7 @@ impl Service for Selector {
         if namespace.ask(Door::Admit, &[]).is_err() {
             return Ok(Turn::default());
         }
-        // Nobody else takes permits, and a cycle that ends wakes this one.
+        // Nobody else takes permits, and the first that comes back after the last one wakes this one.
         let free = u32::try_from(self.selecting.available_permits()).unwrap_or(u32::MAX);
         if free == 0 {
             return Ok(Turn::default());
@@ -55,14 +55,15 @@ impl Service for Selector {
         let done = claimed.len();
         for (cycle, hold) in claimed {
             let permit = Arc::clone(&self.selecting).try_acquire_owned().ok();
-            let worker = Arc::clone(namespace);
+            let (worker, selecting) = (Arc::clone(namespace), Arc::clone(&self.selecting));
             namespace.tasks.spawn(async move {
-                select(&worker, cycle).await;
+                let has_runs = select(&worker, cycle).await;
+                let was_full = selecting.available_permits() == 0;
                 drop((hold, permit));
-                wake(&worker);
+                wake(&worker, has_runs, was_full);
             });
         }
-        Ok(Turn { done, next: None })
+        Ok(Turn::did(done, None))
     }
 
     async fn failed(&self, error: &TurnError) {
@@ -70,37 +71,46 @@ impl Service for Selector {
     }
 }
 
-/// A cycle has runs now, or is over and another one waits for that, or waits again.
-fn wake(namespace: &Namespace) {
+/// A cycle that has no runs now is over and another one waits for that, or it waits again.
+fn wake(namespace: &Namespace, has_runs: bool, was_full: bool) {
     let nudges = &namespace.nudges;
-    for nudge in [&nudges.tiers, &nudges.selection, &nudges.schedule] {
-        nudge.notify_one();
+    if !has_runs {
+        nudges.schedule.notify_one();
+    }
+    if was_full || !has_runs {
+        nudges.selection.notify_one();
     }
     if namespace.claims.is_in_doubt() {
         nudges.keeper.notify_one();
     }
 }
 
-async fn select(namespace: &Arc<Namespace>, cycle: ClaimedCycle) {
+/// Whether the cycle has runs now.
+async fn select(namespace: &Arc<Namespace>, cycle: ClaimedCycle) -> bool {
     let claim = cycle.claim;
     let working = Arc::clone(namespace);
     let task = tokio::spawn(async move { admission::select_and_admit(&working, cycle).await });
     let failure = match task.await {
-        Ok(Ok(())) => return,
-        Ok(Err(AdmissionError::Cut)) => return again(namespace, claim).await,
+        Ok(Ok(has_runs)) => return has_runs,
+        Ok(Err(AdmissionError::Cut)) => {
+            again(namespace, claim).await;
+            return false;
+        }
         Ok(Err(AdmissionError::Store(error))) if passes(&error) => {
             tracing::warn!(namespace = %namespace.name, cycle = %claim.id, %error, "a cycle waits for the store");
             tokio::select! {
                 () = tokio::time::sleep(STORE_PAUSE) => {}
                 () = namespace.shared.stopping.cancelled() => {}
             }
-            return again(namespace, claim).await;
+            again(namespace, claim).await;
+            return false;
         }
         Ok(Err(error)) => error.to_string(),
         Err(error) => format!("selection panicked: {}", panic_message(error)),
     };
     let call = || namespace.store.fail_selection(claim, &failure, namespace.shared.clock.now());
     told(namespace, claim, "the failure", call).await;
+    false
 }
 
 /// The cycle waits as before its claim; a later turn selects for it.

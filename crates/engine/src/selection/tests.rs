@@ -111,7 +111,9 @@ impl World {
     async fn admit(&self, key: &str, preset: Value) -> Result<Uuid, AdmissionError> {
         let cycle = self.claimed(key, preset).await;
         let id = cycle.claim.id;
-        select_and_admit(&self.namespace, cycle).await.map(|()| id)
+        // While somebody looks at the permits nothing starts: this is about what waits for it.
+        let _looking = self.namespace.permits.admit().await;
+        select_and_admit(&self.namespace, cycle).await.map(|_| id)
     }
 
     /// Profile and state of each run of a cycle, by profile, and what the cycle is about.
@@ -193,6 +195,19 @@ async fn each_cycle_has_a_new_initiation_until_none_is_new() {
         dry_run(&world.namespace, &snapshot, &run_profile, Uuid::nil()).await.unwrap_err()
     };
     assert!(error.to_string().contains("2 candidates"), "{error}");
+}
+
+#[tokio::test]
+async fn a_run_starts_with_its_admission_where_nobody_looks_at_the_permits() {
+    let world = World::new(|_| ()).await;
+    let cycle = world.claimed("1", Value::Null).await;
+    let id = cycle.claim.id;
+    assert!(select_and_admit(&world.namespace, cycle).await.unwrap());
+    // There are no workers here.
+    assert!(world.record(id, "step_started").await.is_some());
+    let waiting = world.admit("2", Value::Null).await.unwrap();
+    assert!(world.record(waiting, "run_admitted").await.is_some());
+    assert!(world.record(waiting, "step_started").await.is_none());
 }
 
 #[tokio::test]

@@ -6,12 +6,16 @@ use jiff::Timestamp;
 use orbit_core::governance::Door;
 use orbit_core::run::{Interruption, RunEvent, RunState, Then};
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
+use orbit_store::contract::dispatch::ClaimedDelivery;
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
 use serde_json::{Value, json};
 
+use super::at_once::processor;
 use super::attempt::{self, Finished};
+use crate::claims::Hold;
 use crate::clock;
+use crate::dispatch::lanes;
 use crate::namespace::Namespace;
 use crate::normalize;
 use crate::permits::Permit;
@@ -33,7 +37,7 @@ pub async fn run(namespace: &Arc<Namespace>, first: ClaimedStep, processor: Perm
 }
 
 /// Wakes whoever has something to do, now that a run stands so.
-fn wake(namespace: &Namespace, state: &RunState, waits_for_batch: bool) {
+fn wake(namespace: &Namespace, state: &RunState, waits_for_batch: bool, is_sent: bool) {
     let nudges = &namespace.nudges;
     match state {
         RunState::Working { .. } => {}
@@ -42,7 +46,9 @@ fn wake(namespace: &Namespace, state: &RunState, waits_for_batch: bool) {
         RunState::Ready { .. } | RunState::Waiting { .. } => nudges.tiers.notify_one(),
         // Its cycle may be over, or counts no longer, and another one wait for that.
         RunState::Dispatching { .. } | RunState::Finished { .. } => {
-            nudges.dispatch.notify_one();
+            if !is_sent {
+                nudges.dispatch.notify_one();
+            }
             nudges.selection.notify_one();
             nudges.schedule.notify_one();
         }
@@ -76,7 +82,7 @@ async fn one(
 
 /// Commits the end of an attempt that `began` then; the next step if the store gives it to the same worker. What cuts it may have come before the act.
 pub(crate) async fn end(
-    namespace: &Namespace,
+    namespace: &Arc<Namespace>,
     (act, closed): (&Act, Option<Cut>),
     claimed: ClaimedStep,
     finished: Finished,
@@ -93,8 +99,11 @@ pub(crate) async fn end(
     let goes_on =
         cut.is_none() && !namespace.shared.stopping.is_cancelled() && namespace.ask(Door::Step, &[]).is_ok();
     let processor = if goes_on { reserve(namespace, &claimed, &finished).await } else { None };
+    let owed = finished.result.as_ref().map_or(&[][..], |made| &made.deliveries);
+    let at_once = lanes::AtOnce::new(namespace, owed);
     let commit_of = StepCommit {
         event,
+        send: at_once.as_ref().map(|at_once| at_once.free.clone()),
         detail: detail(&claimed, &finished, began, now),
         evidence: evidence(namespace, &claimed, &finished),
         batch: finished
@@ -109,9 +118,17 @@ pub(crate) async fn end(
         deliveries: finished.result.map(|made| made.deliveries).unwrap_or_default(),
     };
     let waits_for_batch = commit_of.batch.is_some();
-    match commit(namespace, act, claimed.claim, commit_of).await {
-        Some(StepCommitted::Done { state, next }) => {
-            wake(namespace, &state, waits_for_batch);
+    let count = commit_of.deliveries.len();
+    let (committed, sending) = commit(namespace, act, claimed.claim, commit_of).await.unzip();
+    let sending = sending.unwrap_or_default();
+    // Whose they are does not matter: as many wait as without them.
+    let is_sent = sending.len() >= count;
+    if let Some(at_once) = at_once {
+        at_once.send(namespace, sending);
+    }
+    match committed {
+        Some(StepCommitted::Done { state, next, .. }) => {
+            wake(namespace, &state, waits_for_batch, is_sent);
             next.map(|next| *next).zip(processor)
         }
         Some(StepCommitted::Lost) | None => {
@@ -127,19 +144,32 @@ pub(crate) async fn end(
 /// the node. Else the run is ready again, and starts in the order of priority and age.
 async fn reserve(namespace: &Namespace, claimed: &ClaimedStep, finished: &Finished) -> Option<Permit> {
     let Then::Step { step } = finished.result.as_ref().ok()?.then else { return None };
-    let steps = claimed.request["steps"].as_array()?;
-    let next = steps.iter().find(|one| one["step"] == step.name())?;
-    let processor = next["processor"]["name"].as_str()?;
+    let processor = processor(&claimed.request, step)?;
     let admission = namespace.permits.admit().await;
     if namespace.permits.may_go_on() { admission.processor(processor) } else { None }
 }
 
 /// Commits. None if it could not be: then the claim stays until the next start, which counts the attempt as interrupted.
-async fn commit(namespace: &Namespace, act: &Act, claim: Claim, commit: StepCommit) -> Option<StepCommitted> {
+async fn commit(
+    namespace: &Namespace,
+    act: &Act,
+    claim: Claim,
+    commit: StepCommit,
+) -> Option<(StepCommitted, Vec<(ClaimedDelivery, Hold)>)> {
     let what = format!("the end of a step of run {}", claim.id);
     // Whoever cuts acts short to stop the node waits for this.
     let gives_up = || act.cut() == Some(Cut::Stop);
-    let call = || namespace.store.commit_step(claim, commit.clone(), namespace.shared.clock.now());
+    let call = || {
+        let call = namespace.store.commit_step(claim, commit.clone(), namespace.shared.clock.now());
+        namespace.claims.claim_with(call, |committed, hold| match committed {
+            StepCommitted::Done { state, next, sending } => {
+                let held = sending.into_iter().map(|one| (hold(one.claim.id), one));
+                let held = held.map(|(hold, one)| (one, hold)).collect();
+                (StepCommitted::Done { state, next, sending: Vec::new() }, held)
+            }
+            StepCommitted::Lost => (StepCommitted::Lost, Vec::new()),
+        })
+    };
     match persist(&namespace.name, &what, gives_up, call).await {
         Ok(committed) => Some(committed),
         Err(error) => {

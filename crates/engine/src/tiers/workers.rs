@@ -8,15 +8,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use orbit_core::governance::Door;
 use orbit_core::tiers::Room;
-use orbit_store::contract::tiers::Free;
+use orbit_store::contract::tiers::{ClaimedStep, Free};
 use orbit_store::contract::{OpenDoors, earlier};
 
 use super::{step, work};
+use crate::claims::Hold;
 use crate::namespace::Namespace;
+use crate::permits::{Admission, NodePermit};
 use crate::service::{Service, Turn, TurnError};
 
 /// Steps that one turn claims at most.
-const CLAIM_MAX: u32 = 16;
+pub(super) const CLAIM_MAX: u32 = 16;
 
 /// See the module.
 pub struct Workers {
@@ -38,16 +40,17 @@ impl Workers {
         let admission = namespace.permits.admit().await;
         let startable = namespace.store.startable(CLAIM_MAX, doors, clock.now()).await?;
         let next = startable.next_due;
+        let waiting: usize = startable.lanes.iter().map(|one| one.runs as usize).sum();
         let room = admission.room(CLAIM_MAX);
         let wanted = room.clone().startable(startable.lanes.iter().map(|one| (&one.lane, one.runs)));
         if wanted == 0 {
             // What holds the rest nudges when it comes free.
             namespace.permits.withdraw();
-            return Ok(Turn { done: 0, next });
+            return Ok(Turn::idle(next));
         }
         let taken = admission.node(wanted);
         let Ok(runs @ 1..) = u32::try_from(taken.permits.len()) else {
-            return Ok(Turn { done: 0, next: earlier(next, taken.again) });
+            return Ok(Turn::idle(earlier(next, taken.again)));
         };
         let room = Room { runs, ..room };
         let lanes = startable.lanes.iter().map(|one| &one.lane).filter(|lane| room.for_lane(lane) > 0);
@@ -55,15 +58,29 @@ impl Workers {
         let call = namespace.store.claim_steps(free, clock.now());
         let claimed = namespace.claims.claim(call, |step| step.claim.id).await?;
         let done = claimed.len();
-        for ((step, hold), node) in claimed.into_iter().zip(taken.permits) {
-            let (run, processor) = admission.take(&step.lane, node);
-            let worker = Arc::clone(namespace);
-            namespace.runs.spawn(async move {
-                step::run(&worker, step, processor).await;
-                drop((hold, run));
-            });
+        // One more turn finds what was not counted, or who waits for a permit.
+        let more = done < waiting || waiting >= CLAIM_MAX as usize;
+        if !more {
+            namespace.permits.withdraw();
         }
-        Ok(Turn { done, next })
+        start(namespace, &admission, claimed.into_iter().zip(taken.permits));
+        Ok(Turn { done, more, next })
+    }
+}
+
+/// Gives each of these steps a task of its own, with its permit of the node and the others that it needs.
+pub(super) fn start(
+    namespace: &Arc<Namespace>,
+    admission: &Admission<'_>,
+    claimed: impl Iterator<Item = ((ClaimedStep, Hold), NodePermit)>,
+) {
+    for ((step, hold), node) in claimed {
+        let (run, processor) = admission.take(&step.lane, node);
+        let worker = Arc::clone(namespace);
+        namespace.runs.spawn(async move {
+            step::run(&worker, step, processor).await;
+            drop((hold, run));
+        });
     }
 }
 

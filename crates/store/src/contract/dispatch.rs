@@ -1,5 +1,7 @@
 //! Deliveries: a durable queue an endpoint, attempts recorded before they are made, one receipt an attempt.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
@@ -19,6 +21,15 @@ pub struct NewDelivery {
     pub endpoint: String,
     /// Where it goes.
     pub url: String,
+}
+
+/// What a claim of deliveries may take where something else is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreeAttempts {
+    /// So many attempts at each of these endpoints; none of them takes its deliveries in order.
+    pub endpoints: BTreeMap<String, u32>,
+    /// Which attempts may be made.
+    pub doors: OpenDoors,
 }
 
 /// An attempt that this caller alone may make; its record is durable.

@@ -9,6 +9,7 @@ use orbit_core::run::Step;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::tiers::{ClaimedStep, Free};
 use super::{Artifact, Claim, StoreError};
 
 /// A cycle that this caller alone may select for.
@@ -73,7 +74,10 @@ pub enum Taken {
     /// The first candidate that was new belongs to the cycle.
     Initiation(Initiation),
     /// The first candidate belongs to the cycle, its runs exist and the cycle is running.
-    Admitted,
+    Admitted {
+        /// The steps that started with it, of whatever runs.
+        started: Vec<ClaimedStep>,
+    },
     /// None was new: the cycle is finished with the outcome `skipped`.
     Exhausted,
     /// None was new of as many as a pass keeps, so that the source may have more: nothing has changed, and another pass tells.
@@ -103,6 +107,15 @@ pub struct NewRun {
     pub retry_of: Option<Uuid>,
     /// Where it begins, if not at tier 1.
     pub start: Option<Start>,
+}
+
+/// The runs of a cycle, and what may start with them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admitting {
+    /// The runs.
+    pub runs: Vec<NewRun>,
+    /// What is free for steps; nothing starts without it.
+    pub free: Option<Free>,
 }
 
 /// The step at which a run begins, and what the steps before it would have given.
@@ -145,12 +158,12 @@ pub trait SelectionStore {
     ) -> Result<Taken, StoreError>;
 
     /// As [`Self::take_initiation`], and in the same transaction as [`Self::admit`] if it is the first candidate that the cycle is given now: the runs
-    /// are made for that one.
+    /// are made for that one. Where something is free, the steps that are next are started, too, as [`super::tiers::RunStore::claim_steps`] does.
     async fn take_and_admit(
         &self,
         claim: Claim,
         choice: Choice,
-        runs: Vec<NewRun>,
+        admitting: Admitting,
         now: Timestamp,
     ) -> Result<Taken, StoreError>;
 

@@ -12,7 +12,7 @@ use orbit_core::tiers::{Lane, Room, Waits};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::dispatch::NewDelivery;
+use super::dispatch::{ClaimedDelivery, FreeAttempts, NewDelivery};
 use super::quarantine::Quarantine;
 use super::{Artifact, Claim, Evidence, OpenDoors, StoreError};
 
@@ -94,6 +94,8 @@ pub struct StepCommit {
     pub content: Option<Bytes>,
     /// What is owed, if this was the last step.
     pub deliveries: Vec<NewDelivery>,
+    /// Attempts that the caller would make now, as [`super::dispatch::DispatchStore::claim_deliveries`] would give them.
+    pub send: Option<FreeAttempts>,
     /// The run's request, if its next step is to be claimed for the same caller, who gets it back. A step that waits for a batch is not.
     pub claim_next: Option<Arc<Value>>,
     /// The next step waits for a batch at this place.
@@ -113,6 +115,8 @@ pub enum StepCommitted {
         state: RunState,
         /// The next step, if it was asked for and there is one that can start now.
         next: Option<Box<ClaimedStep>>,
+        /// The caller's attempts, of whatever runs.
+        sending: Vec<ClaimedDelivery>,
     },
 }
 

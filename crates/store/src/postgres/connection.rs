@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use deadpool_postgres::{Object, StatementCache};
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -246,11 +246,12 @@ impl Connection {
         ended
     }
 
-    /// COMMIT, and then the flush that makes it durable.
+    /// COMMIT, and behind it the flush that makes it durable, which is one of nothing where the server did not commit.
     pub(super) async fn commits(self) -> Attempt<()> {
-        let (ended, is_over) = self.ended("COMMIT").await?;
+        let (ended, flushed) = join(self.ended("COMMIT"), self.flush()).await;
+        let (ended, is_over) = ended?;
         if ended.is_ok() {
-            self.flush().await?;
+            flushed?;
         }
         if is_over {
             self.give_back();

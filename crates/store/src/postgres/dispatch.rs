@@ -15,8 +15,8 @@ use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
 use crate::contract::dispatch::{
-    AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, Settle,
-    WaitingEndpoint,
+    AttemptCommit, ClaimedDelivery, DispatchStore, FreeAttempts, RedriveFilter, RedriveFrom, Redriven,
+    Settle, WaitingEndpoint,
 };
 use crate::contract::{Claim, OpenDoors};
 use crate::rows::delivery::attempt_started;
@@ -30,12 +30,7 @@ impl DispatchStore for PostgresStore {
         doors: OpenDoors,
         now: Timestamp,
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
-        writing!(self, |tx| {
-            let ((admits, limit), ()) = try_join(admits(tx, endpoint, limit, now), token::look(tx)).await?;
-            let due = due(tx, DUE, (endpoint, limit), doors, now).await?;
-            probed(tx, endpoint, (admits, &due), now).await?;
-            start(tx, &due, now).await
-        })
+        writing!(self, |tx| claim(tx, (endpoint, limit), doors, now).await)
     }
 
     async fn claim_next_in_order(
@@ -142,6 +137,34 @@ pub(super) async fn due(
     }
     let parameters = params![endpoint, Micros(now), doors.first, doors.retry, limit];
     tx.query_all(sql, parameters, |row| columns::id(row, "delivery_id")).await
+}
+
+/// The next attempts at an endpoint are the caller's, so many at most.
+async fn claim(
+    tx: &Tx,
+    (endpoint, limit): (&str, u32),
+    doors: OpenDoors,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let ((admits, limit), ()) = try_join(admits(tx, endpoint, limit, now), token::look(tx)).await?;
+    let due = due(tx, DUE, (endpoint, limit), doors, now).await?;
+    probed(tx, endpoint, (admits, &due), now).await?;
+    start(tx, &due, now).await
+}
+
+/// The same at each of these endpoints.
+pub(super) async fn claim_free(
+    tx: &Tx,
+    free: Option<&FreeAttempts>,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let mut claimed = Vec::new();
+    if let Some(free) = free {
+        for (endpoint, limit) in &free.endpoints {
+            claimed.extend(claim(tx, (endpoint, *limit), free.doors, now).await?);
+        }
+    }
+    Ok(claimed)
 }
 
 /// The next attempts of these deliveries are the caller's, and their records are there before the first byte can be sent.

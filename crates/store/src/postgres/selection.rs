@@ -17,17 +17,23 @@ use super::cycle::HeldCycle;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
-use super::tx::{Connection, Mode, Tx, transaction, writing};
-use super::{PostgresStore, cycle, lanes, token};
+use super::tx::{Connection, Mode, Tx, reading, transaction, writing};
+use super::{PostgresStore, cycle, lanes, tiers, token};
 use crate::StoreError;
 use crate::contract::Claim;
-use crate::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken};
+use crate::contract::selection::{
+    Admitting, Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken,
+};
 
 #[async_trait]
 impl SelectionStore for PostgresStore {
     async fn claim_cycles(&self, most: u32, now: Timestamp) -> Result<Vec<ClaimedCycle>, StoreError> {
         // Nothing is timed: the instant belongs to the contract, for stores with leases.
         let _ = now;
+        // Asked whenever a cycle may be over, which should not wait for its turn to change something.
+        if !reading!(self, |tx| is_any(tx).await)? {
+            return Ok(Vec::new());
+        }
         writing!(self, |tx| claim(tx, most).await)
     }
 
@@ -56,7 +62,7 @@ impl SelectionStore for PostgresStore {
         &self,
         claim: Claim,
         choice: Choice,
-        runs: Vec<NewRun>,
+        Admitting { runs, free }: Admitting,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         writing!(self, |tx| {
@@ -69,7 +75,11 @@ impl SelectionStore for PostgresStore {
             }
             let label = choice.candidates.first().map(|first| first.label.as_str());
             admit(tx, (claim, &cycle.cycle, label), &runs, now).await?;
-            Ok(Taken::Admitted)
+            let started = match &free {
+                Some(free) => tiers::start_next(tx, free, now).await?,
+                None => Vec::new(),
+            };
+            Ok(Taken::Admitted { started })
         })
     }
 
@@ -96,14 +106,27 @@ impl SelectionStore for PostgresStore {
     }
 }
 
+/// SQL that is true of a cycle `q` that may be claimed.
+fn may_begin() -> String {
+    format!(
+        "q.state IN ('waiting', 'queued') AND (q.state = 'waiting' OR NOT EXISTS (
+            SELECT 1 FROM cycles c WHERE c.run_profile_id = q.run_profile_id AND c.state <> 'finished' AND {active}))",
+        active = cycle::IS_ACTIVE
+    )
+}
+
+/// Whether a cycle may be claimed.
+async fn is_any(tx: &Tx) -> Attempt<bool> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM cycles q WHERE {})", may_begin());
+    tx.query_row(&sql, params![], |row| row.get(0)).await
+}
+
 /// Cycles that are next, of those that are queued the first of each run profile that has none under way: with it, the others wait on.
 async fn claim(tx: &Tx, most: u32) -> Attempt<Vec<ClaimedCycle>> {
     let sql = format!(
-        "SELECT cycle_id, run_profile_id, state = 'queued' AS queued FROM cycles q WHERE q.state IN ('waiting', 'queued')
-            AND (q.state = 'waiting' OR NOT EXISTS (
-                SELECT 1 FROM cycles c WHERE c.run_profile_id = q.run_profile_id AND c.state <> 'finished' AND {active}))
+        "SELECT cycle_id, run_profile_id, state = 'queued' AS queued FROM cycles q WHERE {}
         ORDER BY ordinal LIMIT $1 FOR UPDATE OF q SKIP LOCKED",
-        active = cycle::IS_ACTIVE
+        may_begin()
     );
     let read = |row: &Row| {
         let run_profile_id = columns::id(row, "run_profile_id")?;

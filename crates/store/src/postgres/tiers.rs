@@ -17,7 +17,7 @@ use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
-use super::{PostgresStore, lanes, payload, quarantine, token};
+use super::{PostgresStore, dispatch, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
@@ -32,11 +32,7 @@ impl RunStore for PostgresStore {
     }
 
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
-        writing!(self, |tx| {
-            let next = lanes::next(tx, &free.room, free.doors, now).await?;
-            let told = Told { waits: Some(&free.waits), ..Told::default() };
-            start_all(tx, next, &told, now).await
-        })
+        writing!(self, |tx| start_next(tx, &free, now).await)
     }
 
     async fn commit_step(
@@ -87,6 +83,13 @@ pub(super) async fn ids(
     parameters: Attempt<Vec<Parameter>>,
 ) -> Attempt<Vec<Uuid>> {
     tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
+}
+
+/// The runs that start now, as far as there is room.
+pub(super) async fn start_next(tx: &Tx, free: &Free, now: Timestamp) -> Attempt<Vec<ClaimedStep>> {
+    let next = lanes::next(tx, &free.room, free.doors, now).await?;
+    let told = Told { waits: Some(&free.waits), ..Told::default() };
+    start_all(tx, next, &told, now).await
 }
 
 /// The next attempts of these runs are the caller's.
@@ -253,7 +256,8 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
         Some(request) => Some(Box::new(go_on(tx, (&mut run, run_profile_id), request, now).await?)),
         None => None,
     };
-    Ok(StepCommitted::Done { state: run.state, next })
+    let sending = dispatch::claim_free(tx, commit.send.as_ref(), now).await?;
+    Ok(StepCommitted::Done { state: run.state, next, sending })
 }
 
 async fn expire(tx: &Tx, now: Timestamp) -> Attempt<u32> {

@@ -15,8 +15,8 @@ use super::tx::Tx;
 use super::{SqliteStore, endpoint, redrive, tiers, token};
 use crate::StoreError;
 use crate::contract::dispatch::{
-    AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, Settle,
-    WaitingEndpoint,
+    AttemptCommit, ClaimedDelivery, DispatchStore, FreeAttempts, RedriveFilter, RedriveFrom, Redriven,
+    Settle, WaitingEndpoint,
 };
 use crate::contract::{Claim, OpenDoors};
 use crate::rows::delivery::attempt_started;
@@ -31,12 +31,7 @@ impl DispatchStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.write(move |tx| {
-            let due = |limit| due(tx, DUE, (&endpoint, limit), doors, now);
-            let admitted = admitted(tx, &endpoint, limit, due, now)?;
-            admitted.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
-        })
-        .await
+        self.write(move |tx| claim(tx, (&endpoint, limit), doors, now)).await
     }
 
     async fn claim_next_in_order(
@@ -64,12 +59,12 @@ impl DispatchStore for SqliteStore {
     }
 
     async fn waiting_endpoints(&self) -> Result<Vec<WaitingEndpoint>, StoreError> {
-        self.read(endpoint::waiting).await
+        self.look(endpoint::waiting).await
     }
 
     async fn give_up_disabled(&self, now: Timestamp) -> Result<u32, StoreError> {
         // Asked much more often than there is something to do, which a reader can tell.
-        if self.read(endpoint::all_disabled).await?.is_empty() {
+        if self.look(endpoint::all_disabled).await?.is_empty() {
             return Ok(0);
         }
         self.write(move |tx| settle::give_up_disabled(tx, now)).await
@@ -87,6 +82,33 @@ impl DispatchStore for SqliteStore {
     async fn count_redrivable(&self, filter: RedriveFilter) -> Result<u64, StoreError> {
         self.read(move |tx| redrive::count(tx, &filter)).await
     }
+}
+
+/// The next attempts at an endpoint are the caller's, so many at most.
+fn claim(
+    tx: &Tx<'_>,
+    (endpoint, limit): (&str, u32),
+    doors: OpenDoors,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let due = |limit| due(tx, DUE, (endpoint, limit), doors, now);
+    let admitted = admitted(tx, endpoint, limit, due, now)?;
+    admitted.into_iter().map(|delivery_id| start(tx, delivery_id, now)).collect()
+}
+
+/// The same at each of these endpoints.
+pub(super) fn claim_free(
+    tx: &Tx<'_>,
+    free: Option<&FreeAttempts>,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let mut claimed = Vec::new();
+    if let Some(free) = free {
+        for (endpoint, limit) in &free.endpoints {
+            claimed.extend(claim(tx, (endpoint, *limit), free.doors, now)?);
+        }
+    }
+    Ok(claimed)
 }
 
 /// Up to `limit` of an endpoint, as far as its health admits them.

@@ -1,4 +1,5 @@
-//! What is committed becomes durable here: a thread that flushes the write-ahead log, and only then answers those whose transactions are in it.
+//! What is committed becomes durable here: a thread that flushes the write-ahead log, and only then answers those whose transactions are in it. Where
+//! nobody else waits the writer does so itself, as to wake another thread takes as long as a fast disk's flush.
 //!
 //! COMMIT itself does not wait for the disk (`synchronous = NORMAL`), and a flush makes durable all that was written before it, so that the writer
 //! fills the next physical transaction meanwhile, and commits it when the flush is over. Checkpoints of SQLite flush by themselves whatever they rely on.
@@ -34,7 +35,25 @@ pub(super) struct Log {
 /// How far a database is committed and how far it is durable, in physical commits.
 pub(super) struct Horizon {
     committed: AtomicU64,
-    durable: watch::Receiver<u64>,
+    durable: watch::Receiver<Durable>,
+}
+
+/// What is known to be durable.
+#[derive(Clone, Copy)]
+enum Durable {
+    /// Every commit up to this one.
+    UpTo(u64),
+    /// A flush has failed: nobody can tell any more.
+    Unknown,
+}
+
+impl Durable {
+    const fn covers(self, commit: u64) -> bool {
+        match self {
+            Self::UpTo(last) => last >= commit,
+            Self::Unknown => true,
+        }
+    }
 }
 
 impl Horizon {
@@ -45,13 +64,19 @@ impl Horizon {
 
     /// Whether nothing is under way, or nothing will ever be again because a flush has failed.
     pub(super) fn is_reached(&self) -> bool {
-        self.durable.has_changed().is_err() || *self.durable.borrow() >= self.committed.load(Ordering::SeqCst)
+        self.covers(self.committed.load(Ordering::SeqCst))
+    }
+
+    /// The same of all commits up to this one.
+    pub(super) fn covers(&self, commit: u64) -> bool {
+        self.durable.has_changed().is_err() || self.durable.borrow().covers(commit)
     }
 
     /// Waits until all is durable that is committed by now; false if nobody can tell any more.
     pub(super) async fn reached(&self) -> bool {
         let committed = self.committed.load(Ordering::SeqCst);
-        self.durable.clone().wait_for(|durable| *durable >= committed).await.is_ok()
+        let reached = |durable: &Durable| durable.covers(committed);
+        self.durable.clone().wait_for(reached).await.is_ok_and(|durable| matches!(*durable, Durable::UpTo(_)))
     }
 }
 
@@ -65,6 +90,7 @@ pub(super) struct Committed {
 
 /// A handle on the thread; when it is dropped, what waits is flushed and answered.
 pub(super) struct Flusher {
+    disk: Arc<Disk>,
     sender: Option<SyncSender<Committed>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,21 +101,56 @@ pub(super) struct Told {
     /// The flusher waits again.
     pub(super) idle: Box<dyn Fn() + Send>,
     /// A flush failed; called with why.
-    pub(super) failed: Box<dyn Fn(&str) + Send>,
+    pub(super) failed: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Where commits become durable. One flush is under way at a time.
+struct Disk {
+    log: Log,
+    counts: Arc<Counts>,
+    durable: watch::Sender<Durable>,
+    failed: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Disk {
+    /// Makes commits durable that follow one another, and answers; false if nobody can tell whether they are.
+    fn finish(&self, commits: Vec<Committed>) -> bool {
+        let changed = commits.iter().any(|commit| commit.changed);
+        if changed && let Some(file) = &self.log.file {
+            let began = Instant::now();
+            if let Err(error) = (self.log.flush)(file) {
+                self.durable.send_replace(Durable::Unknown);
+                (self.failed)(&error.to_string());
+                return false;
+            }
+            self.counts.flushed(began.elapsed());
+        }
+        let last = commits.last().map_or(0, |commit| commit.number);
+        self.durable.send_replace(Durable::UpTo(last));
+        for job in commits.into_iter().flat_map(|commit| commit.jobs) {
+            job.confirm();
+        }
+        true
+    }
 }
 
 impl Flusher {
     /// Starts the thread.
     pub(super) fn start(log: Log, told: Told) -> io::Result<(Self, Arc<Horizon>)> {
         let (sender, receiver) = sync_channel(COMMITS_WAITING_MAX);
-        let (durable, reached) = watch::channel(0);
-        let run = move || {
-            run(&receiver, durable, &log, &told);
-            (told.idle)();
-        };
+        let (durable, reached) = watch::channel(Durable::UpTo(0));
+        let Told { counts, idle, failed } = told;
+        let disk = Arc::new(Disk { log, counts, durable, failed });
+        let working = Arc::clone(&disk);
+        let run = move || run(&receiver, &working, &idle);
         let thread = std::thread::Builder::new().name("store-flusher".to_owned()).spawn(run)?;
         let horizon = Horizon { committed: AtomicU64::new(0), durable: reached };
-        Ok((Self { sender: Some(sender), thread: Some(thread) }, Arc::new(horizon)))
+        Ok((Self { disk, sender: Some(sender), thread: Some(thread) }, Arc::new(horizon)))
+    }
+
+    /// Makes it durable on the caller's thread, and answers. Only while no other commit is on its way.
+    pub(super) fn finish(&self, committed: Committed) -> bool {
+        self.disk.finish(vec![committed])
     }
 
     /// Its jobs are answered when it is durable; false if that can no longer be.
@@ -110,24 +171,13 @@ impl Drop for Flusher {
 }
 
 /// Until nobody hands anything over, or a flush fails.
-fn run(receiver: &Receiver<Committed>, durable: watch::Sender<u64>, log: &Log, told: &Told) {
+fn run(receiver: &Receiver<Committed>, disk: &Disk, idle: &dyn Fn()) {
     while let Ok(first) = receiver.recv() {
         // All that was committed by now is in one flush.
-        let commits: Vec<_> = std::iter::once(first).chain(receiver.try_iter()).collect();
-        let changed = commits.iter().any(|commit| commit.changed);
-        if changed && let Some(file) = &log.file {
-            let began = Instant::now();
-            if let Err(error) = (log.flush)(file) {
-                drop(durable);
-                return (told.failed)(&error.to_string());
-            }
-            told.counts.flushed(began.elapsed());
+        let go_on = disk.finish(std::iter::once(first).chain(receiver.try_iter()).collect());
+        idle();
+        if !go_on {
+            return;
         }
-        let last = commits.last().map_or(0, |commit| commit.number);
-        durable.send_replace(last);
-        for job in commits.into_iter().flat_map(|commit| commit.jobs) {
-            job.confirm();
-        }
-        (told.idle)();
     }
 }

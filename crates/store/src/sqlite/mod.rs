@@ -175,6 +175,15 @@ impl SqliteStore {
         self.writer.write(work).await
     }
 
+    /// The same, where it need not be durable before anything else is that comes of it.
+    async fn write_ahead<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.writer.write_ahead(work).await
+    }
+
     /// A transaction that changes nothing.
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
@@ -182,6 +191,11 @@ impl SqliteStore {
         T: Send + 'static,
     {
         self.readers.read(work).await
+    }
+
+    /// As [`Self::read`], where a few rows are found by an index, on the caller's thread.
+    async fn look<T>(&self, work: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T, StoreError> {
+        self.readers.look(work).await
     }
 }
 

@@ -56,17 +56,16 @@ impl NotifyStore for SqliteStore {
         limit: u32,
         now: Timestamp,
     ) -> Result<Vec<ClaimedNotice>, StoreError> {
-        let endpoint = endpoint.to_owned();
         // Asked before every delivery of a run, which should not wait for a commit of nothing.
-        let name = endpoint.clone();
-        if !self.read(move |tx| notice::is_due(tx, &name, now)).await? {
+        if !self.look(|tx| notice::is_due(tx, endpoint, now)).await? {
             return Ok(Vec::new());
         }
+        let endpoint = endpoint.to_owned();
         self.write(move |tx| notice::claim(tx, &endpoint, limit, now)).await
     }
 
     async fn notice_endpoints(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
-        self.read(move |tx| notice::endpoints(tx, now)).await
+        self.look(move |tx| notice::endpoints(tx, now)).await
     }
 
     async fn notices_waiting(&self) -> Result<u64, StoreError> {

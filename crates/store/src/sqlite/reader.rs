@@ -1,5 +1,8 @@
 //! Readers: a few connections that never write. Each read is one short transaction, so that it sees one state and the write-ahead log can be
 //! reset after it.
+//!
+//! What reads a few rows by an index does so on the caller's thread (`look`), where it takes some microseconds: to wake another thread and be woken by
+//! it takes several times as long. Everything else reads on a thread that may block.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,6 +69,16 @@ impl Readers {
             place: self.place.to_string(),
             message: format!("a read failed: {error}"),
         })?;
+        if self.horizon.reached().await { answer } else { Err(closed()) }
+    }
+
+    /// Reads a few rows by an index, on this thread. What the answer says is durable.
+    pub(super) async fn look<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Attempt<T>,
+    ) -> Result<T, StoreError> {
+        let answer = self.read_blocking(work);
+        let closed = || StoreError::Closed { place: self.place.to_string() };
         if self.horizon.reached().await { answer } else { Err(closed()) }
     }
 

@@ -17,18 +17,25 @@ use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
 use super::tx::Tx;
-use super::{SqliteStore, cycle, lanes, token};
+use super::{SqliteStore, cycle, lanes, tiers, token};
 use crate::StoreError;
 use crate::contract::Claim;
-use crate::contract::selection::{Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken};
+use crate::contract::selection::{
+    Admitting, Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken,
+};
 
 #[async_trait]
 impl SelectionStore for SqliteStore {
     async fn claim_cycles(&self, most: u32, now: Timestamp) -> Result<Vec<ClaimedCycle>, StoreError> {
         // Nothing is timed: the instant belongs to the contract, for stores with leases.
         let _ = now;
+        // Asked whenever a cycle may be over, which should not wait for a commit of nothing.
+        if self.readers.read_blocking(next)?.is_none() {
+            return Ok(Vec::new());
+        }
         // One after the other: the first may be what a queued one of the same run profile waits for.
-        self.write(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
+        // What is lost with the power is a cycle that waits again; what is written under the claim comes behind it.
+        self.write_ahead(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
     }
 
     fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError> {
@@ -56,7 +63,7 @@ impl SelectionStore for SqliteStore {
         &self,
         claim: Claim,
         choice: Choice,
-        runs: Vec<NewRun>,
+        Admitting { runs, free }: Admitting,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         self.write(move |tx| {
@@ -68,7 +75,9 @@ impl SelectionStore for SqliteStore {
                 return Ok(taken);
             }
             admit(tx, claim, &runs, now)?;
-            Ok(Taken::Admitted)
+            let started =
+                free.as_ref().map_or_else(|| Ok(Vec::new()), |free| tiers::start_next(tx, free, now))?;
+            Ok(Taken::Admitted { started })
         })
         .await
     }
@@ -92,7 +101,8 @@ impl SelectionStore for SqliteStore {
     }
 }
 
-fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
+/// The cycle that is claimed next.
+fn next(tx: &Connection) -> Attempt<Option<Uuid>> {
     let sql = format!(
         "SELECT cycle_id FROM cycles q INDEXED BY cycles_by_state WHERE q.state IN ('waiting', 'queued')
             AND (q.state = 'waiting' OR NOT EXISTS (
@@ -100,8 +110,11 @@ fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
         ORDER BY ordinal LIMIT 1",
         active = cycle::IS_ACTIVE
     );
-    let found = tx.prepare_cached(&sql)?.query_row((), |row| columns::id(row, "cycle_id")).optional()?;
-    let Some(cycle_id) = found else { return Ok(None) };
+    Ok(tx.prepare_cached(&sql)?.query_row((), |row| columns::id(row, "cycle_id")).optional()?)
+}
+
+fn claim(tx: &Connection) -> Attempt<Option<ClaimedCycle>> {
+    let Some(cycle_id) = next(tx)? else { return Ok(None) };
     let claim = Claim { id: cycle_id, token: token::next(tx)? };
     let update = "UPDATE cycles SET state = 'selecting', token = ?2 WHERE cycle_id = ?1
         RETURNING run_profile_id, trigger, nominal, snapshot, preset";

@@ -317,11 +317,20 @@ async fn nobody_is_answered_before_the_flush_and_what_comes_meanwhile_is_one_com
     let polled = async |one: &mut std::pin::Pin<Box<dyn Future<Output = Result<u32, StoreError>> + '_>>| {
         std::future::poll_fn(|cx| std::task::Poll::Ready(one.as_mut().poll(cx).is_ready())).await
     };
-    let mut first: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(bench.writer.write(insert(1, 1)));
+    // Two, as the writer flushes itself what one alone has done.
+    let (release, held) = blocking::channel::<()>();
+    let mut work = insert(0, 1);
+    let mut first: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(bench.writer.write(move |tx| {
+        held.recv().unwrap();
+        work(tx)
+    }));
+    let mut second: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(bench.writer.write(insert(1, 1)));
     assert!(!polled(&mut first).await);
+    assert!(!polled(&mut second).await);
+    release.send(()).unwrap();
     inside.recv().unwrap();
-    // It is committed, so that others see it, and not durable.
-    assert_eq!((bench.seen(), bench.commits()), (vec![1], 1));
+    // They are committed, so that others see them, and not durable.
+    assert_eq!((bench.seen(), bench.commits()), (vec![0, 1], 1));
     assert!(!polled(&mut first).await);
     let reached = bench.writer.horizon().reached();
     let mut reached = std::pin::pin!(reached);
@@ -339,14 +348,45 @@ async fn nobody_is_answered_before_the_flush_and_what_comes_meanwhile_is_one_com
     }
     assert_eq!(bench.commits(), 1, "the next one is filled, and waits");
     go.send(()).unwrap();
-    assert_eq!(first.await.unwrap(), 1);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (0, 1));
     assert!(reached.await);
     inside.recv().unwrap();
-    assert_eq!((bench.seen(), bench.commits()), (vec![1, 2, 3], 2));
+    assert_eq!((bench.seen(), bench.commits()), (vec![0, 1, 2, 3], 2));
     go.send(()).unwrap();
     for one in meanwhile {
         one.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn only_what_need_not_be_durable_is_answered_before_the_flush() {
+    static FLUSHED_BY: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static GATE: Gate = Mutex::new(None);
+    let flush = |file: &File| {
+        FLUSHED_BY.lock().unwrap().push(std::thread::current().name().unwrap().to_owned());
+        let gate = GATE.lock().unwrap();
+        let (entered, go) = gate.as_ref().unwrap();
+        entered.send(()).unwrap();
+        go.recv().map_err(io::Error::other)?;
+        file.sync_data()
+    };
+    let (entered, inside) = blocking::channel();
+    let (go, gone) = blocking::channel();
+    *GATE.lock().unwrap() = Some((entered, gone));
+    let bench = bench_with(Rules { flush, ..UNBOUNDED }, |_| ());
+    // Nobody else waits, so no other thread need wake up.
+    let mut alone = Box::pin(bench.writer.write(insert(1, 1)));
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(alone.as_mut().poll(cx).is_pending())).await);
+    inside.recv().unwrap();
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(alone.as_mut().poll(cx).is_pending())).await);
+    go.send(()).unwrap();
+    assert_eq!(alone.await.unwrap(), 1);
+    assert_eq!(bench.writer.write_ahead(insert(2, 1)).await.unwrap(), 2);
+    inside.recv().unwrap();
+    assert!(!bench.writer.horizon().is_reached(), "readers wait for it");
+    go.send(()).unwrap();
+    assert!(bench.writer.horizon().reached().await);
+    assert_eq!(*FLUSHED_BY.lock().unwrap(), ["store-writer", "store-flusher"]);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts};
 use super::tx::Tx;
-use super::{SqliteStore, lanes, payload, quarantine, token};
+use super::{SqliteStore, dispatch, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
@@ -28,20 +28,11 @@ use crate::rows::step::{Done, agrees, commit_facts, next_claimed, next_step};
 #[async_trait]
 impl RunStore for SqliteStore {
     async fn startable(&self, most: u32, doors: OpenDoors, now: Timestamp) -> Result<Startable, StoreError> {
-        self.read(move |tx| lanes::startable(tx, most, doors, now)).await
+        self.look(move |tx| lanes::startable(tx, most, doors, now)).await
     }
 
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
-        self.write(move |tx| {
-            let next = lanes::next(tx, &free.room, free.doors, now)?;
-            next.into_iter()
-                .map(|run_id| {
-                    let run = &mut transition::load_known(tx, run_id)?;
-                    start(tx, run, Told { waits: Some(&free.waits), ..Told::default() }, now)
-                })
-                .collect()
-        })
-        .await
+        self.write(move |tx| start_next(tx, &free, now)).await
     }
 
     async fn commit_step(
@@ -55,7 +46,7 @@ impl RunStore for SqliteStore {
 
     async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError> {
         // Asked much more often than there is something to do, which a reader can tell.
-        let due = self.read(first_deadline).await?;
+        let due = self.look(first_deadline).await?;
         if due.is_none_or(|due| due > now) {
             return Ok(0);
         }
@@ -63,7 +54,7 @@ impl RunStore for SqliteStore {
     }
 
     async fn next_step_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.read(next_due).await
+        self.look(next_due).await
     }
 
     async fn cancel_run(
@@ -91,6 +82,17 @@ pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params)
     let mut statement = tx.prepare_cached(sql)?;
     let rows = statement.query_map(parameters, |row| columns::id(row, "run_id"))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The runs that start now, as far as there is room.
+pub(super) fn start_next(tx: &Tx<'_>, free: &Free, now: Timestamp) -> Attempt<Vec<ClaimedStep>> {
+    let next = lanes::next(tx, &free.room, free.doors, now)?;
+    next.into_iter()
+        .map(|run_id| {
+            let run = &mut transition::load_known(tx, run_id)?;
+            start(tx, run, Told { waits: Some(&free.waits), ..Told::default() }, now)
+        })
+        .collect()
 }
 
 /// The run's next attempt is the caller's.
@@ -211,7 +213,8 @@ fn commit_step(tx: &Tx<'_>, claim: Claim, commit: &StepCommit, now: Timestamp) -
     }
     settle::owe(tx, &mut run, &commit.deliveries, now)?;
     let next = request.map(|request| go_on(tx, (&mut run, run_profile_id), request, now)).transpose()?;
-    Ok(StepCommitted::Done { state: run.state, next: next.map(Box::new) })
+    let sending = dispatch::claim_free(tx, commit.send.as_ref(), now)?;
+    Ok(StepCommitted::Done { state: run.state, next: next.map(Box::new), sending })
 }
 
 fn expire(tx: &Tx<'_>, now: Timestamp) -> Attempt<u32> {

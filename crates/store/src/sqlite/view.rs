@@ -33,7 +33,7 @@ impl StoreView for SqliteStore {
 
     async fn cycle(&self, cycle_id: Uuid) -> Result<Option<CycleView>, StoreError> {
         let namespace = self.namespace.to_string();
-        self.read(move |tx| {
+        self.look(|tx| {
             let sql = format!("{CYCLES} WHERE c.cycle_id = ?1");
             let found = tx
                 .prepare_cached(&sql)?

@@ -140,9 +140,27 @@ impl Writer {
         F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.answer(work, false).await
+    }
+
+    /// The same, but the answer comes when it is committed: for what no more is done with than to write something that comes behind it, and so is durable
+    /// no sooner.
+    pub(super) async fn write_ahead<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.answer(work, true).await
+    }
+
+    async fn answer<T, F>(&self, work: F, is_ahead: bool) -> Result<T, StoreError>
+    where
+        F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Closed { place: self.place.to_string() };
-        let job = Box::new(Typed { work, value: None, reply });
+        let job = Box::new(Typed { work, is_ahead, value: None, reply });
         self.sender.as_ref().ok_or_else(closed)?.send(Message::Do(job)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
@@ -163,7 +181,9 @@ impl Drop for Writer {
 pub(super) trait Job: Send {
     /// Does it and keeps what it gives.
     fn run(&mut self, tx: &Tx<'_>) -> Attempt<()>;
-    /// It is durable.
+    /// Whether it is confirmed before it is durable.
+    fn is_ahead(&self) -> bool;
+    /// It is durable, or need not be.
     fn confirm(self: Box<Self>);
     /// Nothing of it is true.
     fn refuse(self: Box<Self>, error: StoreError);
@@ -171,6 +191,7 @@ pub(super) trait Job: Send {
 
 struct Typed<T, F> {
     work: F,
+    is_ahead: bool,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -183,6 +204,10 @@ where
     fn run(&mut self, tx: &Tx<'_>) -> Attempt<()> {
         self.value = Some((self.work)(tx)?);
         Ok(())
+    }
+
+    fn is_ahead(&self) -> bool {
+        self.is_ahead
     }
 
     fn confirm(self: Box<Self>) {
@@ -326,7 +351,11 @@ impl Loop {
             Ok(()) => {
                 self.tail = tail;
                 self.counts.committed((changed, began.elapsed()), batch.done.len(), batch.records.len());
-                self.hand_over(Committed { number, changed, jobs: batch.done })
+                let (ahead, jobs): (Vec<_>, Vec<_>) = batch.done.into_iter().partition(|job| job.is_ahead());
+                for job in ahead {
+                    job.confirm();
+                }
+                self.flush(Committed { number, changed, jobs })
             }
             Err(error) if is_full(&error) => {
                 // Its number is passed, too, for readers that wait for it.
@@ -337,6 +366,15 @@ impl Loop {
             }
             Err(error) => self.unknown(&error.to_string()),
         }
+    }
+
+    /// Beside the next physical transaction; here if nobody waits for one, so that no other thread has to wake up.
+    fn flush(&self, committed: Committed) -> Ended {
+        let is_alone = committed.jobs.len() == 1 && self.receiver.is_empty();
+        if !is_alone || !self.horizon.covers(committed.number - 1) {
+            return self.hand_over(committed);
+        }
+        if self.flusher.finish(committed) { Ended::Answered } else { Ended::Stop }
     }
 
     /// After a flush has failed, the flusher has told what there is to tell.

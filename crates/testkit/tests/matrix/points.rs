@@ -213,8 +213,9 @@ fn golden() -> Golden {
 }
 
 /// Calls that may claim something. Where an error comes after one, what it claimed is interrupted and free again.
-pub(crate) const CLAIMS: [&str; 7] = [
+pub(crate) const CLAIMS: [&str; 8] = [
     "claim_cycles",
+    "take_and_admit",
     "claim_steps",
     "claim_batch",
     "claim_deliveries",

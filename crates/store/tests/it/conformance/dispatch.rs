@@ -1,12 +1,13 @@
 //! Deliveries: attempts are recorded before they are made, and each has one receipt.
 
 use orbit_core::id::delivery_id;
-use orbit_store::contract::dispatch::{RedriveFilter, Settle};
+use orbit_store::contract::dispatch::{FreeAttempts, RedriveFilter, Settle};
+use orbit_store::contract::tiers::{StepCommit, StepCommitted};
 use orbit_store::contract::{Evidence, OpenDoors};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::world::{OPEN, World, answer, artifact, at, cycle_id, dead, delivery, snapshot};
+use super::world::{OPEN, World, answer, artifact, at, cycle_id, dead, delivery, done, snapshot};
 
 pub(crate) async fn a_delivery_is_accepted(world: &World<'_>) {
     assert_eq!(world.next_delivery_due().await, None);
@@ -111,6 +112,36 @@ pub(crate) async fn a_cancelled_run_owes_nothing_and_keeps_the_receipt(world: &W
     assert_eq!(view.receipts[0].receipt["outcome"], "accepted");
     assert!(world.redrive(RedriveFilter::default(), at(4)).await.is_empty());
     assert_eq!(world.state_of_run(run_id).await.1.as_deref(), Some("cancelled"));
+}
+
+pub(crate) async fn a_step_that_owes_sends_at_once(world: &World<'_>) {
+    let older = world.dispatching(1, &["archive"], at(0)).await;
+    let run_id = world.admitted(2, 1, at(1)).await[0];
+    let step = world.claim_step(at(1)).await;
+    let free = |doors| {
+        let endpoints = [("archive", 1), ("mirror", 3)].map(|(name, count)| (name.to_owned(), count));
+        Some(FreeAttempts { endpoints: endpoints.into(), doors })
+    };
+    let commit = StepCommit { send: free(OPEN), ..done(&step, &["archive", "mirror"]) };
+    let committed = world.store.commit_step(step.claim, commit, at(1)).await.unwrap();
+    let StepCommitted::Done { sending, .. } = committed else { panic!("{committed:?}") };
+    // What waits longer at an endpoint is first there.
+    let runs: Vec<_> = sending.iter().map(|one| (one.endpoint.as_str(), one.run_id)).collect();
+    assert_eq!(runs, [("archive", older), ("mirror", run_id)]);
+    assert_eq!(world.claim_delivery("archive", at(1)).await.run_id, run_id);
+    assert!(world.store.claim_deliveries("mirror", 9, OPEN, at(1)).await.unwrap().is_empty());
+    for one in sending {
+        assert!(
+            world.store.commit_attempt(one.claim, answer("accepted", Settle::Accepted), at(2)).await.unwrap()
+        );
+    }
+    // With its door closed, nothing leaves.
+    world.admitted(3, 1, at(3)).await;
+    let step = world.claim_step(at(3)).await;
+    let closed = OpenDoors { first: false, retry: true };
+    let commit = StepCommit { send: free(closed), ..done(&step, &["mirror"]) };
+    let committed = world.store.commit_step(step.claim, commit, at(3)).await.unwrap();
+    assert!(matches!(&committed, StepCommitted::Done { sending, .. } if sending.is_empty()), "{committed:?}");
 }
 
 pub(crate) async fn deliveries_are_claimed_oldest_first(world: &World<'_>) {

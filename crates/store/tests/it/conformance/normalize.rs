@@ -40,7 +40,7 @@ async fn waiting(world: &World<'_>, number: u32, runs: u32, place: BatchPlace) -
         let step = world.claim_step(at(0)).await;
         let answer = world.store.commit_step(step.claim, waits(Step::Tier1, place), at(0)).await.unwrap();
         // It was asked to go on at once, and waits nevertheless.
-        let StepCommitted::Done { state: RunState::Ready { .. }, next: None } = answer else {
+        let StepCommitted::Done { state: RunState::Ready { .. }, next: None, .. } = answer else {
             panic!("{answer:?}")
         };
     }

@@ -4,11 +4,12 @@ use orbit_core::digest::Digest;
 use orbit_core::limits::SELECTION_KEPT_MAX;
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::contract::schedule::NewCycle;
-use orbit_store::contract::selection::{Start, TakeRule, Taken};
+use orbit_store::contract::selection::{Admitting, Start, TakeRule, Taken};
+use orbit_store::contract::tiers::Free;
 use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
 
-use super::world::{World, artifact, at, choice, cycle, cycle_id, done, failed, rule, run, snapshot};
+use super::world::{OPEN, World, artifact, at, choice, cycle, cycle_id, done, failed, rule, run, snapshot};
 
 async fn take(
     world: &World<'_>,
@@ -29,7 +30,7 @@ async fn take(
             Some(initiation.label)
         }
         Taken::Exhausted => None,
-        Taken::Admitted => panic!("no runs were given"),
+        Taken::Admitted { .. } => panic!("no runs were given"),
         Taken::Outrun => panic!("there were too many candidates"),
         Taken::Lost => panic!("lost"),
     }
@@ -167,13 +168,17 @@ pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world:
         let cycle = world.claim_cycle(at(1)).await;
         let runs = vec![run(&cycle, 0, at(1))];
         let choice = choice(&cycle, labels, rule());
-        let taken = world.store.take_and_admit(cycle.claim, choice, runs, at(1)).await.unwrap();
+        let taken = world
+            .store
+            .take_and_admit(cycle.claim, choice, Admitting { runs, free: None }, at(1))
+            .await
+            .unwrap();
         (taken, world.store.cycle(cycle.claim.id).await.unwrap().unwrap(), cycle)
     };
     let (taken, view, cycle) = take(1, &["a", "b"]).await;
     assert_eq!(
         (taken, view.state.as_str(), view.initiation.as_deref()),
-        (Taken::Admitted, "running", Some("a"))
+        (Taken::Admitted { started: Vec::new() }, "running", Some("a"))
     );
     assert!(world.store.run(run(&cycle, 0, at(1)).run_id).await.unwrap().is_some());
     // The runs were made for another candidate than the one that is left.
@@ -183,7 +188,11 @@ pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world:
     assert!(world.store.run(run(&cycle, 0, at(1)).run_id).await.unwrap().is_none());
     // Asked again, it is given what it has; its runs are still the caller's to make.
     let choice = choice(&cycle, &["c"], rule());
-    let again = world.store.take_and_admit(cycle.claim, choice, Vec::new(), at(2)).await.unwrap();
+    let again = world
+        .store
+        .take_and_admit(cycle.claim, choice, Admitting { runs: Vec::new(), free: None }, at(2))
+        .await
+        .unwrap();
     assert_eq!(again, taken);
     let (taken, view, _) = take(3, &["a"]).await;
     assert_eq!((taken, view.outcome.as_deref()), (Taken::Exhausted, Some("skipped")));
@@ -193,6 +202,25 @@ pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world:
     assert_eq!((taken, view.state.as_str()), (Taken::Outrun, "selecting"));
     let kinds: Vec<_> = world.log().await.into_iter().skip(before).map(|record| record.kind).collect();
     assert_eq!(kinds, ["cycle_fired"]);
+}
+
+pub(crate) async fn runs_start_with_their_admission(world: &World<'_>) {
+    let older = world.admitted(1, 1, at(0)).await;
+    world.fire(2, at(1)).await;
+    let cycle = world.claim_cycle(at(1)).await;
+    let runs: Vec<_> = [0, 1].map(|number| run(&cycle, number, at(1))).into();
+    let ids: Vec<_> = runs.iter().map(|run| run.run_id).collect();
+    let admitting = Admitting { runs, free: Some(Free::of(2, OPEN)) };
+    let choice = choice(&cycle, &["b"], rule());
+    let taken = world.store.take_and_admit(cycle.claim, choice, admitting, at(1)).await.unwrap();
+    let Taken::Admitted { started } = taken else { panic!("{taken:?}") };
+    // As many as there is room for, and who waits longer comes first.
+    let begun: Vec<_> = started.iter().map(|step| step.claim.id).collect();
+    assert_eq!(begun, [older[0], ids[0]]);
+    assert_eq!(world.claim_step(at(2)).await.claim.id, ids[1]);
+    for step in started {
+        world.commit(&step, done(&step, &[]), at(2)).await;
+    }
 }
 
 pub(crate) async fn a_crash_between_taking_and_admitting(world: &World<'_>) {

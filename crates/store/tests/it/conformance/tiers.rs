@@ -21,7 +21,7 @@ pub(crate) async fn a_run_goes_through_its_steps(world: &World<'_>) {
     assert!(world.store.claim_steps(Free::of(5, OPEN), at(1)).await.unwrap().is_empty());
     let mut first = succeeded(Step::Tier1, Step::Tier2);
     first.claim_next = Some(Arc::clone(&one.request));
-    let StepCommitted::Done { state, next: Some(two) } =
+    let StepCommitted::Done { state, next: Some(two), .. } =
         world.store.commit_step(one.claim, first, at(2)).await.unwrap()
     else {
         panic!("the next step can start")

@@ -146,6 +146,7 @@ pub(crate) fn commit(event: RunEvent) -> StepCommit {
         artifact: None,
         content: None,
         deliveries: Vec::new(),
+        send: None,
         claim_next: None,
         batch: None,
         work: None,
