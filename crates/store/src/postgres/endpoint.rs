@@ -14,7 +14,7 @@ use super::settle::{Debtor, Delivery};
 use super::tx::{Connection, Tx};
 use crate::contract::dispatch::WaitingEndpoint;
 use crate::contract::view::EndpointView;
-use crate::rows::endpoint::{Told, words};
+use crate::rows::endpoint::{Told, columns_of, words};
 
 /// How an endpoint does; one without a row does well.
 pub(super) async fn health(tx: &Connection, endpoint: &str) -> Attempt<Health> {
@@ -117,16 +117,10 @@ pub(super) async fn keep(tx: &Connection, endpoint: &str, before: &Health, after
         tx.send("DELETE FROM endpoints WHERE endpoint = $1", params![endpoint]).await?;
         return Ok(());
     }
-    let (state, open_until) = match after {
-        Health::Disabled { .. } => ("disabled", None),
-        Health::Enabled { breaker, .. } => match breaker {
-            Breaker::Open { until, .. } => (breaker.name(), Some(Micros(*until))),
-            Breaker::Closed { .. } | Breaker::HalfOpen { .. } => (breaker.name(), None),
-        },
-    };
+    let (state, open_until) = columns_of(after);
     let upsert = "INSERT INTO endpoints (endpoint, state, open_until, health) VALUES ($1, $2, $3, $4)
         ON CONFLICT (namespace, endpoint) DO UPDATE SET state = $2, open_until = $3, health = $4";
-    tx.send(upsert, params![endpoint, state, open_until, Json(after)]).await?;
+    tx.send(upsert, params![endpoint, state, open_until.map(Micros), Json(after)]).await?;
     Ok(())
 }
 

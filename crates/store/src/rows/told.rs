@@ -95,7 +95,7 @@ impl<'a> Told<'a> {
 
     /// Reads the body of a record of this kind; none if it tells nothing of deliveries.
     pub(crate) fn read<D: Deserializer<'a>>(kind: &str, body: D) -> Result<Option<Self>, Contradiction> {
-        let unreadable = |error: D::Error| Contradiction::new(format!("its body cannot be read: {error}"));
+        let unreadable = Contradiction::unreadable;
         Ok(Some(match kind {
             "delivery_created" => Self::Created(Created::deserialize(body).map_err(unreadable)?),
             "attempt_started" => Self::Started(Started::deserialize(body).map_err(unreadable)?),

@@ -23,6 +23,7 @@ use crate::contract::Claim;
 use crate::contract::selection::{
     Admitting, Choice, ClaimedCycle, Initiation, NewRun, SelectionStore, TakeRule, Taken,
 };
+use crate::rows::admitted::label_of;
 
 #[async_trait]
 impl SelectionStore for SqliteStore {
@@ -278,7 +279,7 @@ pub(super) fn insert(
     initiation: Option<&str>,
     now: Timestamp,
 ) -> Attempt<()> {
-    let about = new.request["initiation"]["label"].as_str().or(initiation).unwrap_or_default();
+    let about = label_of(&new.request).or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
     let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request)?;
     let lane = state.to_start.and_then(|step| lanes[step.name()].as_i64());

@@ -22,3 +22,5 @@ mod verify;
 mod verify_database;
 #[cfg(test)]
 mod verify_rows;
+#[cfg(test)]
+mod verify_tables;

@@ -191,7 +191,7 @@ fn answer(name: &NamespaceName, report: &Report) -> Value {
     if report.unfollowed > 0 {
         let count = report.unfollowed;
         unchecked.push(format!(
-            "the rows of {count} deliveries of notices, because too many are open at once: `orbit doctor --rebuild --dry-run` compares them"
+            "rows that {count} records of notices and endpoints tell of, because too many are open at once: `orbit doctor --rebuild --dry-run` compares them"
         ));
     }
     json!({ "namespace": name, "verified": report.faults.count == 0, "report": report, "unchecked": unchecked })

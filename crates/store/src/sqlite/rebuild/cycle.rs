@@ -1,8 +1,6 @@
 //! Cycles, what they are about, and up to where firings are decided.
 
 use jiff::Timestamp;
-use orbit_core::digest::Digest;
-use orbit_core::run::Outcome;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,39 +11,41 @@ use super::super::{cycle, selection};
 use super::adopt::UNTOLD;
 use super::reading::Entry;
 use crate::contract::schedule::NewCycle;
-use crate::contract::selection::{Initiation, TakeRule};
+use crate::contract::selection::TakeRule;
+use crate::rows::cycle::{Finished, Fired, Released, Selected, Told};
 
 /// The trigger of a cycle that a schedule fired.
 const BY_SCHEDULE: &str = "schedule";
 
 /// See [`super::fold`].
 pub(super) fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
-    match entry.kind.as_str() {
-        "schedule_decided" => decided_through(tx, entry.field("run_profile_id")?, entry.field("to")?),
-        "cycle_fired" => fired(tx, entry),
-        "cycle_finished" => {
-            let outcome: Outcome = entry.field("outcome")?;
-            cycle::end(tx, entry.cycle_id()?, (outcome, entry.body["reason"].as_str()), entry.at)
+    if entry.kind == "schedule_decided" {
+        return decided_through(tx, entry.field("run_profile_id")?, entry.field("to")?);
+    }
+    match Told::read(&entry.kind, &entry.body)? {
+        Some(Told::Fired(told)) => fired(tx, told, entry),
+        Some(Told::Finished(Finished { outcome, reason })) => {
+            cycle::end(tx, entry.cycle_id()?, (outcome, reason.as_deref()), entry.at)
         }
-        "initiation_selected" => selected(tx, entry),
-        "initiation_released" => {
-            let (initiation_id, hash): (Uuid, Digest) = (entry.field("initiation_id")?, entry.field("hash")?);
-            cycle::free(tx, initiation_id, (entry.text("scope")?, &hash.to_string()), entry.at)
+        Some(Told::Selected(told)) => selected(tx, told, entry),
+        Some(Told::Released(Released { initiation_id, hash, scope })) => {
+            cycle::free(tx, initiation_id, (&scope, &hash.to_string()), entry.at)
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
-fn fired(tx: &Connection, entry: &Entry) -> Attempt<()> {
+fn fired(tx: &Connection, told: Fired, entry: &Entry) -> Attempt<()> {
+    let Fired { run_profile_id, run_profile, trigger, nominal, queued, preset } = told;
     let cycle = NewCycle {
         cycle_id: entry.cycle_id()?,
-        run_profile_id: entry.field("run_profile_id")?,
-        run_profile: entry.field("run_profile")?,
-        trigger: entry.field("trigger")?,
-        nominal: entry.field("nominal")?,
+        run_profile_id,
+        run_profile,
+        trigger,
+        nominal,
         snapshot: entry.snapshot()?,
-        queued: entry.field("queued")?,
-        preset: entry.body.get("preset").cloned().unwrap_or_else(|| UNTOLD.into()),
+        queued,
+        preset: preset.unwrap_or_else(|| UNTOLD.into()),
         detail: Value::Null,
     };
     cycle::insert(tx, &cycle, entry.at)?;
@@ -64,13 +64,13 @@ fn decided_through(tx: &Connection, run_profile_id: Uuid, nominal: Timestamp) ->
     Ok(())
 }
 
-fn selected(tx: &Connection, entry: &Entry) -> Attempt<()> {
-    let initiation: Initiation = entry.field("initiation")?;
+fn selected(tx: &Connection, told: Selected, entry: &Entry) -> Attempt<()> {
+    let Selected { initiation, scope, release_on } = told;
     let rule = TakeRule {
-        scope: entry.field("scope")?,
+        scope,
         // It was taken, so that no older holder counted.
         taken_since: Some(Timestamp::MAX),
-        release_on: entry.optional("release_on")?.unwrap_or_else(|| vec![UNTOLD.to_owned()]),
+        release_on: release_on.unwrap_or_else(|| vec![UNTOLD.to_owned()]),
     };
     selection::hold(tx, &initiation, &rule, entry.at)?;
     selection::keep(tx, entry.cycle_id()?, &initiation, &rule, entry.at)

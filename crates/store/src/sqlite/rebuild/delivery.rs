@@ -1,8 +1,6 @@
 //! Deliveries, their attempts, the notices that are owed, and how endpoints do.
 
 use jiff::Timestamp;
-use orbit_core::canonical;
-use orbit_core::dispatch::breaker::{Answer, HealthEvent};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
@@ -13,6 +11,8 @@ use super::super::{dispatch, endpoint};
 use super::adopt::UNTOLD_AT;
 use super::reading::Entry;
 use crate::contract::dispatch::NewDelivery;
+use crate::rows::endpoint::read as told_of_endpoint;
+use crate::rows::notice::Owed;
 use crate::rows::told::{Created, Received, Started, Told};
 
 /// See [`super::fold`].
@@ -37,11 +37,10 @@ pub(super) fn fold(tx: &Connection, entry: &Entry) -> Attempt<()> {
         }
         None => {}
     }
-    match health_event(entry)? {
-        Some(event) => {
-            let name = entry.text("endpoint")?;
-            let before = endpoint::health(tx, name)?;
-            endpoint::keep(tx, name, &before, &before.next(&event))
+    match told_of_endpoint(&entry.kind, &entry.body, entry.at)? {
+        Some((name, event)) => {
+            let before = endpoint::health(tx, &name)?;
+            endpoint::keep(tx, &name, &before, &before.next(&event))
         }
         None => Ok(()),
     }
@@ -63,29 +62,22 @@ fn owe(tx: &Connection, created: &Created<'_>, entry: &Entry) -> Attempt<()> {
     settle::insert(tx, owner, &new, entry.at)
 }
 
-/// A notice that gathers no more: its body says what it gathered.
+/// A notice that gathers no more.
 fn owed(tx: &Connection, notice_id: Uuid, entry: &Entry) -> Attempt<()> {
-    let notice = &entry.body["notice"];
-    let instant =
-        |name: &str| {
-            notice[name].as_str().and_then(|text| text.parse::<Timestamp>().ok()).map(Micros).ok_or_else(
-                || Fault::contradiction(format!("`notice.{name}` is no instant: {}", notice[name])),
-            )
-        };
+    let owed = Owed::read(&entry.body)?;
     let insert = "INSERT INTO notices (notice_id, endpoint, event, count, first_at, last_at, examples, due_at, snapshot, body)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let due_at = entry.optional("gathered_until")?.unwrap_or(UNTOLD_AT);
     tx.prepare_cached(insert)?.execute(params![
         Text(notice_id),
-        entry.text("endpoint")?,
-        notice["event"].as_str(),
-        notice["count"].as_u64().map(Length),
-        instant("first_at")?,
-        instant("last_at")?,
-        canonical::to_string(&notice["examples"]),
-        Micros(due_at),
+        owed.endpoint,
+        owed.event,
+        owed.count.map(Length),
+        Micros(owed.first_at),
+        Micros(owed.last_at),
+        owed.examples,
+        Micros(owed.due_at.unwrap_or(UNTOLD_AT)),
         Text(entry.snapshot()?),
-        canonical::to_string(notice),
+        owed.body,
     ])?;
     Ok(())
 }
@@ -100,24 +92,4 @@ fn receive(tx: &Connection, received: &Received, at: Timestamp) -> Attempt<()> {
         Some(until) => settle::wait(tx, *delivery_id, *until),
         None => Ok(()),
     }
-}
-
-/// What a record says of how its endpoint does.
-fn health_event(entry: &Entry) -> Attempt<Option<HealthEvent>> {
-    Ok(Some(match entry.kind.as_str() {
-        "receipt_captured" => HealthEvent::Answered(Answer {
-            delivery_id: entry.field("delivery_id")?,
-            signal: entry.field("signal")?,
-            at: entry.at,
-        }),
-        "breaker_opened" => {
-            HealthEvent::Opened { until: entry.field("until")?, pause_ms: entry.field("pause_ms")? }
-        }
-        "breaker_half_opened" => HealthEvent::HalfOpened { probe: entry.field("delivery_id")? },
-        "breaker_closed" => HealthEvent::Closed,
-        "endpoint_failing" => HealthEvent::Failing,
-        "endpoint_disabled" => HealthEvent::Disabled { reason: entry.field("reason")?, at: entry.at },
-        "endpoint_enabled" => HealthEvent::Enabled,
-        _ => return Ok(None),
-    }))
 }

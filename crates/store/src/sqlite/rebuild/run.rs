@@ -5,6 +5,7 @@ use orbit_core::normalize::BatchPlace;
 use orbit_core::run::RunEvent;
 use orbit_core::run::fold::{FoldError, Folded, Told};
 use rusqlite::{Connection, params};
+use serde_json::Value;
 
 use super::super::columns::{Length, Text};
 use super::super::fault::{Attempt, Fault};
@@ -14,6 +15,7 @@ use super::super::{quarantine, selection};
 use super::reading::Entry;
 use crate::contract::Artifact;
 use crate::contract::selection::NewRun;
+use crate::rows::admitted::Admitted;
 use crate::rows::step::Done;
 
 impl From<FoldError> for Fault {
@@ -24,6 +26,7 @@ impl From<FoldError> for Fault {
 
 /// A run exists, and its cycle is running.
 pub(super) fn admitted(tx: &Connection, entry: &Entry) -> Attempt<()> {
+    let told = Admitted::<Value>::read(&entry.body)?;
     let run = Run {
         id: entry.run_id()?,
         cycle_id: entry.cycle_id()?,
@@ -31,19 +34,19 @@ pub(super) fn admitted(tx: &Connection, entry: &Entry) -> Attempt<()> {
         snapshot: entry.snapshot()?,
         state: Folded::admit(&entry.body)?.state,
         token: 0,
-        deadline_at: entry.field("deadline_at")?,
+        deadline_at: told.deadline_at,
         made: None,
     };
     let new = NewRun {
         run_id: run.id,
         profile_id: run.profile_id,
-        profile: entry.field("profile")?,
-        priority: entry.field("priority")?,
+        profile: told.profile,
+        priority: told.priority,
         deadline_at: run.deadline_at,
-        request: entry.body["request"].clone(),
+        request: told.request,
         rejected: None,
-        retry_of: entry.optional("retry_of")?,
-        start: entry.optional("start")?,
+        retry_of: told.retry_of,
+        start: told.start,
     };
     tx.prepare_cached("UPDATE cycles SET state = 'running' WHERE cycle_id = ?1 AND state <> 'finished'")?
         .execute([Text(run.cycle_id)])?;

@@ -7,18 +7,21 @@ use orbit_core::canonical;
 use orbit_core::record::audit::Fault;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::sqlite::columns::Text;
 use crate::sqlite::fault::Attempt;
 
 /// A value in a column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell {
     /// Nothing.
     Null,
     /// A number, or an instant in microseconds.
     Integer(i64),
+    /// A number with a fraction.
+    Real(f64),
     /// A text, an id, a digest.
     Text(String),
     /// JSON: another spelling of a number is no difference.
@@ -57,12 +60,17 @@ impl Cell {
         Self::Integer(number.try_into().unwrap_or(i64::MAX))
     }
 
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        serde_json::to_string(value).map_or(Self::Other, Self::Json)
+    }
+
     fn read(value: ValueRef<'_>) -> Self {
         match value {
             ValueRef::Null => Self::Null,
             ValueRef::Integer(number) => Self::Integer(number),
+            ValueRef::Real(number) => Self::Real(number),
             ValueRef::Text(bytes) => Self::Text(String::from_utf8_lossy(bytes).into_owned()),
-            ValueRef::Real(_) | ValueRef::Blob(_) => Self::Other,
+            ValueRef::Blob(_) => Self::Other,
         }
     }
 
@@ -87,6 +95,7 @@ impl fmt::Display for Cell {
         match self {
             Self::Null => f.write_str("nothing"),
             Self::Integer(number) => number.fmt(f),
+            Self::Real(number) => number.fmt(f),
             Self::Text(text) | Self::Json(text) => f.write_str(text),
             Self::Untold => f.write_str("anything"),
             Self::Other => f.write_str("a value of another type"),

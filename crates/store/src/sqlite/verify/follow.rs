@@ -1,24 +1,26 @@
-//! What a run leaves in rows besides its own: its steps and what it owes, folded beside its state from the same records.
+//! What a run leaves in rows: its own, its steps and what it owes, folded beside its state from the same records.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
+use orbit_core::normalize::BatchPlace;
 use orbit_core::record::audit::{Beside, Fault, Header, Taken};
-use orbit_core::run::{Ending, RunEvent, Step};
+use orbit_core::run::{Ending, RunEvent, RunState, Step};
 use rusqlite::Connection;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::cells::{Cell, Row, Table};
 use super::owed::{self, Deliveries, Made};
+use super::run_row::RunRow;
 use crate::contract::Artifact;
 use crate::rows::Contradiction;
 use crate::rows::run::{StepChange, step_change, step_place};
 use crate::rows::told::Told;
 use crate::sqlite::fault::Attempt;
 
-const STEPS: Table = Table {
+pub(super) const STEPS: Table = Table {
     name: "steps",
     columns: &["step", "place", "state", "attempts", "started_at", "finished_at", "bytes", "digest", "media_type", "failure"],
     sql: "SELECT step, place, state, attempts, started_at, finished_at, bytes, digest, media_type, failure FROM steps
@@ -28,6 +30,8 @@ const STEPS: Table = Table {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
+    /// Its own, from its admission on.
+    run: Option<RunRow>,
     /// By place.
     steps: BTreeMap<u8, StepRow>,
     owed: Deliveries,
@@ -50,6 +54,8 @@ struct Succeeded {
     digest: Digest,
     bytes: u64,
     media_type: String,
+    /// Where the run waits with others for the step that follows.
+    batch_place: Option<BatchPlace>,
 }
 
 impl Beside for Rows {
@@ -65,21 +71,27 @@ pub(super) fn follow(
     body: &str,
     made: &mut Made,
 ) -> Result<(), Contradiction> {
-    let Taken { before: Some(before), event, state, beside, .. } = taken else { return Ok(()) };
+    let Taken { before, event, state, beside, .. } = taken;
+    let Some(before) = before else {
+        beside.run = Some(RunRow::admitted(header, body)?);
+        return Ok(());
+    };
     let at = owed::instant(header)?;
     let deserializer = || serde_json::Deserializer::from_str(body);
     if let Some(told) = Told::read(header.kind, &mut deserializer())? {
         owed::follow(&mut beside.owed, told, at, made)?;
     }
     let Some(event) = event else { return Ok(()) };
-    let output = if matches!(event, RunEvent::StepSucceeded { .. }) {
-        let unreadable = |error| Contradiction::new(format!("its body cannot be read: {error}"));
-        let Succeeded { digest, bytes, media_type } =
-            Succeeded::deserialize(&mut deserializer()).map_err(unreadable)?;
-        Some(Artifact { digest, bytes, media_type })
+    let (output, batch) = if matches!(event, RunEvent::StepSucceeded { .. }) {
+        let Succeeded { digest, bytes, media_type, batch_place } =
+            Succeeded::deserialize(&mut deserializer()).map_err(Contradiction::unreadable)?;
+        (Some(Artifact { digest, bytes, media_type }), batch_place)
     } else {
-        None
+        (None, None)
     };
+    if let Some(run) = &mut beside.run {
+        run.happened(state, (output.as_ref(), batch), at);
+    }
     beside.note_step(step_change(&before, &event).as_ref(), output, at, made);
     if let (None, Some(Ending::Cancelled { reason })) = (before.ending(), state.ending()) {
         beside.owed.values_mut().for_each(|delivery| delivery.cancel(reason, at));
@@ -113,11 +125,18 @@ impl Rows {
         }
     }
 
-    /// How the rows of the store differ from these.
-    pub(super) fn compare(&self, connection: &Connection, run_id: Uuid) -> Attempt<Vec<Fault>> {
+    /// How the rows of the store differ from these, where the run stands there.
+    pub(super) fn compare(
+        &self,
+        connection: &Connection,
+        run_id: Uuid,
+        state: &RunState,
+    ) -> Attempt<Vec<Fault>> {
+        let run = self.run.as_ref().map(|run| run.compare(connection, run_id, state));
         let steps = self.steps.iter().map(|(place, step)| step.row(*place)).collect();
         let named = |step: &Cell| format!("step {step} of run {run_id}");
-        let mut faults = STEPS.compare(steps, STEPS.rows(connection, run_id)?, named);
+        let mut faults = run.transpose()?.unwrap_or_default();
+        faults.extend(STEPS.compare(steps, STEPS.rows(connection, run_id)?, named));
         let rows = owed::OF_RUN.rows(connection, run_id)?;
         faults.extend(owed::compare(connection, self.owed.values(), rows)?);
         Ok(faults)

@@ -6,15 +6,21 @@
 
 mod cells;
 mod checkpoints;
+mod cycles;
+mod endpoints;
 mod follow;
 mod notices;
+mod open_rows;
 mod owed;
 mod pages;
 mod payloads;
+mod run_row;
 mod runs;
 mod schema;
 mod strangers;
 mod tree;
+#[cfg(test)]
+mod untold;
 
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -30,6 +36,7 @@ use super::fault::{Attempt, Fault as StoreFault};
 use super::{migrate, prepare_connection, record};
 use crate::StoreError;
 use crate::blobs::Blobs;
+use crate::rows::endpoint;
 use crate::rows::told::Told;
 use pages::{Page, Pages};
 
@@ -87,7 +94,7 @@ pub struct Report {
     pub dropped: u64,
     /// Runs that were folded.
     pub runs: u64,
-    /// Deliveries of notices that were not compared with their rows, because too many were open at once.
+    /// Deliveries of notices, and what was told of endpoints, that were not compared with rows, because too many were open at once.
     #[serde(default)]
     pub unfollowed: u64,
     /// Payloads whose bytes were read.
@@ -130,10 +137,14 @@ pub fn verify(request: &Request<'_>, progress: &mut dyn FnMut(Progress)) -> Resu
     verified.map_err(at)
 }
 
-/// Whether a record tells of a run, of a notice's delivery, or of the log itself.
+/// Whether a record tells of a run, a cycle, a notice's delivery, an endpoint, or of the log itself.
 fn is_followed(header: &Header<'_>) -> bool {
     let of_the_log = ["bodies_dropped", "log_opened", "log_key_rotated", "log_restored"];
-    header.run_id.is_some() || Told::is_told_by(header.kind) || of_the_log.contains(&header.kind)
+    header.run_id.is_some()
+        || Told::is_told_by(header.kind)
+        || cycles::is_told_by(header.kind)
+        || endpoint::is_told_by(header.kind)
+        || of_the_log.contains(&header.kind)
 }
 
 fn open(database: &Path) -> Attempt<Connection> {
@@ -150,8 +161,10 @@ struct Check<'a> {
     /// What it completed since rows of nodes were last read.
     nodes: tree::Nodes,
     checkpoints: checkpoints::Checkpoints,
+    cycles: cycles::Cycles,
     runs: runs::Runs,
     notices: notices::Notices,
+    endpoints: endpoints::Endpoints,
     /// Rows that the records have made.
     made: owed::Made,
     /// See [`Request::positioned`].
@@ -169,8 +182,10 @@ impl<'a> Check<'a> {
             sequence: Sequence::default(),
             nodes: tree::Nodes::default(),
             checkpoints,
+            cycles: cycles::Cycles::default(),
             runs: runs::Runs::default(),
             notices: notices::Notices::default(),
+            endpoints: endpoints::Endpoints::default(),
             made: owed::Made::default(),
             positioned: request.positioned,
             root: None,
@@ -229,9 +244,11 @@ impl<'a> Check<'a> {
         }
         self.checkpoints.end(&self.sequence, &mut self.report);
         tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
+        self.cycles.end(&transaction, &mut self.report)?;
         self.runs.end(&transaction, &mut self.report)?;
         self.notices.end(&transaction, &mut self.report)?;
-        strangers::name(&transaction, self.made, &mut self.report.faults)?;
+        self.endpoints.end(&transaction, &mut self.report)?;
+        strangers::name(&transaction, self.made, self.report.runs, &mut self.report.faults)?;
         let sql = "SELECT count(*) FROM log_tombstones";
         let tombstones = transaction.query_row(sql, (), |row| row.get::<_, Length>(0))?.0;
         if tombstones != self.report.dropped {
@@ -267,12 +284,14 @@ impl<'a> Check<'a> {
         self.nodes.compare(self.connection, &mut self.report.faults)
     }
 
-    /// What a record tells of runs, of notices, or of the log itself; see [`is_followed`].
+    /// What a record tells of cycles, of runs, of notices, of endpoints, or of the log itself; see [`is_followed`].
     fn follow(&mut self, row: &Row<'_>) -> Attempt<()> {
         let Ok(header) = Header::read(row.header) else { return Ok(()) };
         let told = (row, &header);
+        self.cycles.take(self.connection, told, &mut self.made, &mut self.report)?;
         self.runs.take(self.connection, told, &mut self.made, &mut self.report)?;
         self.notices.take(self.connection, told, &mut self.made, &mut self.report)?;
+        self.endpoints.take(told, &mut self.report);
         match (header.kind, row.body) {
             ("bodies_dropped", Some(body)) => self.tombstones(row.position, body)?,
             ("log_opened" | "log_key_rotated" | "log_restored", Some(body)) => {

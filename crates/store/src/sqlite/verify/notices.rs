@@ -1,22 +1,71 @@
-//! Deliveries of notices, which belong to no run: held until they are accepted, then compared and forgotten.
+//! Notices that are owed, and their deliveries, which belong to no run: held until they are accepted, then compared and forgotten. The row of a notice does not
+//! change once it is owed, and is compared at once.
 
 use orbit_core::record::audit::{Fault, Header, Row};
 use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::Report;
+use super::cells::{Cell, Row as Cells, Table};
 use super::owed::{self, Deliveries, Made};
 use crate::rows::Contradiction;
-use crate::rows::told::Told;
+use crate::rows::notice::Owed;
+use crate::rows::told::{Created, Told};
 use crate::sqlite::fault::Attempt;
 
 /// Deliveries that are held: those that wait, and those that were given up and may be redriven.
 const HELD_MAX: usize = 100_000;
 
+pub(super) const NOTICES: Table = Table {
+    name: "notices",
+    columns: &[
+        "notice_id",
+        "endpoint",
+        "event",
+        "count",
+        "first_at",
+        "last_at",
+        "examples",
+        "due_at",
+        "snapshot",
+        "body",
+    ],
+    sql: "SELECT notice_id, endpoint, event, count, first_at, last_at, examples, due_at, snapshot, body FROM notices WHERE notice_id = ?1",
+};
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Notices {
     held: Deliveries,
+    /// Whether not all could be held.
+    is_partial: bool,
+}
+
+/// What a record told.
+enum Followed {
+    /// This notice is owed, which must have this row.
+    Owed(Uuid, Cells),
+    /// This delivery was accepted.
+    Accepted(Uuid),
+    /// Anything else.
+    GoesOn,
+}
+
+/// The row of a notice that is owed by this record.
+fn owed(notice_id: Uuid, header: &Header<'_>, body: &str) -> Result<Cells, Contradiction> {
+    let owed = Owed::read(&mut serde_json::Deserializer::from_str(body))?;
+    Ok(vec![
+        Cell::text(notice_id),
+        Cell::text(&owed.endpoint),
+        Cell::text_or_null(owed.event),
+        owed.count.map_or(Cell::Null, Cell::number),
+        Cell::at(Some(owed.first_at)),
+        Cell::at(Some(owed.last_at)),
+        Cell::Json(owed.examples),
+        owed.due_at.map_or(Cell::Untold, |due_at| Cell::at(Some(due_at))),
+        Cell::text_or_null(header.snapshot),
+        Cell::Text(owed.body),
+    ])
 }
 
 impl Notices {
@@ -34,8 +83,14 @@ impl Notices {
             return Ok(());
         };
         match self.follow(header, body, made, report) {
-            Ok(Some(accepted)) => self.accepted(connection, accepted),
-            Ok(None) => Ok(()),
+            Ok(Followed::Accepted(accepted)) => self.accepted(connection, accepted),
+            Ok(Followed::Owed(notice_id, row)) => {
+                made.notices += 1;
+                let found = NOTICES.rows(connection, notice_id)?;
+                report.faults.extend(NOTICES.compare(vec![row], found, |id| format!("notice {id}")));
+                Ok(())
+            }
+            Ok(Followed::GoesOn) => Ok(()),
             Err(Contradiction(told)) => {
                 let difference = format!("`{}` cannot follow the records before it: {told}", header.kind);
                 report.faults.add(Fault::at("log_records", row.position, difference));
@@ -44,32 +99,35 @@ impl Notices {
         }
     }
 
-    /// Which delivery was accepted, if one was.
     fn follow(
         &mut self,
         header: &Header<'_>,
-        body: &str,
+        text: &str,
         made: &mut Made,
         report: &mut Report,
-    ) -> Result<Option<Uuid>, Contradiction> {
-        let body = &mut serde_json::Deserializer::from_str(body);
-        let Some(told) = Told::read(header.kind, body)? else { return Ok(None) };
-        let accepted = match &told {
-            Told::Settled { delivery_id, dead: None } => Some(*delivery_id),
-            Told::Created(_) if self.held.len() >= HELD_MAX => {
-                (made.deliveries, report.unfollowed) = (made.deliveries + 1, report.unfollowed + 1);
-                return Ok(None);
+    ) -> Result<Followed, Contradiction> {
+        let body = &mut serde_json::Deserializer::from_str(text);
+        let Some(told) = Told::read(header.kind, body)? else { return Ok(Followed::GoesOn) };
+        let followed = match &told {
+            Told::Settled { delivery_id, dead: None } => Followed::Accepted(*delivery_id),
+            Told::Created(Created { notice_id: Some(notice_id), .. }) => {
+                Followed::Owed(*notice_id, owed(*notice_id, header, text)?)
             }
             Told::Created(_)
             | Told::Started(_)
             | Told::Received(_)
             | Told::Settled { .. }
-            | Told::Redriven(_) => None,
+            | Told::Redriven(_) => Followed::GoesOn,
         };
+        if matches!(told, Told::Created(_)) && self.held.len() >= HELD_MAX {
+            (made.deliveries, report.unfollowed) = (made.deliveries + 1, report.unfollowed + 1);
+            self.is_partial = true;
+            return Ok(followed);
+        }
         match owed::follow(&mut self.held, told, owed::instant(header)?, made) {
             // It may be of one that could not be held.
-            Err(_) if report.unfollowed > 0 => Ok(None),
-            followed => followed.map(|()| accepted),
+            Err(_) if self.is_partial => Ok(Followed::GoesOn),
+            done => done.map(|()| followed),
         }
     }
 

@@ -35,7 +35,7 @@ macro_rules! deliveries_by {
 pub(super) const OF_RUN: Table = deliveries_by!("run_id");
 /// One by its id.
 pub(super) const BY_ID: Table = deliveries_by!("delivery_id");
-const ATTEMPTS: Table = Table {
+pub(super) const ATTEMPTS: Table = Table {
     name: "attempts",
     columns: &["attempt", "started_at", "answered_at", "receipt"],
     sql: "SELECT attempt, started_at, answered_at, receipt FROM attempts WHERE delivery_id = ?1 ORDER BY attempt",
@@ -175,6 +175,12 @@ pub(super) struct Made {
     pub(super) deliveries: u64,
     /// Of attempts.
     pub(super) attempts: u64,
+    /// Of cycles.
+    pub(super) cycles: u64,
+    /// Of initiations.
+    pub(super) initiations: u64,
+    /// Of notices that are owed.
+    pub(super) notices: u64,
 }
 
 fn known(deliveries: &mut Deliveries, id: Uuid) -> Result<&mut Delivery, Contradiction> {
