@@ -113,8 +113,7 @@ fn compare(
     let mut last = Verified::default();
     for _ in 0..effort.repeats {
         let blobs = Blobs::from(FolderBlobs::reading(blobs));
-        let request =
-            Request { database, blobs: Some(&blobs), against: Vec::new(), key: None, positioned: None };
+        let request = Request { database, blobs: Some(&blobs), against: None, key: None, positioned: None };
         let began = Instant::now();
         last = verify(&request, &mut |_| ())?;
         anyhow::ensure!(last.faults.count == 0, "{:?}", last.faults.kept);

@@ -113,7 +113,7 @@ fn owed(connection: &Connection) -> Attempt<Owed> {
 /// Everything that a verification of the log checks is as it should be; its size and root.
 fn log(database: &Path) -> Result<(u64, Digest), StoreError> {
     let place = database.display().to_string();
-    let request = Request { database, blobs: None, against: Vec::new(), key: None, positioned: None };
+    let request = Request { database, blobs: None, against: None, key: None, positioned: None };
     let report = verify(&request, &mut |_| ())?;
     match (report.faults.kept.first(), report.root) {
         (None, Some(root)) => Ok((report.size, root)),

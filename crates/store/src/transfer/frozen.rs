@@ -23,7 +23,7 @@ use super::value::{Row, Value};
 use crate::StoreError;
 use crate::blobs::Blobs;
 use crate::postgres::owner_session;
-use crate::sqlite::verify::{self, Report, Request, verify};
+use crate::sqlite::verify::{self, Against, Report, Request, verify};
 
 /// See the module.
 pub struct Frozen {
@@ -94,7 +94,7 @@ impl Frozen {
     pub fn verify(
         &self,
         blobs: Option<&Blobs>,
-        (against, key): (Vec<(String, String)>, Option<Verifier>),
+        (against, key): (Option<Against<'_>>, Option<Verifier>),
         progress: &mut dyn FnMut(verify::Progress),
     ) -> Result<Report, StoreError> {
         let positioned = Some(self.positioned);

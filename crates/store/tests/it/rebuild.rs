@@ -116,7 +116,7 @@ async fn rebuild(store: &SqliteStore, history: &History, mode: RebuildMode) -> R
 
 /// The tables in which verification finds a fault; payloads are not looked at.
 fn named_by_verification(path: &Path) -> BTreeSet<String> {
-    let request = Request { database: path, blobs: None, against: Vec::new(), key: None, positioned: None };
+    let request = Request { database: path, blobs: None, against: None, key: None, positioned: None };
     let report = verify(&request, &mut |_| ()).unwrap();
     report.faults.kept.into_iter().map(|fault| fault.table).collect()
 }

@@ -9,7 +9,7 @@ use orbit_store::contract::governance::GovernanceStore as _;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::tiers::StepCommit;
 use orbit_store::sqlite::SqliteStore;
-use orbit_store::sqlite::verify::{Report, Request, Vouched, verify};
+use orbit_store::sqlite::verify::{Against, Notes, Report, Request, Vouched, verify};
 use orbit_testkit::cluster::TestDatabase;
 use rusqlite::Connection;
 use serde_json::json;
@@ -62,12 +62,19 @@ pub(crate) fn notes(folder: &Path) -> Vec<(String, String)> {
 }
 
 pub(crate) fn verified(folder: &Path) -> Report {
-    verified_against(folder, Vec::new(), None)
+    verified_against(folder, &[], None)
 }
 
-fn verified_against(folder: &Path, against: Vec<(String, String)>, key: Option<Verifier>) -> Report {
+/// As they are handed over.
+pub(crate) fn gathered(notes: &[(String, String)]) -> Notes {
+    Notes::gather(|take| notes.iter().try_for_each(|(name, text)| take(name, text))).unwrap()
+}
+
+fn verified_against(folder: &Path, against: &[(String, String)], key: Option<Verifier>) -> Report {
     let (database, blobs) = (folder.join("orbit.db"), folder.join("blobs"));
     let blobs = Blobs::from(FolderBlobs::reading(&blobs));
+    let (notes, namespace) = (gathered(against), namespace());
+    let against = Some(Against { notes: &notes, namespace: &namespace });
     let request = Request { database: &database, blobs: Some(&blobs), against, key, positioned: None };
     verify(&request, &mut |_| ()).unwrap()
 }
@@ -130,7 +137,7 @@ pub(crate) async fn whole() -> Whole {
     assert_eq!(found(&report), Vec::<String>::new());
     assert!(report.size > 32 && report.runs == 4 && report.payloads == 1, "{report:?}");
     let database = in_postgres(folder.path()).await;
-    assert_eq!(verified_in(&database, folder.path(), Vec::new()).await, report);
+    assert_eq!(verified_in(&database, folder.path(), &[]).await, report);
     Whole { folder, database }
 }
 
@@ -141,7 +148,7 @@ pub(crate) async fn check(whole: &Whole, sql: &str, expected: &[&str]) {
     tamper(copied.path(), sql);
     let database = whole.database.copied().await;
     tamper_in(&database, sql).await;
-    let in_database = verified_in(&database, whole.folder.path(), Vec::new()).await;
+    let in_database = verified_in(&database, whole.folder.path(), &[]).await;
     for (backend, report) in [("sqlite", verified(copied.path())), ("postgres", in_database)] {
         let mut found = found(&report);
         // Whatever changes a header changes every root above it, and the fold of its run may be another.
@@ -383,9 +390,9 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
     let whole = tempfile::tempdir().unwrap();
     fill(whole.path()).await;
     let notes = notes(whole.path());
-    let report = verified_against(whole.path(), notes.clone(), Some(signer(8).verifier().clone()));
+    let report = verified_against(whole.path(), &notes, Some(signer(8).verifier().clone()));
     assert_eq!((found(&report), report.outside), (vec![], 4));
-    let stranger = verified_against(whole.path(), Vec::new(), Some(signer(9).verifier().clone()));
+    let stranger = verified_against(whole.path(), &[], Some(signer(9).verifier().clone()));
     assert!(found(&stranger)[0].starts_with("log_signers, all rows: no row has the key"));
 
     let rewritten = tempfile::tempdir().unwrap();
@@ -396,7 +403,7 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
     assert!(own.iter().all(|fault| fault.starts_with("log_checkpoints, number ")), "{own:?}");
     tamper(rewritten.path(), "DELETE FROM log_checkpoints WHERE number > 0");
     assert_eq!(found(&verified(rewritten.path())), Vec::<String>::new(), "nobody can tell without one");
-    let found_against = found(&verified_against(rewritten.path(), notes.clone(), None));
+    let found_against = found(&verified_against(rewritten.path(), &notes, None));
     assert!(
         found_against[0].starts_with("outside checkpoint, 1.note: the log was rewritten below"),
         "{found_against:?}"
@@ -406,7 +413,7 @@ async fn what_was_removed_or_written_anew_is_named_by_a_checkpoint_from_elsewher
     copy(whole.path(), cut.path());
     tamper(cut.path(), CUT);
     let last = notes.last().cloned().unwrap();
-    let found = found(&verified_against(cut.path(), vec![last], None));
+    let found = found(&verified_against(cut.path(), &[last], None));
     assert!(
         found
             .iter()
@@ -424,7 +431,7 @@ async fn a_key_from_elsewhere_is_followed_over_rotations_and_not_over_a_restore(
     let before = notes(folder.path());
     let whole = verified(folder.path()).size;
     let vouched = |seed: &Signer| {
-        let report = verified_against(folder.path(), before.clone(), Some(seed.verifier().clone()));
+        let report = verified_against(folder.path(), &before, Some(seed.verifier().clone()));
         assert_eq!((found(&report), report.outside), (vec![], 4), "what was kept still agrees");
         report.vouched.unwrap()
     };
@@ -455,7 +462,7 @@ async fn a_key_from_elsewhere_is_followed_over_rotations_and_not_over_a_restore(
         folder.path(),
         "DELETE FROM log_checkpoints WHERE number < 4; UPDATE log_checkpoints SET number = number - 4",
     );
-    let report = verified_against(folder.path(), Vec::new(), Some(first.verifier().clone()));
+    let report = verified_against(folder.path(), &[], Some(first.verifier().clone()));
     let expected = "log_checkpoints, all rows: none is signed by the key that was given";
     assert!(found(&report).iter().any(|fault| fault.starts_with(expected)), "{:?}", found(&report));
     assert_eq!(report.vouched.map(|vouched| vouched.size), Some(0));
@@ -476,7 +483,7 @@ async fn an_older_copy_of_the_store_is_named() {
     World::new(&store).admitted(2, 1, at(1)).await;
     let newest = store.checkpoint(&signer(7)).await.unwrap().unwrap();
     assert_eq!(found(&verified(old.path())), Vec::<String>::new());
-    let found = found(&verified_against(old.path(), vec![("kept".to_owned(), newest.note)], None));
+    let found = found(&verified_against(old.path(), &[("kept".to_owned(), newest.note)], None));
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("are gone: the checkpoint `kept` covers them"), "{found:?}");
 }

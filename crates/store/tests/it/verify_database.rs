@@ -5,12 +5,12 @@ use std::path::Path;
 use orbit_core::record::Begin;
 use orbit_store::blobs::{Blobs, FolderBlobs};
 use orbit_store::contract::log::LogStore as _;
-use orbit_store::sqlite::verify::Report;
+use orbit_store::sqlite::verify::{Against, Report};
 use orbit_store::transfer::{End, Frozen, transfer};
 use orbit_testkit::cluster::{TestDatabase, connect, store};
 
 use crate::conformance::world::{World, at, done, namespace};
-use crate::verify::{CUT, copy, fill, found, notes, rewrite, signer, tamper};
+use crate::verify::{CUT, copy, fill, found, gathered, notes, rewrite, signer, tamper};
 
 /// A database with the rows of a file, which stays as it is.
 pub(crate) async fn in_postgres(folder: &Path) -> TestDatabase {
@@ -28,12 +28,14 @@ pub(crate) async fn in_postgres(folder: &Path) -> TestDatabase {
 pub(crate) async fn verified_in(
     database: &TestDatabase,
     folder: &Path,
-    against: Vec<(String, String)>,
+    against: &[(String, String)],
 ) -> Report {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("copy.db");
     let frozen = Frozen::of(&database.runtime(), &namespace(), &path, &mut |_| ()).await.unwrap();
     let blobs = Blobs::from(FolderBlobs::reading(&folder.join("blobs")));
+    let (notes, namespace) = (gathered(against), namespace());
+    let against = Some(Against { notes: &notes, namespace: &namespace });
     let report = frozen.verify(Some(&blobs), (against, None), &mut |_| ()).unwrap();
     drop(frozen);
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left of the copy");
@@ -59,7 +61,7 @@ async fn a_database_that_protects_nothing_is_named() {
         ALTER TABLE runs NO FORCE ROW LEVEL SECURITY; CREATE TABLE log_more (n INTEGER);
         CREATE POLICY everybody ON steps USING (true)";
     tamper_in(&database, sql).await;
-    let mut found = found(&verified_in(&database, folder.path(), Vec::new()).await);
+    let mut found = found(&verified_in(&database, folder.path(), &[]).await);
     found.sort();
     let policy = "its row-level security is not the one that the migrations make";
     assert_eq!(
@@ -91,7 +93,7 @@ async fn records_that_wait_for_their_position_are_verified_too() {
     }
     let folder = tempfile::tempdir().unwrap();
     FolderBlobs::open(&folder.path().join("blobs")).unwrap().put_bytes(b"result").unwrap();
-    let report = verified_in(&database, folder.path(), vec![("kept".to_owned(), signed.note)]).await;
+    let report = verified_in(&database, folder.path(), &[("kept".to_owned(), signed.note)]).await;
     assert_eq!(found(&report), Vec::<String>::new());
     assert!(report.pending > 16 && report.runs == 4 && report.outside == 1, "{report:?}");
     let owner = connect(&database.owner()).await;
@@ -99,7 +101,7 @@ async fn records_that_wait_for_their_position_are_verified_too() {
     assert_eq!(u64::try_from(positioned.get::<_, i64>(0)).unwrap(), report.size, "nothing was written");
     let sql = "UPDATE log_pending SET body = '{}' WHERE seq = (SELECT seq FROM log_pending ORDER BY seq DESC OFFSET 3 LIMIT 1)";
     tamper_in(&database, sql).await;
-    let found = found(&verified_in(&database, folder.path(), Vec::new()).await);
+    let found = found(&verified_in(&database, folder.path(), &[]).await);
     assert!(found.iter().any(|fault| fault.starts_with("log_bodies, position")), "{found:?}");
 }
 
@@ -109,7 +111,7 @@ async fn a_database_with_less_or_other_history_is_named_by_a_checkpoint_from_els
     fill(folder.path()).await;
     let notes = notes(folder.path());
     let whole = in_postgres(folder.path()).await;
-    let report = verified_in(&whole, folder.path(), notes.clone()).await;
+    let report = verified_in(&whole, folder.path(), &notes).await;
     assert_eq!((found(&report), report.outside), (vec![], 4));
 
     let rewritten = tempfile::tempdir().unwrap();
@@ -117,15 +119,15 @@ async fn a_database_with_less_or_other_history_is_named_by_a_checkpoint_from_els
     rewrite(rewritten.path());
     tamper(rewritten.path(), "DELETE FROM log_checkpoints WHERE number > 0");
     let database = in_postgres(rewritten.path()).await;
-    let alone = verified_in(&database, folder.path(), Vec::new()).await;
+    let alone = verified_in(&database, folder.path(), &[]).await;
     assert_eq!(found(&alone), Vec::<String>::new(), "nobody can tell without one");
-    let against = found(&verified_in(&database, folder.path(), notes.clone()).await);
+    let against = found(&verified_in(&database, folder.path(), &notes).await);
     assert!(against[0].starts_with("outside checkpoint, 1.note: the log was rewritten below"), "{against:?}");
 
     let cut = whole.copied().await;
     tamper_in(&cut, CUT).await;
     let last = vec![notes.last().cloned().unwrap()];
-    let found = found(&verified_in(&cut, folder.path(), last).await);
+    let found = found(&verified_in(&cut, folder.path(), &last).await);
     let gone = "log_records, position 16: the records from position 16 to";
     assert!(found.iter().any(|fault| fault.starts_with(gone)), "{found:?}");
 }

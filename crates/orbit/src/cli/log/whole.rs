@@ -1,14 +1,16 @@
 //! `orbit log verify`: reads the stores themselves, whoever serves them meanwhile, and trusts nobody's word about them.
 
 use std::fmt::Write;
+use std::fs::ReadDir;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use orbit_core::config::NamespaceName;
 use orbit_core::record::Verifier;
 use orbit_engine::layout::Layout;
 use orbit_store::blobs::Blobs;
-use orbit_store::sqlite::verify::{Progress, Report, Request, Vouched, verify};
+use orbit_store::sqlite::verify::{Against, Notes, Progress, Report, Request, Taking, Vouched, verify};
 use orbit_store::transfer::{Frozen, Progress as Copying};
 use serde_json::{Value, json};
 
@@ -29,6 +31,8 @@ use crate::stores::{Whole as Stores, backend_of};
 
 /// A checkpoint is a few hundred bytes; a file that is larger than this is none.
 const CHECKPOINT_BYTES_MAX: u64 = 64 * 1024;
+/// An anchor has three below it; a folder that holds itself by a link has no end.
+const FOLDERS_DEEP_MAX: usize = 32;
 /// Faults that are shown; the JSON has more.
 const FAULTS_SHOWN: usize = 50;
 
@@ -54,7 +58,7 @@ pub(super) async fn whole(
     let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
     let stores = Stores::find(layout, backend, &environment).await?;
     let names = chosen(stores.names(layout).await?, what.namespace)?;
-    let against = what.against.map(checkpoints).transpose()?.unwrap_or_default();
+    let against = what.against.map(checkpoints).transpose()?.map(Arc::new);
     let key = what.key.map(verifier).transpose()?;
     let place = Place::new(&config::node(layout.home()).artifacts, &environment).map_err(OpenError::from)?;
     let mut answers = Vec::new();
@@ -62,7 +66,8 @@ pub(super) async fn whole(
     for name in names {
         let asked = Asked {
             blobs: place.reading(layout, &name),
-            against: against_of(&name, &against),
+            against: against.clone(),
+            namespace: name.clone(),
             key: key.clone(),
         };
         let shown = Shown::new(name.as_str(), out.progress);
@@ -82,15 +87,22 @@ pub(super) async fn whole(
 /// What a namespace is held against.
 struct Asked {
     blobs: Blobs,
-    against: Vec<(String, String)>,
+    against: Option<Arc<Notes>>,
+    namespace: NamespaceName,
     key: Option<Verifier>,
+}
+
+impl Asked {
+    fn against(&self) -> Option<Against<'_>> {
+        self.against.as_deref().map(|notes| Against { notes, namespace: &self.namespace })
+    }
 }
 
 async fn of_file(database: PathBuf, asked: Asked, mut shown: Shown) -> Result<Report, Failure> {
     let begun = Instant::now();
     let verified = tokio::task::spawn_blocking(move || {
-        let Asked { blobs, against, key } = asked;
-        let request = Request { database: &database, blobs: Some(&blobs), against, key, positioned: None };
+        let (blobs, against, key) = (Some(&asked.blobs), asked.against(), asked.key.clone());
+        let request = Request { database: &database, blobs, against, key, positioned: None };
         let report = verify(&request, &mut |progress| tell(&mut shown, begun, progress));
         shown.finish();
         report
@@ -112,9 +124,8 @@ async fn of_database(
     let frozen = Frozen::of(url, name, scratch, &mut copying).await?;
     let begun = Instant::now();
     let verified = tokio::task::spawn_blocking(move || {
-        let Asked { blobs, against, key } = asked;
-        let report =
-            frozen.verify(Some(&blobs), (against, key), &mut |progress| tell(&mut shown, begun, progress));
+        let (blobs, against, key) = (Some(&asked.blobs), asked.against(), asked.key.clone());
+        let report = frozen.verify(blobs, (against, key), &mut |progress| tell(&mut shown, begun, progress));
         shown.finish();
         report
     });
@@ -136,46 +147,51 @@ fn chosen(found: Vec<NamespaceName>, named: Option<&str>) -> Result<Vec<Namespac
     }
 }
 
-/// The checkpoints in a file, or in a folder with all those below it: where each comes from, and its text.
-fn checkpoints(path: &Path) -> Result<Vec<(PathBuf, String)>, Failure> {
-    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
-        Failure::usage(format!("cannot read the checkpoint `{}`: {error}", path.display()))
-    };
-    let mut files = vec![path.to_owned()];
-    let mut found = Vec::new();
-    while let Some(file) = files.pop() {
-        let metadata = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
-        if metadata.is_dir() {
-            for entry in std::fs::read_dir(&file).map_err(|error| unreadable(&file, &error))? {
-                let path = entry.map_err(|error| unreadable(&file, &error))?.path();
+/// The checkpoints in a file, or in a folder with all those below it. However many they are, no more than one of them is in memory.
+fn checkpoints(path: &Path) -> Result<Notes, Failure> {
+    let notes = Notes::gather(|take| {
+        let mut folders = Vec::new();
+        look(path.to_owned(), &mut folders, take)?;
+        while let Some((folder, entries)) = folders.last_mut() {
+            let entry = entries.next().transpose().map_err(|error| unreadable(folder, &error))?;
+            match entry.map(|entry| entry.path()) {
                 // A copy that is being made, or that a crash left unfinished.
-                if path.extension().is_none_or(|extension| extension != "unfinished") {
-                    files.push(path);
-                }
+                Some(path) if path.extension().is_some_and(|extension| extension == "unfinished") => {}
+                Some(path) => look(path, &mut folders, take)?,
+                None => drop(folders.pop()),
             }
-        } else if metadata.len() > CHECKPOINT_BYTES_MAX {
-            return Err(unreadable(&file, &"it is too large to be one"));
-        } else {
-            let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
-            found.push((file, text));
         }
-    }
-    if found.is_empty() {
+        Ok::<_, Failure>(())
+    })?;
+    if notes.count() == 0 {
         return Err(Failure::usage(format!("there is no checkpoint in `{}`", path.display())));
     }
-    found.sort();
-    Ok(found)
+    Ok(notes)
 }
 
-/// Those of a namespace's log; of a file that is no checkpoint of any log the verification tells.
-fn against_of(name: &NamespaceName, all: &[(PathBuf, String)]) -> Vec<(String, String)> {
-    let foreign = |text: &str| {
-        let origin = text.lines().next().and_then(|origin| origin.strip_prefix("orbit/"));
-        let namespace = origin.and_then(|rest| rest.split('/').next());
-        namespace.is_some_and(|namespace| namespace != name.as_str())
-    };
-    let own = all.iter().filter(|(_, text)| !foreign(text));
-    own.map(|(path, text)| (path.display().to_string(), text.clone())).collect()
+/// A folder that is looked through, and what of it is still to come.
+type Looking = (PathBuf, ReadDir);
+
+/// Takes what lies there, or begins with it if it is a folder.
+fn look(path: PathBuf, folders: &mut Vec<Looking>, take: &mut Taking<'_>) -> Result<(), Failure> {
+    let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+    if metadata.is_dir() {
+        if folders.len() >= FOLDERS_DEEP_MAX {
+            return Err(unreadable(&path, &format!("it lies more than {FOLDERS_DEEP_MAX} folders deep")));
+        }
+        let entries = std::fs::read_dir(&path).map_err(|error| unreadable(&path, &error))?;
+        folders.push((path, entries));
+        return Ok(());
+    }
+    if metadata.len() > CHECKPOINT_BYTES_MAX {
+        return Err(unreadable(&path, &"it is too large to be one"));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+    Ok(take(&path.display().to_string(), &text)?)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::usage(format!("cannot read the checkpoint `{}`: {error}", path.display()))
 }
 
 /// What stays unchecked where no checkpoint from elsewhere is given.

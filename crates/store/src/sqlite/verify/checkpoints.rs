@@ -3,11 +3,11 @@
 use orbit_core::record::audit::{Fault, Row, Sequence};
 use orbit_core::record::checkpoint::Checkpoint;
 use orbit_core::record::key::Verifier;
-use orbit_core::record::note::Note;
 use orbit_core::record::rotation::Rotation;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 
+use super::notes::{InOrder, Outside};
 use super::{Report, Request, Vouched};
 use crate::sqlite::columns::Length;
 use crate::sqlite::fault::Attempt;
@@ -33,13 +33,6 @@ struct SignerRow {
     signed: Option<u64>,
 }
 
-/// A checkpoint from elsewhere.
-struct Outside {
-    from: String,
-    note: Note,
-    claim: Checkpoint,
-}
-
 /// What a record that begins a name or a key says.
 #[derive(Deserialize)]
 struct Told {
@@ -50,10 +43,10 @@ struct Told {
 }
 
 /// See the module.
-pub(super) struct Checkpoints {
+pub(super) struct Checkpoints<'a> {
     next: Option<Stored>,
     last_number: Option<u64>,
-    outside: std::collections::VecDeque<Outside>,
+    outside: InOrder<'a>,
     signers: Vec<SignerRow>,
     /// The key that was given.
     key: Option<String>,
@@ -61,27 +54,14 @@ pub(super) struct Checkpoints {
     differs: bool,
 }
 
-impl Checkpoints {
+impl<'a> Checkpoints<'a> {
     /// Reads who signs, and the checkpoints from elsewhere. Those of the store are checked up to the newest one of now.
     pub(super) fn begin(
-        request: &Request<'_>,
+        request: &Request<'a>,
         connection: &Connection,
         report: &mut Report,
     ) -> Attempt<Self> {
-        let mut outside = Vec::new();
-        for (from, text) in &request.against {
-            let read = Note::parse(text).map_err(|error| error.to_string()).and_then(|note| {
-                match Checkpoint::from_text(note.text()) {
-                    Ok(claim) => Ok(Outside { from: from.clone(), note, claim }),
-                    Err(error) => Err(error.to_string()),
-                }
-            });
-            match read {
-                Ok(one) => outside.push(one),
-                Err(error) => report.faults.add(Fault::of("outside checkpoint", from, error)),
-            }
-        }
-        outside.sort_by_key(|one| one.claim.size);
+        let outside = InOrder::begin(request.against, &mut report.faults)?;
         let signers = signers(connection)?;
         let key = request.key.as_ref().map(ToString::to_string);
         if let Some(key) = key.as_ref().filter(|key| !signers.iter().any(|row| row.vkey == **key)) {
@@ -91,7 +71,6 @@ impl Checkpoints {
         let last = "SELECT max(number) FROM log_checkpoints";
         let last_number = connection.query_row(last, (), |row| row.get::<_, Option<Length>>(0))?;
         let last_number = last_number.map(|last| last.0);
-        let outside = outside.into();
         let mut all = Self { next: None, last_number, outside, signers, key, differs: false };
         all.load_next(connection, 0, report)?;
         Ok(all)
@@ -147,8 +126,7 @@ impl Checkpoints {
             }
             self.load_next(connection, next.number + 1, report)?;
         }
-        while self.outside.front().is_some_and(|one| one.claim.size <= size) {
-            let Some(one) = self.outside.pop_front() else { break };
+        while let Some(one) = self.outside.take_up_to(size)? {
             if one.claim.size == size {
                 self.compare(&one, sequence, report);
             }
@@ -216,13 +194,13 @@ impl Checkpoints {
     }
 
     /// What is beyond the end.
-    pub(super) fn end(&mut self, sequence: &Sequence, report: &mut Report) {
+    pub(super) fn end(&mut self, sequence: &Sequence, report: &mut Report) -> Attempt<()> {
         let size = sequence.size();
         if let Some(next) = &self.next {
             let difference = format!("it covers {} records, and there are {size}", next.size);
             report.faults.add(Fault::of("log_checkpoints", format!("number {}", next.number), difference));
         }
-        for one in &self.outside {
+        while let Some(one) = self.outside.take_up_to(u64::MAX)? {
             report.outside += 1;
             let (from, covered) = (&one.from, one.claim.size);
             let difference = format!(
@@ -241,6 +219,7 @@ impl Checkpoints {
                 "none is signed by the key that was given, or by one that it is handed over to or from";
             report.faults.add(Fault::of("log_checkpoints", "all rows", difference));
         }
+        Ok(())
     }
 
     /// What a key vouches for. Both keys of a rotation have signed it, so who believes one of them believes the other; after a restore the log has a

@@ -9,6 +9,7 @@ mod checkpoints;
 mod cycles;
 mod endpoints;
 mod follow;
+mod notes;
 mod notices;
 mod open_rows;
 mod owed;
@@ -38,6 +39,7 @@ use crate::StoreError;
 use crate::blobs::Blobs;
 use crate::rows::endpoint;
 use crate::rows::told::Told;
+pub use notes::{Against, Notes, Taking};
 use pages::{Page, Pages};
 
 /// Pages that wait for a thread.
@@ -50,8 +52,8 @@ pub struct Request<'a> {
     pub database: &'a Path,
     /// Its larger payloads; without them no payload's bytes are looked at.
     pub blobs: Option<&'a Blobs>,
-    /// Checkpoints that were kept elsewhere, each with where it comes from.
-    pub against: Vec<(String, String)>,
+    /// Checkpoints that were kept elsewhere.
+    pub against: Option<Against<'a>>,
     /// The key that signs the log, if it is known from elsewhere; else it is taken from the log.
     pub key: Option<Verifier>,
     /// Records that have their position, where more are there that wait for theirs and are verified as if they followed.
@@ -160,7 +162,7 @@ struct Check<'a> {
     sequence: Sequence,
     /// What it completed since rows of nodes were last read.
     nodes: tree::Nodes,
-    checkpoints: checkpoints::Checkpoints,
+    checkpoints: checkpoints::Checkpoints<'a>,
     cycles: cycles::Cycles,
     runs: runs::Runs,
     notices: notices::Notices,
@@ -175,7 +177,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn begin(request: &Request<'_>, connection: &'a Connection, mut report: Report) -> Attempt<Self> {
+    fn begin(request: &Request<'a>, connection: &'a Connection, mut report: Report) -> Attempt<Self> {
         let checkpoints = checkpoints::Checkpoints::begin(request, connection, &mut report)?;
         Ok(Self {
             connection,
@@ -242,7 +244,7 @@ impl<'a> Check<'a> {
             page.examine(is_followed);
             self.page(&page)?;
         }
-        self.checkpoints.end(&self.sequence, &mut self.report);
+        self.checkpoints.end(&self.sequence, &mut self.report)?;
         tree::ends(&transaction, &self.sequence, &mut self.report.faults)?;
         self.cycles.end(&transaction, &mut self.report)?;
         self.runs.end(&transaction, &mut self.report)?;

@@ -28,7 +28,7 @@ async fn moved(from: End<'_>, to: End<'_>) -> Result<Moved, TransferError> {
 /// Nothing in the file contradicts anything.
 fn is_sound(file: &Path) {
     let report = verify(
-        &Request { database: file, blobs: None, against: Vec::new(), key: None, positioned: None },
+        &Request { database: file, blobs: None, against: None, key: None, positioned: None },
         &mut |_| (),
     );
     let report = report.unwrap();
