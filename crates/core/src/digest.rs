@@ -13,6 +13,7 @@ const PREFIX: &str = "sha256:";
 /// The state that SHA-256 begins with: FIPS 180-4, section 5.3.3.
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+
 /// Blocks of the longest message that is padded here rather than by a [`Hasher`].
 const SHORT_BLOCKS: usize = 8;
 
@@ -39,16 +40,29 @@ impl Digest {
 
     /// The digest of these parts, one behind the other. Short ones, as most of a log are, are laid out with their padding (FIPS 180-4, section 5.1.1) and go
     /// through the compression at once, without what a [`Hasher`] does between.
+    #[inline]
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut blocks = [[0; 64]; SHORT_BLOCKS];
-        let Some(blocks) = blocks.get_mut(..(bytes + 9).div_ceil(64)) else {
-            let mut hasher = Hasher::default();
-            for part in parts {
-                hasher.update(part);
+        match (bytes + 9).div_ceil(64) {
+            // A node of a tree, whose length is known where this is called.
+            2 => Self::of_padded::<2>(parts, bytes),
+            1 | 3 | 4 => Self::of_padded::<4>(parts, bytes),
+            5..=SHORT_BLOCKS => Self::of_padded::<SHORT_BLOCKS>(parts, bytes),
+            _ => {
+                let mut hasher = Hasher::default();
+                for part in parts {
+                    hasher.update(part);
+                }
+                hasher.finish()
             }
-            return hasher.finish();
-        };
+        }
+    }
+
+    /// Of parts that have so many bytes together and with their padding no more blocks than this.
+    #[inline]
+    fn of_padded<const BLOCKS: usize>(parts: &[&[u8]], bytes: usize) -> Self {
+        let mut blocks = [[0; 64]; BLOCKS];
+        let blocks = &mut blocks[..(bytes + 9).div_ceil(64)];
         let message = blocks.as_flattened_mut();
         let mut end = 0;
         for part in parts {
@@ -71,10 +85,11 @@ impl Digest {
     /// Whether this text is how the digest is written. Makes no text of it, which for many short records costs more than the digest.
     pub fn is_written(&self, text: &str) -> bool {
         let Some(digits) = text.strip_prefix(PREFIX) else { return false };
-        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-        rest.is_empty()
-            && pairs.len() == self.0.len()
-            && pairs.iter().zip(&self.0).all(|(pair, byte)| *pair == pair_of(*byte))
+        let mut written = [0; 64];
+        for (pair, byte) in written.as_chunks_mut().0.iter_mut().zip(&self.0) {
+            *pair = pair_of(*byte);
+        }
+        digits.as_bytes() == written
     }
 
     /// The 64 hex digits without the prefix.

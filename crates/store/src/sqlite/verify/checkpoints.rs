@@ -96,6 +96,12 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
+    /// Whether anything claims this size, or one below it. Asked of every record, and nearly always not.
+    #[inline]
+    pub(super) fn is_due(&self, size: u64) -> bool {
+        self.next.as_ref().is_some_and(|next| next.size <= size) || self.outside.is_due(size)
+    }
+
     /// The log has this size now: what claims it is compared.
     pub(super) fn pass(
         &mut self,

@@ -278,7 +278,9 @@ impl<'a> Check<'a> {
             if self.positioned == Some(self.sequence.size()) {
                 self.root = Some(self.sequence.root());
             }
-            self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
+            if self.checkpoints.is_due(self.sequence.size()) {
+                self.checkpoints.pass(self.connection, &self.sequence, &mut self.report)?;
+            }
             if let Some(row) = row {
                 self.follow(&row)?;
             }

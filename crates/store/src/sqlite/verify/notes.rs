@@ -161,6 +161,11 @@ impl<'a> InOrder<'a> {
         Ok(())
     }
 
+    /// Whether there is one that covers no more than this.
+    pub(super) fn is_due(&self, size: u64) -> bool {
+        self.next.as_ref().is_some_and(|next| next.claim.size <= size)
+    }
+
     /// The next one, if it covers no more than this.
     pub(super) fn take_up_to(&mut self, size: u64) -> Attempt<Option<Outside>> {
         let taken = self.next.take_if(|next| next.claim.size <= size);
