@@ -334,6 +334,7 @@ fn shared(layout: Layout, node: String, large: usize) -> anyhow::Result<Shared> 
         paused: Cell::default(),
         halted: Cell::default(),
         reopened_at: Cell::default(),
+        superseded: orbit_engine::lease::Superseded::default(),
         stopping: CancellationToken::new(),
         runs: NodePermits::new(WIDE, Arc::new(SystemClock)),
         embedded: BTreeMap::from([(DocName::parse("fill")?, processor)]),

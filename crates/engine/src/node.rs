@@ -60,6 +60,8 @@ pub struct Shared {
     pub reopened_at: Cell<Option<jiff::Timestamp>>,
     /// Cancelled when the node is to stop: what is under way is finished, and nothing else begins.
     pub stopping: CancellationToken,
+    /// Whether a store was migrated beyond what this binary knows.
+    pub superseded: lease::Superseded,
     /// Permits for runs at work, handed to the namespaces in turn.
     pub runs: Arc<NodePermits>,
     /// Processors that live in this process; they win over a document of the same name.
@@ -311,6 +313,7 @@ impl Node {
     }
 
     /// Stops: nothing new is started; what is under way gets `drain`, or until `hard`, and is then cut. What was cut continues at the next start.
+    /// On a store that was migrated beyond what this binary knows nothing is recorded of it.
     pub async fn stop(&self, drain: Duration, hard: CancellationToken) {
         self.shared.stopping.cancel();
         self.services.close();
@@ -334,6 +337,11 @@ impl Node {
             if tokio::time::timeout(HARD_STOP, all_done).await.is_err() {
                 tracing::warn!("acts under way did not end in time; they count as interrupted");
             }
+        }
+        if self.shared.superseded.error().is_some() {
+            // Nothing is written there any more, and nobody waits for leases that have ended.
+            self.released.cancel();
+            return;
         }
         for namespace in self.namespaces().into_iter().filter(|namespace| namespace.signer.is_some()) {
             let body = json!({ "node": self.shared.node, "drained": drained });

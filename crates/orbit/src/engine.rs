@@ -366,6 +366,7 @@ fn shared(
         paused: Cell::new(paused),
         halted: Cell::default(),
         reopened_at: Cell::default(),
+        superseded: orbit_engine::lease::Superseded::default(),
         stopping: CancellationToken::new(),
         runs: NodePermits::new(config.limits.runs_concurrent, clock),
         embedded: BTreeMap::new(),

@@ -138,6 +138,7 @@ fn shared(world: &World) -> Shared {
         paused: Cell::default(),
         halted: Cell::default(),
         reopened_at: Cell::default(),
+        superseded: orbit_engine::lease::Superseded::default(),
         stopping: CancellationToken::new(),
         // One run after the other, so that the calls of two histories can be compared.
         runs: NodePermits::new(1, clock()),

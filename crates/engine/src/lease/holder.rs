@@ -55,7 +55,7 @@ impl Holder {
                 (lease / RENEWALS).saturating_sub(took)
             }
             Ok(Ok(Renewal::Lost)) => self.join_anew().await,
-            Ok(Err(error)) => self.failed_because(&error.to_string()),
+            Ok(Err(error)) => self.failed_with(error),
             Err(_) => self.failed_because("no answer"),
         }
     }
@@ -91,9 +91,19 @@ impl Holder {
                 namespace.wake();
                 shared.lease() / RENEWALS
             }
-            Ok(Err(error)) => self.failed_because(&error.to_string()),
+            Ok(Err(error)) => self.failed_with(error),
             Err(_) => self.failed_because("no answer"),
         }
+    }
+
+    fn failed_with(&self, error: StoreError) -> Duration {
+        let message = error.to_string();
+        if matches!(error, StoreError::Newer { .. }) {
+            self.namespace.trust.lost();
+            self.namespace.running.cut_all(Cut::Lapsed);
+            self.namespace.shared.superseded.by(error);
+        }
+        self.failed_because(&message)
     }
 
     fn failed_because(&self, message: &str) -> Duration {

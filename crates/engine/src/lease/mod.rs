@@ -39,6 +39,10 @@
 //! transaction, and while that lasts nobody else changes the namespace: a claim comes before a takeover, and is freed by it, or after it, and is refused. Its next renewal, or a claim, answers that the incarnation is *lost*. Then the node
 //! cuts what it has, waits until nothing is under way any more, and joins anew under another number; nothing of the old one can commit.
 //!
+//! **Another schema.** A database is migrated while no lease lasts, so that no node is a member then. One that was cut off meanwhile, or waits to join, finds the newer schema with its next
+//! renewal, on its next connection, or in the transaction by which it would join. It cuts what it has, writes nothing any more, not even that it stops, and the process ends
+//! ([`Superseded`](crate::lease::Superseded)).
+//!
 //! # Why no two nodes act at once
 //!
 //! Another node begins to work on a row only after it was freed, thus after the lease has ended by the database's clock. By then the first has, by its own measure, been
@@ -50,6 +54,7 @@
 mod former;
 mod guard;
 mod holder;
+mod superseded;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -66,6 +71,7 @@ pub use former::{Former, Mark};
 pub use guard::guard;
 pub use holder::Holder;
 pub(crate) use holder::is_lost;
+pub use superseded::Superseded;
 pub use trust::Trust;
 pub use watch::Watch;
 

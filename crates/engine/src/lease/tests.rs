@@ -155,6 +155,7 @@ async fn namespace(clock: &Arc<Running>) -> (tempfile::TempDir, Arc<Namespace>) 
         paused: Cell::default(),
         halted: Cell::default(),
         reopened_at: Cell::default(),
+        superseded: crate::lease::Superseded::default(),
         stopping: CancellationToken::new(),
         runs: NodePermits::new(1, Arc::<Running>::clone(clock)),
         embedded: BTreeMap::new(),

@@ -65,6 +65,7 @@ impl World {
             paused: Cell::default(),
             halted: Cell::default(),
             reopened_at: Cell::default(),
+            superseded: crate::lease::Superseded::default(),
             stopping: CancellationToken::new(),
             runs: NodePermits::new(1, Arc::new(SystemClock)),
             embedded: BTreeMap::new(),

@@ -172,6 +172,7 @@ impl World {
             paused: Cell::default(),
             halted: Cell::default(),
             reopened_at: Cell::default(),
+            superseded: orbit_engine::lease::Superseded::default(),
             stopping: plan.stopping.clone(),
             runs: NodePermits::new(1, Arc::<Standing>::clone(&clock)),
             embedded: plan.embedded.clone(),

@@ -55,6 +55,10 @@ fn text(migrated: &Migrated, dry_run: bool) -> String {
         _ = write!(text, "; its rights {granted}");
     }
     text.push('\n');
+    if !migrated.nodes.is_empty() {
+        let nodes = postgres::named(&migrated.nodes);
+        _ = writeln!(text, "it is refused while nodes work with schema {before}: {nodes}");
+    }
     if migrated.role_made && !dry_run {
         text += "next: give the role a password (`\\password orbit_runtime` in psql), and put its URL into `.env` as `ORBIT_DATABASE_URL`\n";
     }
@@ -73,11 +77,13 @@ pub fn failure(error: &StoreError) -> Failure {
             "the server must run and take the role, password and database of `ORBIT_DATABASE_OWNER_URL`"
         }
         StoreError::Newer { .. } => "use the newer `orbit` that migrated it",
+        StoreError::Refused { .. } => {
+            "stop these nodes, or wait until the lease of one that is gone has ended; then migrate, and start them with the new `orbit`"
+        }
         StoreError::Corrupt { .. } => "use another database, or the `orbit` that migrated this one",
         StoreError::Full { .. }
         | StoreError::NoRoom { .. }
         | StoreError::Older { .. }
-        | StoreError::Refused { .. }
         | StoreError::Unknown { .. }
         | StoreError::Rewound { .. }
         | StoreError::NotJoined { .. }
@@ -101,6 +107,7 @@ mod tests {
             migrations: vec![1, 2],
             role_made: true,
             grants_made: false,
+            nodes: Vec::new(),
         };
         check(
             &fresh,

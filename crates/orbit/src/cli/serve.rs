@@ -36,16 +36,25 @@ pub async fn serve(layout: &Layout) -> Result<u8, Failure> {
         loop {
             tokio::select! {
                 () = signals.first() => break,
+                () = engine.node.shared.superseded.happens() => break,
                 () = watch.changed() => { engine.reload().await; }
             }
         }
-        tracing::info!("stopping: what is under way may finish; another signal ends it at once");
+        if engine.node.shared.superseded.error().is_none() {
+            tracing::info!("stopping: what is under way may finish; another signal ends it at once");
+        }
     }
     engine.node.stop(engine.config.limits.drain.to_duration(), signals.second()).await;
     stop.cancel();
     let listening = started?;
     // A socket that nobody answers on would look like a crash.
     _ = listening.await;
+    if let Some(error) = engine.node.shared.superseded.error() {
+        return Err(Failure::failed(format!(
+            "{error}: this node has stopped, and wrote nothing there since"
+        ))
+        .hint("start the newer `orbit` that migrated it in this home"));
+    }
     tracing::info!("stopped");
     Ok(exit::SUCCEEDED)
 }

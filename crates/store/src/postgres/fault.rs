@@ -6,6 +6,7 @@ use deadpool_postgres::PoolError;
 use orbit_core::run::IllegalEvent;
 use tokio_postgres::error::SqlState;
 
+use super::SCHEMA;
 use crate::StoreError;
 use crate::rows::Contradiction;
 
@@ -26,6 +27,10 @@ pub(crate) enum Fault {
     NotJoined,
     /// The log is not the one that was seen; how it differs.
     Rewound(String),
+    /// The database has this schema, which is newer than the one that this binary knows.
+    Newer(u32),
+    /// What is asked for must not be done as things are; why.
+    Refused(String),
 }
 
 /// What a transaction gives.
@@ -62,7 +67,9 @@ impl Fault {
             | Self::Unreachable(_)
             | Self::Contradiction(_)
             | Self::NotJoined
-            | Self::Rewound(_) => false,
+            | Self::Rewound(_)
+            | Self::Newer(_)
+            | Self::Refused(_) => false,
         }
     }
 
@@ -73,6 +80,8 @@ impl Fault {
             Self::Contradiction(message) => StoreError::Corrupt { place, message },
             Self::NotJoined => StoreError::NotJoined { place },
             Self::Rewound(message) => StoreError::Rewound { place, message },
+            Self::Newer(found) => StoreError::Newer { place, found, known: SCHEMA },
+            Self::Refused(message) => StoreError::Refused { place, message },
             Self::Unreachable(message) => StoreError::Io { place, message },
             Self::Unknown(message) => StoreError::Unknown { place, message },
             Self::Undone => {

@@ -1,6 +1,7 @@
 //! Migrations: numbered SQL with the numbers of SQLite's, each in one transaction, each remembered with its checksum. Forward only.
 //!
-//! The owner of the tables makes them, before a node starts; a node, whose role may not, refuses a schema that is not the one it knows.
+//! The owner of the tables makes them, before a node starts; a node, whose role may not, refuses a schema that is not the one it knows. While nodes are at
+//! work nothing is migrated (see `occupied`).
 
 use orbit_core::digest::Digest;
 use tokio_postgres::Client;
@@ -8,6 +9,7 @@ use tokio_postgres::Client;
 use super::address::Address;
 use super::columns::{Text, params};
 use super::fault::{Attempt, Fault};
+use super::occupied::{AtWork, at_work, is_free};
 use super::tx::Connection;
 use crate::StoreError;
 
@@ -22,6 +24,8 @@ const ISOLATION: &str = include_str!("../../migrations/postgres/isolation.sql");
 pub const SCHEMA: u32 = 2;
 /// Whether anything was ever migrated, and what.
 const MADE: &str = "SELECT to_regclass('migrations') IS NOT NULL";
+/// The newest migration that was made.
+const NEWEST: &str = "SELECT coalesce(max(number), 0) FROM migrations";
 const CHECKSUMS: &str = "SELECT checksum FROM migrations ORDER BY number";
 /// The advisory lock under which one process at a time migrates a database.
 const LOCK: i64 = 0x006f_7262_6974;
@@ -41,6 +45,8 @@ pub struct Migrated {
     pub role_made: bool,
     /// Whether that role could not use the tables that were there.
     pub grants_made: bool,
+    /// Nodes in whose way a migration would be: it is refused while there are any.
+    pub nodes: Vec<AtWork>,
 }
 
 impl Migrated {
@@ -51,7 +57,8 @@ impl Migrated {
 }
 
 /// The schema of the database is the newest that this binary knows, and the role `orbit_runtime` may serve stores in it. `url` is a URL or key=value
-/// list of a role that owns the tables and may create roles. A newer database is refused, and so is one whose migrations were other ones.
+/// list of a role that owns the tables and may create roles. A newer database is refused, one whose migrations were other ones, and one on which nodes are at work
+/// that know the schema as it is.
 pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
     as_owner(url, true).await
 }
@@ -68,7 +75,7 @@ async fn as_owner(url: &str, changes: bool) -> Result<Migrated, StoreError> {
     let (mut client, connection) = connected.map_err(|error| Fault::from(error).at(place))?;
     let connection = tokio::spawn(connection);
     let done = async {
-        let needed = needed(&client, place).await?;
+        let needed = needed(&mut client, place).await?;
         if changes && needed.is_change() {
             for (number, sql) in (1..).zip(MIGRATIONS) {
                 let found = apply(&mut client, number, sql).await.map_err(|fault| fault.at(place))?;
@@ -88,7 +95,7 @@ async fn as_owner(url: &str, changes: bool) -> Result<Migrated, StoreError> {
 }
 
 /// What is missing, found without changing anything.
-async fn needed(client: &Client, place: &str) -> Result<Migrated, StoreError> {
+async fn needed(client: &mut Client, place: &str) -> Result<Migrated, StoreError> {
     let found = checksums(client).await.map_err(|fault| fault.at(place))?;
     let before = u32::try_from(found.len()).unwrap_or(u32::MAX);
     is_known(before, place)?;
@@ -98,9 +105,11 @@ async fn needed(client: &Client, place: &str) -> Result<Migrated, StoreError> {
     let asked = async {
         let has_role: bool = client.query_one(role, &[]).await?.try_get(0)?;
         let is_granted = !has_role || before == 0 || client.query_one(granted, &[]).await?.try_get(0)?;
-        Attempt::Ok((has_role, is_granted))
+        let is_changed = before != 0 && before < SCHEMA;
+        let nodes = if is_changed { at_work(&client.transaction().await?).await? } else { Vec::new() };
+        Attempt::Ok((has_role, is_granted, nodes))
     };
-    let (has_role, is_granted) = asked.await.map_err(|fault| fault.at(place))?;
+    let (has_role, is_granted, nodes) = asked.await.map_err(|fault| fault.at(place))?;
     Ok(Migrated {
         database: place.to_owned(),
         before,
@@ -108,6 +117,7 @@ async fn needed(client: &Client, place: &str) -> Result<Migrated, StoreError> {
         migrations: (before + 1..=SCHEMA).collect(),
         role_made: !has_role,
         grants_made: !is_granted,
+        nodes,
     })
 }
 
@@ -128,14 +138,16 @@ async fn apply(client: &mut Client, number: u32, sql: &str) -> Attempt<u32> {
             "CREATE TABLE IF NOT EXISTS migrations (number BIGINT PRIMARY KEY, checksum TEXT NOT NULL)",
         )
         .await?;
-    let newest = "SELECT coalesce(max(number), 0) FROM migrations";
-    let found: i64 = transaction.query_one(newest, &[]).await?.try_get(0)?;
+    let found: i64 = transaction.query_one(NEWEST, &[]).await?.try_get(0)?;
     let found = u32::try_from(found).map_err(Fault::unreadable)?;
     let checksum = Digest::of(sql.as_bytes()).to_string();
     if found >= number {
         let select = "SELECT checksum FROM migrations WHERE number = $1";
         let applied: String = transaction.query_one(select, &[&i64::from(number)]).await?.try_get(0)?;
         return if applied == checksum { Ok(found) } else { Err(another(number)) };
+    }
+    if found > 0 {
+        is_free(&at_work(&transaction).await?, found)?;
     }
     transaction.batch_execute(sql).await?;
     transaction.batch_execute(ISOLATION).await?;
@@ -167,6 +179,13 @@ pub(super) async fn is_served(tx: &Connection, place: &str) -> Result<(), StoreE
         return Err(StoreError::Older { place: place.to_owned(), found: newest, needed: SCHEMA });
     }
     are_ours(&found).map_err(|fault| fault.at(place))
+}
+
+/// Nobody has migrated the database beyond what this binary knows, since it was looked at first.
+pub(super) async fn is_known_still(tx: &Connection) -> Attempt<()> {
+    let found: i64 = tx.query_row(NEWEST, params![], |row| row.get(0)).await?;
+    let found = u32::try_from(found).map_err(Fault::unreadable)?;
+    if found > SCHEMA { Err(Fault::Newer(found)) } else { Ok(()) }
 }
 
 /// The migrations that were made are those of this binary.

@@ -11,11 +11,11 @@ use orbit_core::record::{Kind, Subject};
 use uuid::Uuid;
 
 use super::columns::{self, Length, Row, params};
-use super::fault::Attempt;
+use super::fault::{Attempt, Fault};
 use super::reclaim::{free, is_anything_held};
 use super::record::fact;
 use super::tx::{Connection, Mode, Tx, reading, transaction, writing};
-use super::{PostgresStore, SCHEMA, token};
+use super::{PostgresStore, SCHEMA, migrate, token};
 use crate::StoreError;
 use crate::contract::Recovered;
 use crate::contract::node::{Joined, Joining, Load, NodeStore, NodeView, Renewal, TakenOver, Watched};
@@ -38,12 +38,16 @@ impl NodeStore for PostgresStore {
         let Some(epoch) = self.member() else { return Ok(Renewal::Lost) };
         // One statement, which is true by itself: it waits for whoever takes the row away, and then finds none; and it needs no turn, which may be long in coming.
         let update = format!(
-            "UPDATE nodes SET expires_at = {NOW} + lease_ms * 1000, runs = $2, tasks = $3 WHERE epoch = $1"
+            "UPDATE nodes SET expires_at = {NOW} + lease_ms * 1000, runs = $2, tasks = $3
+            WHERE epoch = $1 AND $4 >= (SELECT max(number) FROM migrations)"
         );
-        let renewed = transaction!(&self.leases, Mode::Alone, |tx| {
-            tx.execute(&update, params![epoch, load.runs, load.tasks]).await
-        })?;
-        Ok(if renewed == 1 { Renewal::Renewed } else { Renewal::Lost })
+        transaction!(&self.leases, Mode::Alone, |tx| {
+            if tx.execute(&update, params![epoch, load.runs, load.tasks, i64::from(SCHEMA)]).await? == 1 {
+                return Ok(Renewal::Renewed);
+            }
+            serves_still(tx).await?;
+            Ok(Renewal::Lost)
+        })
     }
 
     async fn take_over(&self, now: Timestamp) -> Result<Watched, StoreError> {
@@ -116,9 +120,20 @@ async fn join(tx: &Tx, joining: &Joining, before: Option<i64>, now: Timestamp) -
     );
     let lease = Length(lease_ms(joining));
     tx.execute(&insert, params![epoch, joining.node, joining.version, SCHEMA, lease]).await?;
+    // Once the table is written to nobody migrates (see `occupied`): what is true here stays true until this is a node.
+    serves_still(tx).await?;
     let recovered = taken.iter().map(|one| one.recovered).fold(of_nobody, Recovered::and);
     fact(tx, now, Kind::NodeStarted, Subject::default(), started_facts(joining, epoch, recovered))?;
     Ok(Joined { epoch, expires: true, recovered })
+}
+
+/// The schema is one that this binary serves still, or nothing goes over any connection of this process any more.
+async fn serves_still(tx: &Tx) -> Attempt<()> {
+    let is_known = migrate::is_known_still(tx).await;
+    if let Err(Fault::Newer(found)) = is_known {
+        tx.is_superseded_by(found);
+    }
+    is_known
 }
 
 async fn forget(tx: &Tx, epoch: i64) -> Attempt<()> {

@@ -169,6 +169,11 @@ impl Tx {
         self.seen.has_no_suspect.store(!any, Ordering::Relaxed);
     }
 
+    /// The database has this schema now, which this binary does not know.
+    pub(super) fn is_superseded_by(&self, schema: u32) {
+        self.witness.is_superseded_by(schema);
+    }
+
     /// The end of the log when this process last saw it.
     pub(super) fn known_tail(&self) -> Tail {
         self.witness.known()

@@ -6,10 +6,13 @@
 //! transaction of a namespace on each connection looks, before anything else, whether the log there has grown from what was seen and holds those records. Where it has not,
 //! nothing is read or written and the connection is thrown away: the next call makes another one, and goes on if the right server answers.
 //!
+//! The same goes for the schema: a connection to a database that was migrated beyond what this binary knows is thrown away, and from then on nothing is read or written by this process. Here
+//! nothing but another program helps.
+//!
 //! What was seen before this process began it is told ([`Witness::tell`]), by whoever keeps copies of checkpoints elsewhere.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use deadpool_postgres::StatementCache;
 use orbit_core::digest::Digest;
@@ -19,7 +22,7 @@ use super::columns::{Length, Parameter};
 use super::fault::{Attempt, Fault};
 use super::tail::Tail;
 use super::tx::Connection;
-use super::{record, tree};
+use super::{migrate, record, tree};
 
 /// Records without a position that are remembered; nodes give positions at least once a second, and of more than these the oldest are forgotten.
 const WAITING_MAX: usize = 8192;
@@ -34,6 +37,8 @@ pub(super) struct Witness {
     told: Mutex<Option<(u64, Digest)>>,
     /// Connections that were looked at, each by what it alone has for as long as it lives.
     looked_at: Mutex<Vec<Weak<StatementCache>>>,
+    /// The schema that was found, once it was one that this binary does not know.
+    superseded_by: OnceLock<u32>,
 }
 
 /// Own records that were acknowledged and may have no position yet, oldest first.
@@ -107,8 +112,16 @@ impl Witness {
         lock(&self.looked_at).clear();
     }
 
+    /// The database has this schema, and no transaction of this process begins any more.
+    pub(super) fn is_superseded_by(&self, schema: u32) {
+        _ = self.superseded_by.set(schema);
+    }
+
     /// What is to be looked for over a connection that was not looked at yet. Asked before the transaction begins: what others commit after that it does not see.
     pub(super) fn unmet(&self, connection: &Connection) -> Attempt<Option<Seen>> {
+        if let Some(schema) = self.superseded_by.get() {
+            return Err(Fault::Newer(*schema));
+        }
         let identity = connection.identity()?;
         let mut looked_at = lock(&self.looked_at);
         looked_at.retain(|one| one.strong_count() > 0);
@@ -127,6 +140,11 @@ impl Witness {
 
     /// The connection, on which a transaction of the namespace is open, is to a server that has what was seen.
     pub(super) async fn admit(&self, connection: &Connection, seen: Seen) -> Attempt<()> {
+        let is_known = migrate::is_known_still(connection).await;
+        if let Err(Fault::Newer(schema)) = is_known {
+            self.is_superseded_by(schema);
+        }
+        is_known?;
         if let Some((size, root)) = seen.end {
             has_grown_from(connection, size, root).await?;
         }

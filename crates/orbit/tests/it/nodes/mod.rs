@@ -5,4 +5,5 @@ mod halts;
 mod kit;
 mod load;
 mod rewound;
+mod upgrade;
 mod verdict;

@@ -11,6 +11,7 @@ mod tls;
 mod transfer;
 mod turns;
 mod twins;
+mod upgrade;
 
 mod suite {
     crate::conformance::conformance! { crate::postgres::cluster::store().await }
