@@ -18,6 +18,30 @@ use crate::environment::{Environment, Secret};
 /// What to do where the log that answers is not the one that was seen.
 pub const REWOUND_HINT: &str = "an older state of the database answers, as after a failover or a restored backup: bring back the server that has everything, and work goes on by itself; nothing is written meanwhile";
 
+/// What to do where the store of a running node does not answer as it should, if somebody can do something.
+pub fn hint_of(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Rewound { .. } => Some(REWOUND_HINT),
+        StoreError::Io { place, .. } | StoreError::Full { place } | StoreError::Unknown { place, .. } => {
+            is_database(place).then_some(
+                "the server must run, and have room for its data and for `pg_wal`: its own log says what it lacks; nothing acknowledged is lost, and nodes go on by themselves",
+            )
+        }
+        StoreError::Newer { .. }
+        | StoreError::Older { .. }
+        | StoreError::NoRoom { .. }
+        | StoreError::Corrupt { .. }
+        | StoreError::Refused { .. }
+        | StoreError::NotJoined { .. }
+        | StoreError::Closed { .. } => None,
+    }
+}
+
+/// Whether what is called so is a database rather than a file.
+fn is_database(place: &str) -> bool {
+    place.starts_with("postgres ")
+}
+
 /// See the module.
 pub enum Stores {
     /// A file a namespace.

@@ -19,7 +19,7 @@ use crate::proxy::Proxy;
 
 /// `$1` are the server's programs and `$2` its folder; `$3`, if it is not empty, is a port of loopback on which it speaks TLS too, with the certificate `$4`
 /// and the key `$5`. `$6` is the folder of its data, which may exist if it is empty; what follows are arguments of the server. Starts the server and says so on standard output. A signal's name on standard input ends the server
-/// with it and starts another. Nothing is synchronised with the disk, unless an argument says otherwise: what is tested here is not what a power loss leaves.
+/// with it and starts another, unless a second word follows; one that has ended is only started. `$INITDB` are further arguments of `initdb`. Nothing is synchronised with the disk, unless an argument says otherwise: what is tested here is not what a power loss leaves.
 const WATCH: &str = r#"
 set -eu
 umask 077
@@ -27,7 +27,7 @@ programs=$1 folder=$2 port=$3 certificate=$4 key=$5 data=$6
 shift 6
 mkdir "$folder"
 cd "$folder"
-"$programs/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync -D "$data" >initdb.log 2>&1 || { cat initdb.log; exit 1; }
+"$programs/initdb" -A trust -U postgres -E UTF8 --locale=C --no-sync ${INITDB:-} -D "$data" >initdb.log 2>&1 || { cat initdb.log; exit 1; }
 listen="-c listen_addresses="
 if [ -n "$port" ]; then
     printf '%s' "$certificate" >certificate.pem
@@ -46,10 +46,10 @@ serve() {
 }
 trap 'kill -QUIT $server; wait $server || true; rm -rf "$folder"' EXIT
 serve "$@"
-while read -r signal; do
-    kill -"$signal" $server
+while read -r signal stays; do
+    kill -"$signal" $server 2>/dev/null || true
     wait $server || true
-    serve "$@"
+    if [ -n "$stays" ]; then echo ready; else serve "$@"; fi
 done
 "#;
 
@@ -90,6 +90,17 @@ pub struct SmallDisk {
     pub folder: PathBuf,
     /// Its size, as `mount` has it.
     pub size: &'static str,
+    /// What of the server is there.
+    pub holds: Holds,
+}
+
+/// What is on a small disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// The tablespaces that are made there.
+    Tablespaces,
+    /// The write-ahead log, in segments of 1 MiB.
+    Wal,
 }
 
 /// How a server speaks TLS.
@@ -169,6 +180,9 @@ impl Cluster {
             .stderr(Stdio::null())
             .current_dir("/")
             .process_group(0);
+        if let Some(SmallDisk { folder, holds: Holds::Wal, .. }) = disk {
+            watch.env("INITDB", format!("--waldir={}/wal --wal-segsize=1", folder.display()));
+        }
         if let (Some((uid, gid)), None) = (nobody, disk) {
             watch.uid(uid.as_raw()).gid(gid.as_raw());
         }
@@ -190,6 +204,29 @@ impl Cluster {
         let (child, output) = &mut *watch;
         writeln!(child.stdin.as_mut().unwrap(), "{signal}").unwrap();
         is_ready(output);
+    }
+
+    /// Ends the server by a signal; it stays down.
+    pub fn down(&self, signal: &str) {
+        self.restart(&format!("{signal} stays"));
+    }
+
+    /// Starts it again.
+    pub fn up(&self) {
+        self.restart("0");
+    }
+
+    /// What the server has said.
+    pub fn log(&self) -> String {
+        let read = |name: &str| std::fs::read(self.folder.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&read("server.log")).into_owned()
+    }
+
+    /// Its small disk, as this process sees it: it is there for the server alone.
+    pub fn see(&self, disk: &SmallDisk) -> PathBuf {
+        let watch = self.watch.lock().unwrap().0.id();
+        let below = disk.folder.strip_prefix("/").unwrap();
+        Path::new(&format!("/proc/{watch}/root")).join(below)
     }
 
     /// Ends the server now instead of with the process.
@@ -267,9 +304,14 @@ pub fn blocking<T: Send>(work: impl Future<Output = T> + Send) -> T {
 
 /// A client of its own.
 pub async fn connect(config: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(config, NoTls).await.unwrap();
+    try_connect(config).await.unwrap()
+}
+
+/// The same, where the server may be down.
+pub async fn try_connect(config: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(config, NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 /// A session for tests that run in no runtime.

@@ -10,7 +10,7 @@ use crate::engine::OpenError;
 use crate::exit;
 use crate::render::text::clean_lines;
 use crate::render::units::counted;
-use crate::stores::{DatabaseError, FileWork, REWOUND_HINT};
+use crate::stores::{DatabaseError, FileWork, REWOUND_HINT, hint_of};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,9 @@ impl From<LockError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if let Some(hint) = hint_of(&error) {
+            return Self::failed(error.to_string()).hint(hint);
+        }
         let hint = match &error {
             StoreError::Full { .. } => "free some space; what was acknowledged is safe",
             StoreError::NoRoom { .. } => "free some space and start again; nothing has changed",

@@ -362,8 +362,7 @@ impl Refusal {
 
 impl From<orbit_store::StoreError> for Refusal {
     fn from(error: orbit_store::StoreError) -> Self {
-        let hint = matches!(error, orbit_store::StoreError::Rewound { .. })
-            .then(|| crate::stores::REWOUND_HINT.to_owned());
+        let hint = crate::stores::hint_of(&error).map(str::to_owned);
         Self { hint, ..Self::failure(error.to_string()) }
     }
 }

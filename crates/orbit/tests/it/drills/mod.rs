@@ -3,6 +3,7 @@
 
 mod adversary;
 mod clock;
+mod database_disk;
 mod disk;
 mod endpoints;
 mod killed;

@@ -15,7 +15,7 @@ use orbit_store::contract::record::{RecordFilter, RecordStore as _};
 use orbit_store::contract::schedule::ScheduleStore as _;
 use orbit_store::contract::view::StoreView as _;
 use orbit_store::postgres::{CONNECTIONS_MAX, PostgresStore};
-use orbit_testkit::cluster::{Cluster, SmallDisk};
+use orbit_testkit::cluster::{Cluster, Holds, SmallDisk};
 use orbit_testkit::proxy::{Cut, Proxy, Way};
 use serde_json::json;
 
@@ -266,7 +266,8 @@ async fn a_disk_of_the_server_that_is_full_refuses_and_takes_again_what_was_refu
     let small = folder.path().to_owned();
     // The server has to get there.
     std::fs::set_permissions(&small, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let cluster = started(Some(SmallDisk { folder: small.clone(), size: "32m" })).await;
+    let cluster =
+        started(Some(SmallDisk { folder: small.clone(), size: "32m", holds: Holds::Tablespaces })).await;
     let admin = connect(&cluster.config("postgres", "postgres")).await;
     let place = small.display();
     admin.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{place}'")).await.unwrap();
