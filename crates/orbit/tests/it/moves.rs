@@ -1,5 +1,6 @@
 //! A home moves into PostgreSQL, works on there, and comes back: with the real binary, and killed on the way.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Stdio;
 
@@ -7,12 +8,15 @@ use orbit_testkit::cluster::{TestDatabase, blocking, connect};
 use serde_json::{Value, json};
 
 use crate::home::{Answer, Home, until};
+use crate::s3_server;
 
 const FILES: &str = "listen: { address: \"127.0.0.1:0\" }\nlimits: { drain: 10s }\n";
 
 struct Mover {
     home: Home,
     database: TestDatabase,
+    /// What the node's document says besides where rows are.
+    node: String,
 }
 
 impl Mover {
@@ -24,7 +28,41 @@ impl Mover {
         for _ in 0..runs {
             home.json(&["run"], 0);
         }
-        Self { home, database }
+        Self { home, database, node: FILES.to_owned() }
+    }
+
+    /// The same, whose second step makes 200 KiB of every item.
+    fn with_large_payloads(items: usize, artifacts: &str) -> Self {
+        let mover = Self { node: format!("{FILES}{artifacts}"), ..Self::new(items, 0) };
+        mover.says("sqlite");
+        mover.home.processor("two", "cat; seq 40000", "");
+        mover
+    }
+
+    /// Every payload that the runs name, byte for byte: small ones are rows, larger ones files or objects.
+    fn payloads(&self) -> BTreeMap<String, Vec<u8>> {
+        let runs = self.home.json(&["runs", "list"], 0);
+        let mut payloads = BTreeMap::new();
+        for run in runs["items"].as_array().unwrap() {
+            let shown = self.home.json(&["runs", "show", run["run_id"].as_str().unwrap()], 0);
+            for digest in shown["steps"].as_array().unwrap().iter().filter_map(|step| step["digest"].as_str())
+            {
+                let got = self.home.command(&["artifacts", "get", digest]).output().unwrap();
+                assert!(got.status.success(), "{got:?}");
+                payloads.insert(digest.to_owned(), got.stdout);
+            }
+        }
+        payloads
+    }
+
+    /// Everything is there and is what it was, by reading all of it.
+    fn is_whole(&self, before: &BTreeMap<String, Vec<u8>>) {
+        let verified = self.home.json(&["log", "verify"], 0);
+        let items = verified["items"].as_array().unwrap();
+        let read: u64 = items.iter().filter_map(|one| one["report"]["payloads"].as_u64()).sum();
+        assert!(read >= before.len() as u64, "{verified}");
+        let payloads = self.payloads();
+        assert!(before.iter().all(|(digest, bytes)| payloads.get(digest) == Some(bytes)));
     }
 
     fn command(&self, to: &str) -> std::process::Command {
@@ -45,7 +83,7 @@ impl Mover {
 
     /// The home says that its rows are there.
     fn says(&self, backend: &str) {
-        self.home.write("orbit.yaml", &format!("{FILES}storage: {{ backend: {backend} }}\n"));
+        self.home.write("orbit.yaml", &format!("{}storage: {{ backend: {backend} }}\n", self.node));
     }
 
     fn refused(&self, args: &[&str], words: &str) {
@@ -161,6 +199,54 @@ fn a_move_that_is_killed_goes_on() {
     assert!(lab["copied"].as_u64() < lab["rows"].as_u64() && lab["size"] == records, "{back}");
     home.json(&["run"], 0);
     home.json(&["log", "verify"], 0);
+}
+
+/// There and back, with a run on each side, one of which goes on from what a step made on the other.
+fn moves_with_its_payloads(mover: &Mover) {
+    let home = &mover.home;
+    let run = home.json(&["run"], 0)["runs"][0]["run_id"].as_str().unwrap().to_owned();
+    let before = mover.payloads();
+    assert!(
+        before.values().any(|bytes| bytes.len() > 200_000) && before.values().any(|bytes| bytes.len() < 1000)
+    );
+    mover.killed("postgres", "SHARE");
+    mover.moved("postgres");
+    mover.says("postgres");
+    mover.is_whole(&before);
+    home.json(&["runs", "retry", &run, "--from", "tier3"], 0);
+    home.json(&["run"], 0);
+    let there = mover.payloads();
+    assert!(there.len() > before.len());
+    mover.moved("sqlite");
+    mover.says("sqlite");
+    mover.is_whole(&there);
+    home.json(&["runs", "retry", &run, "--from", "tier3"], 0);
+    home.json(&["run"], 0);
+    home.json(&["log", "verify"], 0);
+}
+
+#[test]
+fn payloads_are_whole_on_both_sides() {
+    let mover = Mover::with_large_payloads(4, "");
+    moves_with_its_payloads(&mover);
+    let files = fs::read_dir(mover.home.path("data/lab/blobs")).unwrap().count();
+    assert!(files > 1, "larger ones are files of the home on both sides");
+}
+
+#[test]
+fn payloads_in_a_bucket_stay_the_homes() {
+    let bucket = s3_server::bucket();
+    let artifacts = format!(
+        "artifacts: {{ backend: s3, bucket: {bucket}, endpoint: \"http://{}\", prefix: home }}\n",
+        s3_server::address()
+    );
+    let mover = Mover::with_large_payloads(4, &artifacts);
+    let known = fs::read_to_string(mover.home.path(".env")).unwrap();
+    let keys = "ORBIT_S3_ACCESS_KEY_ID=id\nORBIT_S3_SECRET_ACCESS_KEY=secret\n";
+    mover.home.write(".env", &format!("{known}{keys}"));
+    moves_with_its_payloads(&mover);
+    fs::remove_dir_all(mover.home.path("data/lab/blobs")).unwrap();
+    mover.home.json(&["log", "verify"], 0);
 }
 
 #[test]
