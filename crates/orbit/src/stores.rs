@@ -209,8 +209,6 @@ pub enum FileWork {
     Backup,
     /// `orbit gc --compact`.
     Compact,
-    /// `orbit doctor --rebuild`.
-    Rebuild,
 }
 
 impl FileWork {
@@ -224,10 +222,6 @@ impl FileWork {
             Self::Compact => (
                 "`orbit gc --compact` rewrites files, and the rows of this home are in PostgreSQL",
                 "autovacuum reuses the space there; `VACUUM (FULL)` as the owner gives it back, and holds up everything meanwhile",
-            ),
-            Self::Rebuild => (
-                "`orbit doctor --rebuild` works on files, and the rows of this home are in PostgreSQL",
-                "`orbit migrate-store --to sqlite` moves the home into files, where it can be done; else restore the database from its backup",
             ),
         }
     }

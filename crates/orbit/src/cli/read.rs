@@ -4,29 +4,33 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use orbit_core::config::StorageBackend;
 use orbit_core::schedule::{Schedule, preview as firings};
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
 use orbit_store::StoreError;
 use orbit_store::contract::rebuild::RebuildMode;
+use orbit_store::transfer::TransferError;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::args::{Deliveries, IdArgs, ListOnly, ListOrShow, PageArgs, Runs};
+use super::database::owner_url;
 use super::failure::Failure;
 use super::ids::{self, missing};
 use super::output;
 use super::output::{either, json_line, print, say};
 use super::redrive;
-use super::session::{Session, has_files, is_home};
+use super::session::{Session, is_home};
 use crate::config::{Diagnostic, load};
 use crate::control::{Command, List, LockError, NamespaceChoice, Thing};
 use crate::doctor::{self, rebuild::RebuildError};
 use crate::engine::OpenError;
+use crate::environment::Environment;
 use crate::exit;
 use crate::render::{self, Terminal};
-use crate::stores::FileWork;
+use crate::stores::{Whole, backend_of};
 
 /// How often something that is followed or watched is asked after.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -234,19 +238,31 @@ pub async fn doctor(layout: &Layout, out: &Terminal, json: bool) -> Result<u8, F
 /// `orbit doctor --rebuild`. Rows that are only compared and differ are a failure, as for everything that `doctor` finds.
 pub async fn rebuild(layout: &Layout, mode: RebuildMode, out: &Terminal, json: bool) -> Result<u8, Failure> {
     is_home(layout.home())?;
-    has_files(layout, FileWork::Rebuild)?;
-    let all = doctor::rebuild::rebuild(layout, mode, out).await.map_err(|error| match error {
+    let stores = rebuilt_where(layout, mode).await?;
+    let all = doctor::rebuild::rebuild((layout, &stores), mode, out).await.map_err(|error| match error {
         RebuildError::Lock(error @ LockError::Held { .. }) => Failure::failed(error.to_string())
             .hint("stop `orbit serve` first: a rebuild needs the home for itself"),
         RebuildError::Lock(error @ LockError::Io { .. }) => error.into(),
-        RebuildError::Store(error @ StoreError::Corrupt { .. }) => Failure::failed(error.to_string()).hint(
+        RebuildError::Store(error @ StoreError::Corrupt { .. })
+        | RebuildError::Database(TransferError::Store(error @ StoreError::Corrupt { .. })) => Failure::failed(error.to_string()).hint(
             "nothing was changed; `orbit log verify` says what is wrong with the log; else restore a backup",
         ),
         RebuildError::Store(error) => error.into(),
+        RebuildError::Database(error) => error.into(),
     })?;
     let differs = all.iter().any(|one| !one.applied && one.found.differing() > 0);
     either(&json!({ "items": all, "next": null }), json, |_| doctor::rebuild::render(&all))?;
     Ok(if differs { exit::FAILED } else { exit::SUCCEEDED })
+}
+
+/// Rows in a database are only its owner's to make again; whoever serves them may compare.
+async fn rebuilt_where(layout: &Layout, mode: RebuildMode) -> Result<Whole, Failure> {
+    let backend = backend_of(layout).map_err(|problems| OpenError::Config { problems })?;
+    let environment = Environment::load(layout.home()).map_err(OpenError::from)?.0;
+    if backend == StorageBackend::Postgres && mode == RebuildMode::Apply {
+        return Ok(Whole::Database(owner_url(&environment, "orbit doctor --rebuild")?));
+    }
+    Ok(Whole::find(layout, backend, &environment).await?)
 }
 
 /// `orbit runs show`: the run, and with `--follow` every record that comes until it is finished. As JSON, followed, a line for each record and

@@ -1,6 +1,7 @@
 //! `orbit doctor --rebuild`: the derived tables of every store are compared with its log and made from it again.
 //!
-//! The home is held meanwhile, so that no claim of a serving process can be in the way; the machine is not examined.
+//! The home is held meanwhile, so that no claim of a serving process can be in the way; the machine is not examined. Rows in a database are copied into a file first, where they are compared;
+//! to make them again takes a database on which no node works, and the role that owns its tables.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use orbit_engine::layout::Layout;
 use orbit_store::StoreError;
 use orbit_store::contract::rebuild::{RebuildMode, Rebuilt};
 use orbit_store::sqlite::SqliteStore;
+use orbit_store::transfer::{self, Progress, TransferError};
 use serde::Serialize;
 
-use super::stores_of;
 use crate::control::{HomeLock, LockError};
 use crate::render::Terminal;
 use crate::render::text::pad;
 use crate::render::units::counted;
+use crate::stores::Whole;
 
 /// What a rebuild found in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,25 +41,40 @@ pub enum RebuildError {
     /// A store could not be read or written, or its log contradicts itself.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The same of a database, or somebody works on it.
+    #[error(transparent)]
+    Database(#[from] TransferError),
 }
 
 /// Does it for every namespace that has a store, and for the node's own.
 pub async fn rebuild(
-    layout: &Layout,
+    (layout, stores): (&Layout, &Whole),
     mode: RebuildMode,
     out: &Terminal,
 ) -> Result<Vec<NamespaceRebuilt>, RebuildError> {
     let _held = HomeLock::take(layout)?;
     let mut all = Vec::new();
-    for namespace in stores_of(layout) {
-        let store = SqliteStore::open(&layout.database(&namespace), &namespace)?;
+    for namespace in stores.names(layout).await? {
         let bar = bar(namespace.as_str(), out.progress);
         let shown = bar.clone();
         let progress = move |done, total| {
             shown.set_length(total);
             shown.set_position(done);
         };
-        let found = store.rebuild(mode, out.now, Arc::new(progress)).await;
+        let found = match stores {
+            Whole::Files => {
+                let store = SqliteStore::open(&layout.database(&namespace), &namespace)?;
+                store.rebuild(mode, out.now, Arc::new(progress)).await.map_err(RebuildError::from)
+            }
+            Whole::Database(url) => {
+                let copying = progress.clone();
+                let mut copying = move |progress: Progress| copying(progress.done, progress.total);
+                let (rows, copy) = ((url.expose(), &namespace), layout.scratch(&namespace));
+                transfer::rebuild(rows, &copy, (mode, out.now), &mut copying, Arc::new(progress))
+                    .await
+                    .map_err(RebuildError::from)
+            }
+        };
         bar.finish_and_clear();
         let namespace = namespace.as_str().to_owned();
         all.push(NamespaceRebuilt { namespace, applied: mode == RebuildMode::Apply, found: found? });
@@ -65,10 +82,10 @@ pub async fn rebuild(
     Ok(all)
 }
 
-/// A bar over the records of a log; hidden unless standard error is a terminal.
+/// A bar over the records of a log, or the rows that are copied before; hidden unless standard error is a terminal.
 fn bar(namespace: &str, is_shown: bool) -> ProgressBar {
     let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{prefix}  {wide_bar} {human_pos}/{human_len} records  {eta}");
+    let style = ProgressStyle::with_template("{prefix}  {wide_bar} {human_pos}/{human_len}  {eta}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(0), target).with_style(style).with_prefix(namespace.to_owned())
 }

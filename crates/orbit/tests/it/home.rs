@@ -75,6 +75,18 @@ impl Home {
         home
     }
 
+    /// Another home of the same database, with the same documents.
+    pub fn on_postgres_of(other: &Self) -> Self {
+        let Database { url, held } = other.database.as_ref().unwrap();
+        let home = Self::with(Some(Database { url: url.clone(), held: Arc::clone(held) }));
+        for name in ["orbit.yaml", ".env", "namespaces"] {
+            let copied =
+                Command::new("cp").arg("-a").arg(other.path(name)).arg(home.root()).status().unwrap();
+            assert!(copied.success());
+        }
+        home
+    }
+
     /// How the owner of its database reaches that.
     pub fn database_owner(&self) -> String {
         self.database.as_ref().unwrap().held.owner()

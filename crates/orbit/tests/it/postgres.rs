@@ -81,7 +81,6 @@ fn what_works_on_files_says_what_to_do_instead() {
     refused(&["backup", copy.to_str().unwrap()], "pg_dump");
     assert!(!copy.exists());
     refused(&["gc", "--compact"], "autovacuum");
-    refused(&["doctor", "--rebuild"], "orbit migrate-store --to sqlite");
     let checked = home.run(&["check"]);
     assert_eq!(checked.code, 0);
     assert!(checked.stdout.contains("which no other node sees"), "{checked:?}");

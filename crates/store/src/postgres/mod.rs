@@ -75,7 +75,7 @@ use tx::{Connection, Mode, Over, Tx};
 use witness::Witness;
 
 /// The first key of the locks of whoever changes something; the second one is a hash of the namespace. Two namespaces with one hash only wait for each other.
-const WRITERS: i64 = 0x006f_7277;
+pub(crate) const WRITERS: i64 = 0x006f_7277;
 
 /// The store of one namespace.
 pub struct PostgresStore {

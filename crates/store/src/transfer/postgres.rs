@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use orbit_core::config::NamespaceName;
-use orbit_core::record::audit;
+use orbit_core::record::{Sealed, audit};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::side::{Standing, Which};
@@ -13,7 +13,7 @@ use super::value::{Row, Value};
 use super::{PAGE_BYTES_MAX, PAGE_ROWS_MAX, TransferError};
 use crate::StoreError;
 use crate::postgres::protections::{self, missing};
-use crate::postgres::{Attempt, Fault, owner_session, position_everything};
+use crate::postgres::{Attempt, Fault, WRITERS, owner_session, position_everything};
 
 /// The first key of the advisory locks of moves; the second one is a hash of the namespace.
 const HOLD: i32 = 0x6f72_626d;
@@ -228,12 +228,7 @@ impl Namespace {
     ) -> Result<(), StoreError> {
         let kinds = self.kinds(table).await?;
         self.with(async {
-            let mut filled = Vec::new();
-            for (place, column) in columns.iter().enumerate() {
-                let kind = kinds.iter().find(|(name, _)| name == column).map(|(_, kind)| kind.as_str());
-                let values = rows.iter().map(|row| row.get(place));
-                filled.push((kind.unwrap_or_default(), Column::of(kind.unwrap_or_default(), values)?));
-            }
+            let filled = filled(&kinds, columns, rows)?;
             let arrays: Vec<_> =
                 filled.iter().zip(2..).map(|((kind, _), number)| format!("${number}::{kind}[]")).collect();
             let columns = columns.join(", ");
@@ -250,6 +245,74 @@ impl Namespace {
             Ok(())
         })
         .await
+    }
+
+    /// Nobody changes anything here for as long as this session lasts, but for giving positions.
+    pub(super) async fn hold_writers(&self) -> Result<(), StoreError> {
+        let hold = format!("SELECT pg_advisory_lock({WRITERS}, hashtext('{}'))", self.name);
+        self.batch(&hold).await
+    }
+
+    /// Rows that are there are as these, but for their numbers, which the database gives once.
+    pub(super) async fn change(
+        &self,
+        table: Table,
+        columns: &[String],
+        rows: &[Row],
+    ) -> Result<(), StoreError> {
+        let is_set = |column: &&String| !table.key.contains(&column.as_str()) && *column != "ordinal";
+        let set: Vec<_> =
+            columns.iter().filter(is_set).map(|column| format!("{column} = given.{column}")).collect();
+        if rows.is_empty() || set.is_empty() {
+            return Ok(());
+        }
+        let begin = format!("UPDATE {} SET {}", table.name, set.join(", "));
+        self.each_given(table, columns, rows, &format!("{begin} FROM")).await
+    }
+
+    /// Rows with these keys are gone.
+    pub(super) async fn remove(&self, table: Table, keys: &[Row]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let columns: Vec<_> = table.key.iter().map(|&column| column.to_owned()).collect();
+        self.each_given(table, &columns, keys, &format!("DELETE FROM {} USING", table.name)).await
+    }
+
+    /// A statement about the rows whose keys are among these, as it begins.
+    async fn each_given(
+        &self,
+        table: Table,
+        columns: &[String],
+        rows: &[Row],
+        begin: &str,
+    ) -> Result<(), StoreError> {
+        let kinds = self.kinds(table).await?;
+        self.with(async {
+            let filled = filled(&kinds, columns, rows)?;
+            let arrays: Vec<_> =
+                filled.iter().zip(2..).map(|((kind, _), number)| format!("${number}::{kind}[]")).collect();
+            let name = table.name;
+            let same: Vec<_> =
+                table.key.iter().map(|column| format!("{name}.{column} = given.{column}")).collect();
+            let sql = format!(
+                "{begin} unnest({}) AS given ({}) WHERE {name}.namespace = $1 AND {}",
+                arrays.join(", "),
+                columns.join(", "),
+                same.join(" AND ")
+            );
+            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.name];
+            parameters.extend(filled.iter().map(|(_, column)| column.parameter()));
+            self.execute(&sql, &parameters).await
+        })
+        .await
+    }
+
+    /// Adds a record, which gets its position after all that wait for theirs.
+    pub(super) async fn add(&self, record: Sealed) -> Result<(), StoreError> {
+        let sql = "INSERT INTO log_pending (namespace, header, body, salt) VALUES ($1, $2, $3, $4)";
+        let salt = record.salt.map(|salt| salt.to_vec());
+        self.with(self.execute(sql, &[&self.name, &record.header, &record.body, &salt])).await
     }
 
     pub(super) async fn standing(&self) -> Result<Standing, StoreError> {
@@ -295,6 +358,21 @@ impl Namespace {
     async fn with<T>(&self, work: impl Future<Output = Attempt<T>>) -> Result<T, StoreError> {
         work.await.map_err(|fault| fault.at(&self.place))
     }
+}
+
+/// The columns of these rows, each with the name of its type.
+fn filled<'a>(
+    kinds: &'a [(String, String)],
+    columns: &[String],
+    rows: &[Row],
+) -> Attempt<Vec<(&'a str, Column)>> {
+    let mut filled = Vec::new();
+    for (place, column) in columns.iter().enumerate() {
+        let kind = kinds.iter().find(|(name, _)| name == column).map(|(_, kind)| kind.as_str());
+        let values = rows.iter().map(|row| row.get(place));
+        filled.push((kind.unwrap_or_default(), Column::of(kind.unwrap_or_default(), values)?));
+    }
+    Ok(filled)
 }
 
 impl Column {

@@ -26,6 +26,7 @@ mod adopt;
 mod cycle;
 mod delivery;
 mod governance;
+mod numbers;
 mod reading;
 mod run;
 mod tables;
@@ -58,11 +59,35 @@ impl SqliteStore {
         now: Timestamp,
         progress: Arc<Progress>,
     ) -> Result<Rebuilt, StoreError> {
-        self.write(move |tx| rebuild(tx, mode, now, &*progress)).await
+        self.write(move |tx| rebuild(tx, (mode, Numbers::Told), now, &*progress)).await
+    }
+
+    /// The same of a file that is a copy of rows in a database, which has numbered them.
+    pub(crate) async fn rebuild_copy(
+        &self,
+        mode: RebuildMode,
+        now: Timestamp,
+        progress: Arc<Progress>,
+    ) -> Result<Rebuilt, StoreError> {
+        self.write(move |tx| rebuild(tx, (mode, Numbers::Given), now, &*progress)).await
     }
 }
 
-fn rebuild(tx: &Tx<'_>, mode: RebuildMode, now: Timestamp, progress: &Progress) -> Attempt<Rebuilt> {
+/// Where the numbers of rows come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// The order in which the log tells of the rows.
+    Told,
+    /// A database has given them.
+    Given,
+}
+
+fn rebuild(
+    tx: &Tx<'_>,
+    (mode, numbers): (RebuildMode, Numbers),
+    now: Timestamp,
+    progress: &Progress,
+) -> Attempt<Rebuilt> {
     if mode == RebuildMode::Apply && signing::restored_at(tx)?.is_some() {
         return Err(Fault::contradiction(
             "it was restored and its log has no new name yet: start it once before it is rebuilt",
@@ -70,7 +95,13 @@ fn rebuild(tx: &Tx<'_>, mode: RebuildMode, now: Timestamp, progress: &Progress) 
     }
     know_canonical(tx)?;
     tables::make_temporary(tx)?;
+    if numbers == Numbers::Given {
+        numbers::keep_lanes(tx)?;
+    }
     let records = reading::each(tx, progress, |entry| fold(tx, entry))?;
+    if numbers == Numbers::Given {
+        numbers::keep(tx)?;
+    }
     adopt::adopt(tx, tx.next_position(), now)?;
     let tables = tables::compare(tx)?;
     let rebuilt = Rebuilt { records, tables };
