@@ -12,7 +12,7 @@ use orbit_core::config::Snapshot;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Begin, Record, Signer};
 use orbit_core::run::RunState;
-use orbit_store::contract::config::{Activated, Base, ConfigStore, SnapshotView};
+use orbit_store::contract::config::{Activated, ActivationView, Base, ConfigStore};
 use orbit_store::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, RedriveFilter, RedriveFrom, Redriven, WaitingEndpoint,
 };
@@ -198,7 +198,7 @@ traits! {
         read active() -> Option<Snapshot>;
         read active_digest() -> Option<Digest>;
         read snapshot(digest: Digest) -> Option<Snapshot>;
-        read snapshots(page: PageRequest) -> Page<SnapshotView>;
+        read activations(page: PageRequest) -> Page<ActivationView>;
     }
     ScheduleStore {
         read standing(run_profile_ids: &[Uuid]) -> BTreeMap<Uuid, Standing>;

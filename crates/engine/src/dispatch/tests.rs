@@ -345,7 +345,7 @@ async fn what_ends_a_delivery() {
         assert_eq!((found.state.as_str(), found.receipts.len()), ("dead", 1));
         assert!(found.reason.as_deref().is_some_and(|found| found.contains(reason)), "{:?}", found.reason);
         let counts = world.namespace.store.counts().await.unwrap();
-        assert_eq!(counts.endpoints_disabled.contains_key("archive"), disabled, "{reason}");
+        assert_eq!(counts.disabled().contains_key("archive"), disabled, "{reason}");
         assert_eq!(world.outcome().await.as_deref(), Some("partial"));
     }
 }

@@ -127,7 +127,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
                 from: from.unwrap_or(out.now),
                 count: *count,
             };
-            read::preview(layout()?.home(), &which, &out, cli.json)
+            read::preview(&layout()?, &which, &out, cli.json).await
         }
         Verb::Status { watch } => read::status(&layout()?, &out, cli.json, *watch).await,
         Verb::Cycles(verb) => read::cycles(&layout()?, verb, &out, cli.json).await,

@@ -1,10 +1,10 @@
 //! Commands that ask and print, and the few that change something at once.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use orbit_core::config::StorageBackend;
+use orbit_core::config::{Snapshot, StorageBackend};
 use orbit_core::schedule::{Schedule, preview as firings};
 use orbit_engine::clock::{Clock, SystemClock};
 use orbit_engine::layout::Layout;
@@ -24,7 +24,7 @@ use super::output::{either, json_line, print, say};
 use super::redrive;
 use super::session::{Session, is_home};
 use crate::config::{Diagnostic, load};
-use crate::control::{Command, List, LockError, NamespaceChoice, Thing};
+use crate::control::{Command, ConfigQuestion, List, LockError, NamespaceChoice, Thing};
 use crate::doctor::{self, rebuild::RebuildError};
 use crate::engine::OpenError;
 use crate::environment::Environment;
@@ -157,11 +157,17 @@ pub async fn status(layout: &Layout, out: &Terminal, json: bool, watch: bool) ->
             (true | false, _) => either(&status, json, |status| render::status(status, &now))?,
         }
         if !watch {
-            let closed = matches!(status["state"].as_str(), Some("halted" | "paused"));
-            return Ok(if closed { exit::HALTED } else { exit::SUCCEEDED });
+            return Ok(if is_closed(&status) { exit::HALTED } else { exit::SUCCEEDED });
         }
         session.rest(WATCH_EVERY).await;
     }
+}
+
+/// Whether a gate is closed, of the node or of any namespace.
+fn is_closed(status: &Value) -> bool {
+    let mut namespaces = status["namespaces"].as_array().into_iter().flatten();
+    matches!(status["state"].as_str(), Some("halted" | "paused"))
+        || namespaces.any(|namespace| namespace["state"] == "closed")
 }
 
 /// What to preview.
@@ -176,25 +182,57 @@ pub struct PreviewArgs<'a> {
     pub count: u32,
 }
 
-/// `orbit schedule preview`: from the documents alone.
-pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool) -> Result<u8, Failure> {
-    is_home(home)?;
-    let loaded = load(home);
-    if loaded.problems.iter().any(Diagnostic::is_error) {
-        return Err(OpenError::Config { problems: loaded.problems }.into());
+/// What would fire: of each namespace its name and its configuration, which is what is active where documents do not become that by being there, and else the documents.
+async fn previewed(layout: &Layout) -> Result<Vec<(String, Snapshot)>, Failure> {
+    let backend = backend_of(layout).map_err(|problems| OpenError::Config { problems })?;
+    let loaded = load(layout.home());
+    let is_valid = !loaded.problems.iter().any(Diagnostic::is_error);
+    let documents = loaded.namespaces.into_iter().map(|one| (one.name.to_string(), one.snapshot));
+    match backend {
+        StorageBackend::Sqlite if is_valid => Ok(documents.collect()),
+        StorageBackend::Sqlite => Err(OpenError::Config { problems: loaded.problems }.into()),
+        StorageBackend::Postgres => {
+            let mut spaces: BTreeMap<_, _> = documents.filter(|_| is_valid).collect();
+            let mut session = Session::open(layout, Duty::None).await?;
+            let status = session.ask(Command::Status).await?;
+            let names = status["namespaces"].as_array().into_iter().flatten();
+            for name in names.filter_map(|one| one["namespace"].as_str()) {
+                let question = ConfigQuestion::Show { digest: None };
+                let namespace = Some(name.to_owned());
+                let mut shown = session.ask(Command::Config { namespace, question }).await?;
+                if !shown.is_null() {
+                    let active = serde_json::from_value(shown["snapshot"].take());
+                    spaces
+                        .insert(name.to_owned(), active.map_err(|error| Failure::failed(error.to_string()))?);
+                }
+            }
+            if spaces.is_empty() && !is_valid {
+                return Err(OpenError::Config { problems: loaded.problems }.into());
+            }
+            Ok(spaces.into_iter().collect())
+        }
     }
-    let spaces = || {
-        loaded.namespaces.iter().filter(|one| which.namespace.is_none_or(|name| name == one.name.as_str()))
-    };
+}
+
+/// `orbit schedule preview`.
+pub async fn preview(
+    layout: &Layout,
+    which: &PreviewArgs<'_>,
+    out: &Terminal,
+    json: bool,
+) -> Result<u8, Failure> {
+    is_home(layout.home())?;
+    let all = previewed(layout).await?;
+    let spaces = || all.iter().filter(|(name, _)| which.namespace.is_none_or(|chosen| chosen == name));
     if let Some(name) = which.namespace.filter(|_| spaces().next().is_none()) {
-        let names: Vec<_> = loaded.namespaces.iter().map(|one| one.name.to_string()).collect();
+        let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
         return Err(Failure::usage(format!("there is no namespace `{name}`"))
             .hint(format!("this home has: {}", names.join(", "))));
     }
     let mut items = Vec::new();
     let mut found = false;
-    for namespace in spaces() {
-        for run_profile in namespace.snapshot.run_profiles.values() {
+    for (namespace, snapshot) in spaces() {
+        for run_profile in snapshot.run_profiles.values() {
             let id = run_profile.run_profile_id;
             let named = |name: &str| name == run_profile.label.as_str() || name == id.to_string();
             if which.run_profile.is_some_and(|name| !named(name)) {
@@ -206,15 +244,17 @@ pub fn preview(home: &Path, which: &PreviewArgs<'_>, out: &Terminal, json: bool)
             };
             for firing in firings(&schedule, which.from, usize::try_from(which.count).unwrap_or(1)) {
                 let mut item = json!(firing);
-                item["namespace"] = json!(namespace.name);
+                item["namespace"] = json!(namespace);
                 item["run_profile"] = json!(run_profile.label);
                 items.push(item);
             }
         }
     }
     if let Some(name) = which.run_profile.filter(|_| !found) {
-        let labels: Vec<_> =
-            spaces().flat_map(|one| one.snapshot.run_profiles.keys()).map(ToString::to_string).collect();
+        let labels: Vec<_> = spaces()
+            .flat_map(|(_, snapshot)| snapshot.run_profiles.keys())
+            .map(ToString::to_string)
+            .collect();
         return Err(Failure::usage(format!("there is no run profile `{name}`"))
             .hint(format!("there are: {}", labels.join(", "))));
     }
@@ -385,4 +425,24 @@ async fn show(layout: &Layout, which: &IdArgs, thing: Thing) -> Result<Value, Fa
 /// Asks once.
 pub async fn ask(layout: &Layout, command: Command) -> Result<Value, Failure> {
     Session::open(layout, Duty::None).await?.ask(command).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_that_is_closed_anywhere_is_told() {
+        let check = |node: &str, namespaces: &[&str], expected: bool| {
+            let namespaces: Vec<_> = namespaces.iter().map(|state| json!({ "state": state })).collect();
+            let status = json!({ "state": node, "namespaces": namespaces });
+            assert_eq!(is_closed(&status), expected, "{status}");
+        };
+        check("running", &[], false);
+        check("running", &["open", "open"], false);
+        check("stopped", &["open"], false);
+        check("running", &["open", "closed"], true);
+        check("paused", &["open"], true);
+        check("halted", &[], true);
+    }
 }

@@ -16,7 +16,7 @@ use crate::engine::Engine;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "config", rename_all = "snake_case")]
 pub enum ConfigQuestion {
-    /// A page of the snapshots that were active once, newest first.
+    /// A page of the activations, newest first.
     History {
         /// `next` of the page before.
         cursor: Option<String>,
@@ -46,7 +46,7 @@ pub(super) async fn answer(
     let only = namespace.as_deref();
     match question {
         ConfigQuestion::History { cursor, limit } => {
-            value(&choose(engine, only)?.store.snapshots(PageRequest { cursor, limit }).await?)
+            value(&choose(engine, only)?.store.activations(PageRequest { cursor, limit }).await?)
         }
         ConfigQuestion::Show { digest } => show(engine, only, digest).await,
         ConfigQuestion::Diff => {

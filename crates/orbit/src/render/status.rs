@@ -135,16 +135,16 @@ fn of_namespace(namespace: &Value, out: &Terminal) -> String {
         ("forecast", forecast(&namespace["disk_forecast"], out)),
     ]));
     shown.push_str(&super::nodes::nodes(namespace, out));
-    for (endpoint, reason) in counts["endpoints_disabled"].as_object().into_iter().flatten() {
-        let (endpoint, reason) =
-            (super::text::clean(endpoint), super::fields::scalar(reason).unwrap_or_default());
+    let endpoints = || counts["endpoints"].as_object().into_iter().flatten();
+    for (endpoint, view) in endpoints().filter(|(_, view)| view["state"] == "disabled") {
+        let (endpoint, reason) = (super::text::clean(endpoint), text(view, "reason"));
         _ = writeln!(
             shown,
             "  {}\n    hint: `orbit deliveries redrive --endpoint {endpoint}` enables it and tries again",
             out.paint(Tone::Bad, &format!("endpoint `{endpoint}` is disabled: {reason}"))
         );
     }
-    for (endpoint, view) in counts["endpoints"].as_object().into_iter().flatten() {
+    for (endpoint, view) in endpoints() {
         if let Some(told) = unwell(view, out) {
             let told = format!("endpoint `{}` {told}", super::text::clean(endpoint));
             _ = writeln!(shown, "  {}", out.paint(Tone::Watch, &told));
@@ -252,7 +252,7 @@ mod tests {
                 "halt": { "at": "2026-11-25T11:58:00Z", "reason": "by the operator" }, "closed": "namespace halted: by the operator",
                 "disk_free_bytes": 13_000_000_000_u64, "disk_floor_bytes": 268_435_456, "running": 2,
                 "counts": { "cycles": { "finished": 30, "running": 1 }, "runs": { "finished": 60, "working": 2 }, "deliveries": {},
-                    "records": 1234, "endpoints_disabled": { "archive": "it answered 410" },
+                    "records": 1234,
                     "endpoints": {
                         "archive": { "state": "disabled", "reason": "it answered 410" },
                         "mirror": { "state": "open", "open_until": "2026-11-25T12:00:30Z", "failing_since": "2026-11-25T10:00:00Z" },

@@ -270,7 +270,7 @@ fn a_home_of_the_first_schema_works_on() {
     let doctor = home.run(&["doctor"]);
     assert!(doctor.stdout.contains("`lab` has schema 1, and this binary has 2"), "{doctor:?}");
     assert!(!home.path("data/lab/orbit.db.before-2").exists(), "a look changes nothing");
-    assert_eq!(home.json(&["status"], 0)["namespaces"][0]["schema"], 2);
+    assert_eq!(home.json(&["status"], 4)["namespaces"][0]["schema"], 2);
     assert!(home.run(&["doctor"]).stdout.contains("orbit.db.before-2"));
     let items = |args: &[&str]| home.json(args, 0)["items"].as_array().unwrap().clone();
     let runs = items(&["runs", "list"]);

@@ -49,7 +49,7 @@ fn activations(home: &Home) -> usize {
     home.kinds().iter().filter(|kind| *kind == "config_activated").count()
 }
 
-/// Every snapshot that was active once, newest first, and whether it is now.
+/// Every activation, newest first, and whether its snapshot is active by it.
 fn history(home: &Home) -> Vec<(String, bool)> {
     let history = home.json(&["config", "history"], 0);
     let known = |one: &Value| (one["digest"].as_str().unwrap().to_owned(), one["active"] == true);
@@ -182,4 +182,25 @@ fn with_files_documents_are_active_by_being_there_or_applied_at_once() {
     assert_eq!(serving.stop(), 0);
     let unknown = home.run(&["config", "show", &format!("sha256:{}", "0".repeat(64))]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
+}
+
+#[test]
+fn what_is_active_is_what_fires_and_stands_in_the_history_as_often_as_it_became_that() {
+    let home = Home::on_postgres().furnished(1);
+    let due = || home.json(&["schedule", "preview", "--count", "1"], 0)["items"][0]["due"].clone();
+    let distant = due();
+    // A first start activates what there is.
+    home.json(&["run"], 0);
+    let first = active(&home);
+    home.run_profile("daily", 1, "[plain]", "  schedule: { cron: \"0 0 1 1 *\" }\n");
+    assert_eq!(due(), distant, "the documents alone change nothing");
+    home.apply();
+    assert_ne!(due(), distant);
+    let second = active(&home);
+    home.run_profile("daily", 1, "[plain]", "");
+    home.apply();
+    assert_eq!(history(&home), [(first.clone(), true), (second, false), (first, false)]);
+    // Broken documents are nobody's schedule.
+    home.write("namespaces/lab/sources/wrong.yaml", "name: wrong\nkind: inline\nitms: []\n");
+    assert_eq!(due(), distant);
 }

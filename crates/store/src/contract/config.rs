@@ -45,14 +45,16 @@ pub enum Activated {
     },
 }
 
-/// A snapshot, for screens.
+/// An activation of a snapshot, for screens. A snapshot that came back has several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SnapshotView {
-    /// Which.
+pub struct ActivationView {
+    /// The position of its record.
+    pub position: u64,
+    /// The snapshot.
     pub digest: Digest,
-    /// When it was activated for the first time.
+    /// When it became active by this.
     pub activated_at: Timestamp,
-    /// Whether it is the active one.
+    /// Whether this is the last activation, whose snapshot is active.
     pub active: bool,
 }
 
@@ -77,6 +79,6 @@ pub trait ConfigStore {
     /// A snapshot that was active once.
     async fn snapshot(&self, digest: Digest) -> Result<Option<Snapshot>, StoreError>;
 
-    /// Every snapshot that was active once, that which came last first.
-    async fn snapshots(&self, page: PageRequest) -> Result<Page<SnapshotView>, StoreError>;
+    /// Every activation, the last one first. The log is read for it, from its end on.
+    async fn activations(&self, page: PageRequest) -> Result<Page<ActivationView>, StoreError>;
 }

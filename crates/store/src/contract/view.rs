@@ -257,10 +257,16 @@ pub struct Counts {
     pub deliveries: std::collections::BTreeMap<String, u64>,
     /// Records in the log.
     pub records: u64,
-    /// Endpoints that are disabled, with the reason.
-    pub endpoints_disabled: std::collections::BTreeMap<String, String>,
-    /// Endpoints of which there is more to tell than that they take deliveries.
+    /// Endpoints of which there is more to tell than that they take deliveries, those that are disabled among them.
     pub endpoints: std::collections::BTreeMap<String, EndpointView>,
+}
+
+impl Counts {
+    /// Endpoints that are disabled, with the reason.
+    pub fn disabled(&self) -> std::collections::BTreeMap<&str, &str> {
+        let with_reason = self.endpoints.iter().map(|(name, view)| (name.as_str(), view.reason.as_deref()));
+        with_reason.filter_map(|(name, reason)| Some((name, reason?))).collect()
+    }
 }
 
 /// How an endpoint does.

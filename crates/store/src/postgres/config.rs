@@ -7,15 +7,16 @@ use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
 use serde_json::json;
 
-use super::columns::{self, Json, Micros, Row, Text, params};
-use super::fault::Attempt;
-use super::record::{fact, facts};
+use super::columns::{self, Json, Length, Micros, Row, Text, params};
+use super::fault::{Attempt, Fault};
+use super::record::{self, fact, facts};
 use super::tx::{Connection, Tx, positioned, reading};
 use super::view::PAGE_MAX;
 use super::{PostgresStore, notify};
 use crate::StoreError;
-use crate::contract::config::{Activated, Base, ConfigStore, SnapshotView};
+use crate::contract::config::{Activated, ActivationView, Base, ConfigStore};
 use crate::contract::view::{Page, PageRequest};
+use crate::rows::activation::{ACTIVATED, Looking};
 
 #[async_trait]
 impl ConfigStore for PostgresStore {
@@ -44,8 +45,17 @@ impl ConfigStore for PostgresStore {
         reading!(self, |tx| find(tx, digest).await)
     }
 
-    async fn snapshots(&self, page: PageRequest) -> Result<Page<SnapshotView>, StoreError> {
-        reading!(self, |tx| snapshots(tx, &page).await)
+    async fn activations(&self, page: PageRequest) -> Result<Page<ActivationView>, StoreError> {
+        let records = reading!(self, |tx| record::count(tx).await)?;
+        let Some(mut looking) = Looking::of(&page, page.limit.clamp(1, PAGE_MAX), records) else {
+            return Ok(Page::until(Vec::new(), 0, |_| String::new()));
+        };
+        while let Some(window) = looking.window() {
+            let (rows, active) =
+                reading!(self, |tx| Ok((activated(tx, window).await?, active_digest(tx).await?)))?;
+            looking.saw(window, rows, active).map_err(|error| Fault::from(error).at(&self.database.place))?;
+        }
+        Ok(looking.page())
     }
 }
 
@@ -87,23 +97,14 @@ pub(super) async fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
     Ok(active.await?.flatten())
 }
 
-/// Those of one instant by their digest.
-async fn snapshots(tx: &Connection, page: &PageRequest) -> Attempt<Page<SnapshotView>> {
-    let limit = page.limit.clamp(1, PAGE_MAX);
-    let sql = "SELECT digest, activated_at, digest IS NOT DISTINCT FROM (SELECT active_snapshot FROM store) AS active FROM snapshots
-        WHERE $1::text IS NULL OR (activated_at, digest) < (SELECT activated_at, digest FROM snapshots WHERE digest = $1)
-        ORDER BY activated_at DESC, digest DESC LIMIT $2";
-    // One more than the page, to know whether there is another.
-    let rows = tx.query_all(sql, params![page.cursor, i64::from(limit) + 1], view).await?;
-    Ok(Page::until(rows, limit, |last| last.digest.to_string()))
-}
-
-fn view(row: &Row) -> Attempt<SnapshotView> {
-    Ok(SnapshotView {
-        digest: columns::digest(row, "digest")?,
-        activated_at: columns::instant(row, "activated_at")?,
-        active: row.get("active")?,
-    })
+/// Positions and headers of activations within these positions, newest first.
+async fn activated(tx: &Connection, (begin, end, limit): (u64, u64, u32)) -> Attempt<Vec<(u64, String)>> {
+    let sql =
+        "SELECT position, header FROM log_records WHERE position >= $1 AND position < $2 AND header LIKE $3
+        ORDER BY position DESC LIMIT $4";
+    let read = |row: &Row| Ok((row.get::<_, Length>("position")?.0, row.get("header")?));
+    let parameters = params![Length(begin), Length(end), ACTIVATED.to_owned(), i64::from(limit)];
+    tx.query_all(sql, parameters, read).await
 }
 
 /// A snapshot that was active once.

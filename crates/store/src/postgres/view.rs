@@ -12,8 +12,8 @@ use super::tx::{Connection, reading};
 use super::{PostgresStore, endpoint, record, sequencer, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    COUNT_MAX, Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest,
-    RunRequest, RunView, StoreView,
+    COUNT_MAX, Counts, CycleView, DeliveryView, Identified, InitiationView, Page, PageRequest, RunRequest,
+    RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -195,13 +195,11 @@ fn initiation(row: &Row) -> Attempt<InitiationView> {
 
 async fn counts(tx: &Connection) -> Attempt<Counts> {
     let endpoints = endpoint::views(tx).await?;
-    let disabled = |(name, view): (&String, &EndpointView)| Some((name.clone(), view.reason.clone()?));
     Ok(Counts {
         cycles: by_state(tx, "cycles").await?,
         runs: by_state(tx, "runs").await?,
         deliveries: by_state(tx, "deliveries").await?,
         records: record::count(tx).await?,
-        endpoints_disabled: endpoints.iter().filter_map(disabled).collect(),
         endpoints,
     })
 }

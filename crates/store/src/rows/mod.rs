@@ -1,5 +1,6 @@
 //! What rows mean, whichever database holds them: their types, and what is decided or recorded without a statement. A backend adds the statements.
 
+pub(crate) mod activation;
 pub(crate) mod admitted;
 pub(crate) mod claim;
 pub(crate) mod cycle;
@@ -17,6 +18,7 @@ pub(crate) mod told;
 use std::fmt::Display;
 
 /// A row or an argument that contradicts the rules: a defect, or a store that was changed.
+#[derive(Debug)]
 pub(crate) struct Contradiction(pub(crate) String);
 
 impl Contradiction {

@@ -8,15 +8,16 @@ use orbit_core::record::{Kind, Subject};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::json;
 
-use super::columns::{self, Json, Micros, Text};
+use super::columns::{self, Json, Length, Micros, Text};
 use super::fault::Attempt;
-use super::record::{fact, facts};
+use super::record::{self, fact, facts};
 use super::tx::Tx;
 use super::view::PAGE_MAX;
 use super::{SqliteStore, notify};
 use crate::StoreError;
-use crate::contract::config::{Activated, Base, ConfigStore, SnapshotView};
+use crate::contract::config::{Activated, ActivationView, Base, ConfigStore};
 use crate::contract::view::{Page, PageRequest};
+use crate::rows::activation::{ACTIVATED, Looking};
 
 #[async_trait]
 impl ConfigStore for SqliteStore {
@@ -46,8 +47,19 @@ impl ConfigStore for SqliteStore {
         self.read(move |tx| find(tx, digest)).await
     }
 
-    async fn snapshots(&self, page: PageRequest) -> Result<Page<SnapshotView>, StoreError> {
-        self.read(move |tx| snapshots(tx, &page)).await
+    async fn activations(&self, page: PageRequest) -> Result<Page<ActivationView>, StoreError> {
+        let records = self.read(record::count).await?;
+        let Some(mut looking) = Looking::of(&page, page.limit.clamp(1, PAGE_MAX), records) else {
+            return Ok(Page::until(Vec::new(), 0, |_| String::new()));
+        };
+        while let Some(window) = looking.window() {
+            let look = move |tx: &Connection| {
+                looking.saw(window, activated(tx, window)?, active_digest(tx)?)?;
+                Ok(looking)
+            };
+            looking = self.read(look).await?;
+        }
+        Ok(looking.page())
     }
 }
 
@@ -86,25 +98,15 @@ fn active_digest(tx: &Connection) -> Attempt<Option<Digest>> {
     Ok(tx.prepare_cached(sql)?.query_row((), |row| columns::digest_or_null(row, "active_snapshot"))?)
 }
 
-/// Those of one instant by their digest.
-fn snapshots(tx: &Connection, page: &PageRequest) -> Attempt<Page<SnapshotView>> {
-    let limit = page.limit.clamp(1, PAGE_MAX);
-    let sql = "SELECT digest, activated_at, digest IS (SELECT active_snapshot FROM store) AS active FROM snapshots
-        WHERE ?1 IS NULL OR (activated_at, digest) < (SELECT activated_at, digest FROM snapshots WHERE digest = ?1)
-        ORDER BY activated_at DESC, digest DESC LIMIT ?2";
+/// Positions and headers of activations within these positions, newest first.
+fn activated(tx: &Connection, (begin, end, limit): (u64, u64, u32)) -> Attempt<Vec<(u64, String)>> {
+    let sql =
+        "SELECT position, header FROM log_records WHERE position >= ?1 AND position < ?2 AND header LIKE ?3
+        ORDER BY position DESC LIMIT ?4";
     let mut statement = tx.prepare_cached(sql)?;
-    // One more than the page, to know whether there is another.
-    let rows = statement.query_map(params![page.cursor, i64::from(limit) + 1], view)?;
-    let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::until(rows, limit, |last| last.digest.to_string()))
-}
-
-fn view(row: &Row<'_>) -> rusqlite::Result<SnapshotView> {
-    Ok(SnapshotView {
-        digest: columns::digest(row, "digest")?,
-        activated_at: columns::instant(row, "activated_at")?,
-        active: row.get("active")?,
-    })
+    let read = |row: &Row<'_>| Ok((row.get::<_, Length>("position")?.0, row.get("header")?));
+    let rows = statement.query_map(params![Length(begin), Length(end), ACTIVATED, limit], read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// A snapshot that was active once.

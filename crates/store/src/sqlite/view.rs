@@ -13,8 +13,8 @@ use super::fault::Attempt;
 use super::{SqliteStore, endpoint, record, view_delivery, view_run};
 use crate::StoreError;
 use crate::contract::view::{
-    COUNT_MAX, Counts, CycleView, DeliveryView, EndpointView, Identified, InitiationView, Page, PageRequest,
-    RunRequest, RunView, StoreView,
+    COUNT_MAX, Counts, CycleView, DeliveryView, Identified, InitiationView, Page, PageRequest, RunRequest,
+    RunView, StoreView,
 };
 
 /// Items that a page has at most.
@@ -206,13 +206,11 @@ fn initiation(row: &Row<'_>) -> rusqlite::Result<InitiationView> {
 
 pub(super) fn counts(tx: &Connection) -> Attempt<Counts> {
     let endpoints = endpoint::views(tx)?;
-    let disabled = |(name, view): (&String, &EndpointView)| Some((name.clone(), view.reason.clone()?));
     Ok(Counts {
         cycles: by_state(tx, "cycles")?,
         runs: by_state(tx, "runs")?,
         deliveries: by_state(tx, "deliveries")?,
         records: record::count(tx)?,
-        endpoints_disabled: endpoints.iter().filter_map(disabled).collect(),
         endpoints,
     })
 }

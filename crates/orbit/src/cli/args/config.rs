@@ -8,7 +8,7 @@ use super::PageArgs;
 /// `orbit config`.
 #[derive(Debug, Subcommand)]
 pub enum Config {
-    /// List the snapshots that were active once, newest first
+    /// List every activation of a snapshot, newest first
     History(PageArgs),
     /// Show a snapshot with every default filled in
     Show {

@@ -5,7 +5,7 @@ use orbit_core::digest::Digest;
 use orbit_core::record::{Body, Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::contract::Evidence;
-use orbit_store::contract::config::{Activated, Base, SnapshotView};
+use orbit_store::contract::config::{Activated, Base};
 use orbit_store::contract::record::RecordFilter;
 use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
@@ -86,17 +86,19 @@ pub(crate) async fn of_many_at_once_with_one_base_one_has_its_way(world: &World<
     }
 }
 
-pub(crate) async fn snapshots_are_listed_newest_first(world: &World<'_>) {
+pub(crate) async fn activations_are_listed_newest_first(world: &World<'_>) {
     let store = world.store;
-    let digests: Vec<_> = (0..5).map(|number| snapshot(&format!("number {number}")).digest()).collect();
-    for number in [0, 1, 2, 3, 4, 1] {
+    let order = [0, 1, 2, 3, 4, 1];
+    for number in order {
         // Two of them in one instant.
         let now = at(i64::from(number) / 2);
+        store.activate(&snapshot(&format!("number {number}")), Base::Any, now).await.unwrap();
+        // Nothing changes by it.
         store.activate(&snapshot(&format!("number {number}")), Base::Any, now).await.unwrap();
     }
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = store.snapshots(PageRequest { cursor, limit: 2 }).await.unwrap();
+        let page = store.activations(PageRequest { cursor, limit: 2 }).await.unwrap();
         assert!(page.items.len() <= 2);
         found.extend(page.items);
         cursor = page.next;
@@ -104,16 +106,17 @@ pub(crate) async fn snapshots_are_listed_newest_first(world: &World<'_>) {
             break;
         }
     }
-    let at_and_digest = |view: &SnapshotView| (view.activated_at, view.digest.to_string());
-    let mut expected = found.clone();
-    expected.sort_by_key(at_and_digest);
-    expected.reverse();
-    assert_eq!(found, expected);
-    let active: Vec<_> = found.iter().filter(|view| view.active).map(|view| view.digest).collect();
-    assert_eq!(active, [digests[1]]);
-    assert_eq!(found.len(), digests.len());
+    let expected: Vec<_> = order
+        .iter()
+        .rev()
+        .map(|number| (snapshot(&format!("number {number}")).digest(), at(i64::from(*number) / 2)))
+        .collect();
+    assert_eq!(found.iter().map(|one| (one.digest, one.activated_at)).collect::<Vec<_>>(), expected);
+    let active: Vec<_> = found.iter().map(|one| one.active).collect();
+    assert_eq!(active, [true, false, false, false, false, false], "the same snapshot was active before");
+    assert!(found.is_sorted_by(|one, next| one.position > next.position));
     let unknown = PageRequest { cursor: Some("unknown".to_owned()), limit: 2 };
-    assert!(store.snapshots(unknown).await.unwrap().items.is_empty());
+    assert!(store.activations(unknown).await.unwrap().items.is_empty());
 }
 
 pub(crate) async fn a_halt_is_in_force_until_it_is_lifted(world: &World<'_>) {

@@ -25,8 +25,8 @@ pub(crate) async fn a_disabled_endpoint_gives_up_what_waits(world: &World<'_>) {
     assert_eq!(world.outcome_of_cycle(2).await.as_deref(), Some("partial"));
     let reason = world.store.delivery(delivery_id(two, "archive")).await.unwrap().unwrap().reason;
     assert_eq!(reason.as_deref(), Some("the endpoint is disabled: status 410"));
-    let disabled = world.store.counts().await.unwrap().endpoints_disabled;
-    assert_eq!(disabled, [("archive".to_owned(), "status 410".to_owned())].into());
+    let counts = world.store.counts().await.unwrap();
+    assert_eq!(counts.disabled(), [("archive", "status 410")].into());
     assert_eq!(world.log_of("endpoint_disabled").await.len(), 1);
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn a_redrive_enables_the_endpoint(world: &World<'_>) {
         world.dispatching(number, &["archive"], at(second)).await;
         world.attempt("archive", gone(), at(second)).await;
         assert_eq!(world.redrive(filter, at(second)).await.len(), expected);
-        assert!(world.store.counts().await.unwrap().endpoints_disabled.is_empty());
+        assert!(world.store.counts().await.unwrap().disabled().is_empty());
         for _ in 0..expected {
             world.attempt("archive", answer("accepted", Settle::Accepted), at(second)).await;
         }
@@ -62,7 +62,7 @@ pub(crate) async fn a_redrive_enables_the_endpoint(world: &World<'_>) {
     world.attempt("archive", gone(), at(40)).await;
     let mirror = RedriveFilter { endpoint: Some("mirror".to_owned()), ..RedriveFilter::default() };
     assert!(world.redrive(mirror, at(41)).await.is_empty());
-    assert_eq!(world.store.counts().await.unwrap().endpoints_disabled.len(), 1);
+    assert_eq!(world.store.counts().await.unwrap().disabled().len(), 1);
 }
 
 pub(crate) async fn a_retry_at_a_disabled_endpoint_is_dead(world: &World<'_>) {

@@ -46,7 +46,7 @@ macro_rules! conformance {
         crate::conformance::conformance! { $open;
             config::{
                 a_snapshot_is_activated_once_and_kept, a_snapshot_takes_the_place_of_its_base_alone,
-                of_many_at_once_with_one_base_one_has_its_way, snapshots_are_listed_newest_first, evidence_is_salted_and_merged,
+                of_many_at_once_with_one_base_one_has_its_way, activations_are_listed_newest_first, evidence_is_salted_and_merged,
             }
             schedule::{
                 a_cycle_fires_once, a_queued_cycle_waits_for_the_active_one, only_runs_without_an_artifact_count,
