@@ -151,4 +151,10 @@ fn an_owner_needs_no_more_than_its_database_and_to_make_roles() {
     assert!(refused.stderr.contains("its role may change what"), "{refused:?}");
     home.write(".env", &format!("ORBIT_DATABASE_URL='{}'\n", database.runtime()));
     assert_eq!(with("keeper", &["run"]).code, 0);
+    // Something is missing that has to be made again, as the owner alone may.
+    let damage = "SET session_replication_role = replica; DELETE FROM steps; DELETE FROM run_requests; DELETE FROM runs";
+    blocking(async { connect(&database.owner()).await.batch_execute(damage).await.unwrap() });
+    let rebuilt = with("keeper", &["doctor", "--rebuild"]);
+    assert!(rebuilt.code == 0 && rebuilt.stdout.contains("made again from the log"), "{rebuilt:?}");
+    assert_eq!(with("keeper", &["doctor", "--rebuild", "--dry-run"]).code, 0);
 }
