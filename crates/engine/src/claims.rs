@@ -40,34 +40,36 @@ impl Claims {
         call: impl Future<Output = Result<Vec<T>, StoreError>>,
         id: impl Fn(&T) -> Uuid,
     ) -> Result<Vec<(T, Hold)>, StoreError> {
-        let _calling = self.calling.read().await;
-        match call.await {
-            Ok(found) => Ok(found
-                .into_iter()
-                .map(|one| (id(&one), one))
-                .map(|(id, one)| (one, self.hold(id)))
-                .collect()),
-            Err(error) if is_lost(&error) => {
-                // Whoever renews the lease finds the same, and joins anew.
-                self.lost.notify_one();
-                Ok(Vec::new())
-            }
-            Err(error) => {
-                self.doubt();
-                Err(error)
-            }
+        let by_id = |found: Vec<T>| found.into_iter().map(|one| (id(&one), one)).collect();
+        let call = async { call.await.map(|found| ((), by_id(found))) };
+        match self.claim_with(call).await {
+            Ok(((), held)) => Ok(held),
+            Err(error) if is_lost(&error) => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 
-    /// Does something that may claim as well, and answers what came of it: what was claimed is held before anybody could settle a doubt about it. A lost answer is a doubt.
-    pub async fn claim_with<T, U>(
+    /// Does something that claims as well: its answer, and what was claimed, each by its id, which is held now.
+    pub async fn claim_with<A, T>(
         &self,
-        call: impl Future<Output = Result<T, StoreError>>,
-        hold: impl FnOnce(T, &dyn Fn(Uuid) -> Hold) -> U,
-    ) -> Result<U, StoreError> {
+        call: impl Future<Output = Result<(A, Vec<(Uuid, T)>), StoreError>>,
+    ) -> Result<(A, Vec<(T, Hold)>), StoreError> {
         let _calling = self.calling.read().await;
-        let answer = call.await.inspect_err(|_| self.doubt())?;
-        Ok(hold(answer, &|id| self.hold(id)))
+        match call.await {
+            Ok((answer, claimed)) => {
+                let held = claimed.into_iter().map(|(id, one)| (one, self.hold(id)));
+                Ok((answer, held.collect()))
+            }
+            Err(error) => {
+                if is_lost(&error) {
+                    // Whoever renews the lease finds the same, and joins anew.
+                    self.lost.notify_one();
+                } else {
+                    self.doubt();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Something may be claimed by this process that nobody works on.

@@ -12,6 +12,6 @@ mod trial;
 pub use build::{SynthesisError, synthesize};
 pub use request::{
     AssetReference, CycleIdentity, ExecutionRequest, InitiationView, Instruction, ProfileIdentity, Reference,
-    RequestError, RunIdentity, RunProfileIdentity, StepRequest,
+    RequestError, RunIdentity, RunProfileIdentity, StepRequest, named_processor,
 };
 pub use trial::{TrialRequest, profile_with, trial_of_endpoint, trial_of_processor};

@@ -313,6 +313,16 @@ fn same(kind: &'static str, reference: &Reference, found: Option<Digest>) -> Res
     }
 }
 
+/// The processor that a request names for a step; of a tier that it does not name, none. None at all of a step that it need not have.
+pub fn named_processor(request: &Value, step: Step) -> Option<&str> {
+    let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match steps.iter().find(|one| one["step"] == step.name()) {
+        Some(named) => Some(named["processor"]["name"].as_str().unwrap_or_default()),
+        None if step == Step::Normalize => None,
+        None => Some(""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

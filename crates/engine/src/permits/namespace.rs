@@ -193,14 +193,6 @@ impl Admission<'_> {
         waits
     }
 
-    /// What held runs of any lane until now.
-    pub fn all_waits(&self) -> Waits {
-        let node = self.permits.node.fullness();
-        let mut waits = self.permits.counts.lock().waits.clone();
-        waits.full.insert(Limit::Node, node);
-        waits
-    }
-
     /// Up to so many permits of the node, in turn with the other namespaces.
     pub fn node(&self, wanted: u32) -> Taken {
         self.permits.node.take(&self.permits.asker(false), &self.permits.counts.wake, wanted)

@@ -22,7 +22,7 @@ use super::preset::{self, Preset, PresetError, RetryOf};
 use super::sources::SourceError;
 use crate::namespace::Namespace;
 use crate::service::POLL_MAX;
-use crate::tiers::AtOnce;
+use crate::tiers::StartPermits;
 
 /// Passes over the source of a cycle, where others take all that each of them keeps. After that it waits again, behind them.
 const PASSES_MAX: u32 = 16;
@@ -163,19 +163,15 @@ impl Admission<'_> {
         }
         let now = self.namespace.shared.clock.now();
         let runs = self.runs(&open, &initiation, now);
-        self.ends_soon(&runs, now);
+        let ends_soon = ends_soon(&runs, now);
         let has_runs = !runs.is_empty();
         // A claim that was lost belongs to somebody who does all this again, or to nobody because the cycle was cancelled.
         let admitted = self.namespace.store.admit(self.cycle.claim, runs, now).await?;
         self.namespace.nudges.tiers.notify_one();
-        Ok(admitted && has_runs)
-    }
-
-    /// Wakes the keeper for runs that have less time than it sleeps; it sees every other deadline in time.
-    fn ends_soon(&self, runs: &[NewRun], now: Timestamp) {
-        if runs.iter().any(|run| run.deadline_at <= now + POLL_MAX) {
+        if ends_soon {
             self.namespace.nudges.keeper.notify_one();
         }
+        Ok(admitted && has_runs)
     }
 
     /// The runs of these profiles for this initiation.
@@ -255,29 +251,31 @@ impl Admission<'_> {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         let (namespace, claim) = (self.namespace, self.cycle.claim);
-        let at_once = AtOnce::new(namespace, self.cycle.run_profile_id, &runs);
-        let count = runs.len();
-        self.ends_soon(&runs, now);
-        let admitting = Admitting { runs, free: at_once.as_ref().map(|at_once| at_once.free.clone()) };
-        let call = namespace.store.take_and_admit(claim, choice, admitting, now);
-        let (taken, steps) = namespace
-            .claims
-            .claim_with(call, |taken, hold| match taken {
+        let permits = StartPermits::new(namespace, self.cycle.run_profile_id, &runs);
+        let (count, ends_soon) = (runs.len(), ends_soon(&runs, now));
+        let admitting = Admitting { runs, free: permits.as_ref().map(|permits| permits.free.clone()) };
+        let call = async {
+            Ok(match namespace.store.take_and_admit(claim, choice, admitting, now).await? {
                 Taken::Admitted { started } => {
-                    let held = started.into_iter().map(|step| (hold(step.claim.id), step));
-                    let steps = held.map(|(hold, step)| (step, hold)).collect();
-                    (Taken::Admitted { started: Vec::new() }, steps)
+                    let claimed = started.into_iter().map(|step| (step.claim.id, step)).collect();
+                    (Taken::Admitted { started: Vec::new() }, claimed)
                 }
                 taken @ (Taken::Initiation(_) | Taken::Exhausted | Taken::Outrun | Taken::Lost) => {
                     (taken, Vec::new())
                 }
             })
-            .await?;
-        if steps.len() < count {
+        };
+        let answer = namespace.claims.claim_with(call).await;
+        if answer.as_ref().map_or(0, |(_, steps)| steps.len()) < count {
+            // The workers start the others; or nobody waits for a permit of the node any more.
             namespace.nudges.tiers.notify_one();
         }
-        if let Some(at_once) = at_once {
-            at_once.start(namespace, steps);
+        let (taken, steps) = answer?;
+        if ends_soon {
+            namespace.nudges.keeper.notify_one();
+        }
+        if let Some(permits) = permits {
+            permits.start(namespace, steps);
         }
         Ok(taken)
     }
@@ -370,6 +368,11 @@ impl Admission<'_> {
             },
         }
     }
+}
+
+/// Whether a run has less time than the keeper sleeps, which sees every other deadline in time.
+fn ends_soon(runs: &[NewRun], now: Timestamp) -> bool {
+    runs.iter().any(|run| run.deadline_at <= now + POLL_MAX)
 }
 
 /// The profiles that a run profile names, each once, in order.

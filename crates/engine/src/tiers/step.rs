@@ -5,17 +5,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use orbit_core::governance::Door;
 use orbit_core::run::{Interruption, RunEvent, RunState, Then};
+use orbit_core::synthesis::named_processor;
 use orbit_core::tiers::{FailedAttempt, Failure, after_failure};
 use orbit_store::contract::dispatch::ClaimedDelivery;
 use orbit_store::contract::tiers::{ClaimedStep, StepCommit, StepCommitted};
 use orbit_store::contract::{Claim, Evidence};
 use serde_json::{Value, json};
 
-use super::at_once::processor;
 use super::attempt::{self, Finished};
 use crate::claims::Hold;
 use crate::clock;
-use crate::dispatch::lanes;
+use crate::dispatch::SendPermits;
 use crate::namespace::Namespace;
 use crate::normalize;
 use crate::permits::Permit;
@@ -100,10 +100,10 @@ pub(crate) async fn end(
         cut.is_none() && !namespace.shared.stopping.is_cancelled() && namespace.ask(Door::Step, &[]).is_ok();
     let processor = if goes_on { reserve(namespace, &claimed, &finished).await } else { None };
     let owed = finished.result.as_ref().map_or(&[][..], |made| &made.deliveries);
-    let at_once = lanes::AtOnce::new(namespace, owed);
+    let permits = SendPermits::new(namespace, owed);
     let commit_of = StepCommit {
         event,
-        send: at_once.as_ref().map(|at_once| at_once.free.clone()),
+        send: permits.as_ref().map(|permits| permits.free.clone()),
         detail: detail(&claimed, &finished, began, now),
         evidence: evidence(namespace, &claimed, &finished),
         batch: finished
@@ -123,8 +123,8 @@ pub(crate) async fn end(
     let sending = sending.unwrap_or_default();
     // Whose they are does not matter: as many wait as without them.
     let is_sent = sending.len() >= count;
-    if let Some(at_once) = at_once {
-        at_once.send(namespace, sending);
+    if let Some(permits) = permits {
+        permits.send(namespace, sending);
     }
     match committed {
         Some(StepCommitted::Done { state, next, .. }) => {
@@ -144,7 +144,7 @@ pub(crate) async fn end(
 /// the node. Else the run is ready again, and starts in the order of priority and age.
 async fn reserve(namespace: &Namespace, claimed: &ClaimedStep, finished: &Finished) -> Option<Permit> {
     let Then::Step { step } = finished.result.as_ref().ok()?.then else { return None };
-    let processor = processor(&claimed.request, step)?;
+    let processor = named_processor(&claimed.request, step).filter(|name| !name.is_empty())?;
     let admission = namespace.permits.admit().await;
     if namespace.permits.may_go_on() { admission.processor(processor) } else { None }
 }
@@ -159,17 +159,18 @@ async fn commit(
     let what = format!("the end of a step of run {}", claim.id);
     // Whoever cuts acts short to stop the node waits for this.
     let gives_up = || act.cut() == Some(Cut::Stop);
-    let call = || {
-        let call = namespace.store.commit_step(claim, commit.clone(), namespace.shared.clock.now());
-        namespace.claims.claim_with(call, |committed, hold| match committed {
+    let call = || async {
+        let committed =
+            namespace.store.commit_step(claim, commit.clone(), namespace.shared.clock.now()).await?;
+        Ok(match committed {
             StepCommitted::Done { state, next, sending } => {
-                let held = sending.into_iter().map(|one| (hold(one.claim.id), one));
-                let held = held.map(|(hold, one)| (one, hold)).collect();
-                (StepCommitted::Done { state, next, sending: Vec::new() }, held)
+                let claimed = sending.into_iter().map(|one| (one.claim.id, one)).collect();
+                (StepCommitted::Done { state, next, sending: Vec::new() }, claimed)
             }
             StepCommitted::Lost => (StepCommitted::Lost, Vec::new()),
         })
     };
+    let call = || namespace.claims.claim_with(call());
     match persist(&namespace.name, &what, gives_up, call).await {
         Ok(committed) => Some(committed),
         Err(error) => {

@@ -75,7 +75,7 @@ pub enum Taken {
     Initiation(Initiation),
     /// The first candidate belongs to the cycle, its runs exist and the cycle is running.
     Admitted {
-        /// The steps that started with it, of whatever runs.
+        /// The steps of these runs that started with it.
         started: Vec<ClaimedStep>,
     },
     /// None was new: the cycle is finished with the outcome `skipped`.
@@ -158,7 +158,7 @@ pub trait SelectionStore {
     ) -> Result<Taken, StoreError>;
 
     /// As [`Self::take_initiation`], and in the same transaction as [`Self::admit`] if it is the first candidate that the cycle is given now: the runs
-    /// are made for that one. Where something is free, the steps that are next are started, too, as [`super::tiers::RunStore::claim_steps`] does.
+    /// are made for that one. Where something is free, those of the runs are started, too, that [`super::tiers::RunStore::claim_steps`] would start now.
     async fn take_and_admit(
         &self,
         claim: Claim,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::run::Step;
+use orbit_core::synthesis::named_processor;
 use orbit_core::tiers::{Lane, Room};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -17,7 +18,6 @@ use super::fault::Attempt;
 use super::tx::{Connection, together};
 use crate::contract::OpenDoors;
 use crate::contract::tiers::{Startable, WaitingLane};
-use crate::rows::step::named_processor;
 
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;

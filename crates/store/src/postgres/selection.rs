@@ -77,7 +77,7 @@ impl SelectionStore for PostgresStore {
             let label = choice.candidates.first().map(|first| first.label.as_str());
             admit(tx, (claim, &cycle.cycle, label), &runs, now).await?;
             let started = match &free {
-                Some(free) => tiers::start_next(tx, free, now).await?,
+                Some(free) => tiers::start_of(tx, &runs, free, now).await?,
                 None => Vec::new(),
             };
             Ok(Taken::Admitted { started })

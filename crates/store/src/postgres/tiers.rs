@@ -19,6 +19,7 @@ use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, dispatch, lanes, payload, quarantine, token};
 use crate::StoreError;
+use crate::contract::selection::NewRun;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
@@ -32,7 +33,10 @@ impl RunStore for PostgresStore {
     }
 
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
-        writing!(self, |tx| start_next(tx, &free, now).await)
+        writing!(self, |tx| {
+            let next = lanes::next(tx, &free.room, free.doors, now).await?;
+            start_all(tx, next, &told_of(&free), now).await
+        })
     }
 
     async fn commit_step(
@@ -85,11 +89,21 @@ pub(super) async fn ids(
     tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
 }
 
-/// The runs that start now, as far as there is room.
-pub(super) async fn start_next(tx: &Tx, free: &Free, now: Timestamp) -> Attempt<Vec<ClaimedStep>> {
-    let next = lanes::next(tx, &free.room, free.doors, now).await?;
-    let told = Told { waits: Some(&free.waits), ..Told::default() };
-    start_all(tx, next, &told, now).await
+/// Those of these runs that are next, as far as there is room.
+pub(super) async fn start_of(
+    tx: &Tx,
+    runs: &[NewRun],
+    free: &Free,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedStep>> {
+    let mut next = lanes::next(tx, &free.room, free.doors, now).await?;
+    next.retain(|run_id| runs.iter().any(|run| run.run_id == *run_id));
+    start_all(tx, next, &told_of(free), now).await
+}
+
+/// What the record of a run's first step tells.
+fn told_of(free: &Free) -> Told<'_> {
+    Told { waits: Some(&free.waits), ..Told::default() }
 }
 
 /// The next attempts of these runs are the caller's.

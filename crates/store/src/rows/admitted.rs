@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use orbit_core::run::Step;
+use orbit_core::synthesis::named_processor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Contradiction;
-use super::step::named_processor;
 use crate::contract::selection::Start;
 
 /// See the module; of the request as much is read as is asked for.

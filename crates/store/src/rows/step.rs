@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::run::{IllegalEvent, RunEvent, RunState, Step, Then};
+use orbit_core::synthesis::named_processor;
 use orbit_core::tiers::{Lane, Waits};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -22,16 +23,6 @@ pub(crate) struct Told<'a> {
     pub(crate) waits: Option<&'a Waits>,
     /// Further facts.
     pub(crate) more: Facts,
-}
-
-/// The processor that a request names for a step; of a tier that it does not name, none. None at all of a step that it need not have.
-pub(crate) fn named_processor(request: &Value, step: Step) -> Option<&str> {
-    let steps = request["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
-    match steps.iter().find(|one| one["step"] == step.name()) {
-        Some(named) => Some(named["processor"]["name"].as_str().unwrap_or_default()),
-        None if step == Step::Normalize => None,
-        None => Some(""),
-    }
 }
 
 /// The request, if the commit of a step of this run claims the next one, and it can start.

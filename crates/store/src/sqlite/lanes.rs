@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use orbit_core::run::Step;
+use orbit_core::synthesis::named_processor;
 use orbit_core::tiers::{Lane, Room};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
@@ -16,7 +17,6 @@ use super::columns::{self, Micros, Text};
 use super::fault::Attempt;
 use crate::contract::tiers::{Startable, WaitingLane};
 use crate::contract::{OpenDoors, earlier};
-use crate::rows::step::named_processor;
 
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;

@@ -176,12 +176,12 @@ impl SqliteStore {
     }
 
     /// The same, where it need not be durable before anything else is that comes of it.
-    async fn write_ahead<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn write_unflushed<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
         T: Send + 'static,
     {
-        self.writer.write_ahead(work).await
+        self.writer.write_unflushed(work).await
     }
 
     /// A transaction that changes nothing.

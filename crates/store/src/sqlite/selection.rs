@@ -36,7 +36,7 @@ impl SelectionStore for SqliteStore {
         }
         // One after the other: the first may be what a queued one of the same run profile waits for.
         // What is lost with the power is a cycle that waits again; what is written under the claim comes behind it.
-        self.write_ahead(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
+        self.write_unflushed(move |tx| (0..most).map_while(|_| claim(tx).transpose()).collect()).await
     }
 
     fn taken(&self, rule: &TakeRule, hashes: &[Digest]) -> Result<BTreeSet<Digest>, StoreError> {
@@ -76,8 +76,10 @@ impl SelectionStore for SqliteStore {
                 return Ok(taken);
             }
             admit(tx, claim, &runs, now)?;
-            let started =
-                free.as_ref().map_or_else(|| Ok(Vec::new()), |free| tiers::start_next(tx, free, now))?;
+            let started = match &free {
+                Some(free) => tiers::start_of(tx, &runs, free, now)?,
+                None => Vec::new(),
+            };
             Ok(Taken::Admitted { started })
         })
         .await

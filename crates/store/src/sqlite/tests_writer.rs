@@ -300,19 +300,28 @@ async fn a_commit_that_fails_answers_nobody_and_is_not_tried_again() {
 /// A flush that says when it begins, and goes on when it is told to.
 type Gate = Mutex<Option<(blocking::Sender<()>, blocking::Receiver<()>)>>;
 
+/// Such a flush.
+fn through(gate: &Gate, file: &File) -> io::Result<()> {
+    let gate = gate.lock().unwrap();
+    let (entered, go) = gate.as_ref().unwrap();
+    entered.send(()).unwrap();
+    go.recv().map_err(io::Error::other)?;
+    file.sync_data()
+}
+
+/// It waits from now on: where it says that it begins, and how it is told to go on.
+fn shut(gate: &Gate) -> (blocking::Receiver<()>, blocking::Sender<()>) {
+    let (entered, inside) = blocking::channel();
+    let (go, gone) = blocking::channel();
+    *gate.lock().unwrap() = Some((entered, gone));
+    (inside, go)
+}
+
 #[tokio::test]
 async fn nobody_is_answered_before_the_flush_and_what_comes_meanwhile_is_one_commit() {
     static GATE: Gate = Mutex::new(None);
-    let flush = |file: &File| {
-        let gate = GATE.lock().unwrap();
-        let (entered, go) = gate.as_ref().unwrap();
-        entered.send(()).unwrap();
-        go.recv().map_err(io::Error::other)?;
-        file.sync_data()
-    };
-    let (entered, inside) = blocking::channel();
-    let (go, gone) = blocking::channel();
-    *GATE.lock().unwrap() = Some((entered, gone));
+    let flush = |file: &File| through(&GATE, file);
+    let (inside, go) = shut(&GATE);
     let bench = bench_with(Rules { flush, ..UNBOUNDED }, |_| ());
     let polled = async |one: &mut std::pin::Pin<Box<dyn Future<Output = Result<u32, StoreError>> + '_>>| {
         std::future::poll_fn(|cx| std::task::Poll::Ready(one.as_mut().poll(cx).is_ready())).await
@@ -364,15 +373,9 @@ async fn only_what_need_not_be_durable_is_answered_before_the_flush() {
     static GATE: Gate = Mutex::new(None);
     let flush = |file: &File| {
         FLUSHED_BY.lock().unwrap().push(std::thread::current().name().unwrap().to_owned());
-        let gate = GATE.lock().unwrap();
-        let (entered, go) = gate.as_ref().unwrap();
-        entered.send(()).unwrap();
-        go.recv().map_err(io::Error::other)?;
-        file.sync_data()
+        through(&GATE, file)
     };
-    let (entered, inside) = blocking::channel();
-    let (go, gone) = blocking::channel();
-    *GATE.lock().unwrap() = Some((entered, gone));
+    let (inside, go) = shut(&GATE);
     let bench = bench_with(Rules { flush, ..UNBOUNDED }, |_| ());
     // Nobody else waits, so no other thread need wake up.
     let mut alone = Box::pin(bench.writer.write(insert(1, 1)));
@@ -381,7 +384,7 @@ async fn only_what_need_not_be_durable_is_answered_before_the_flush() {
     assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(alone.as_mut().poll(cx).is_pending())).await);
     go.send(()).unwrap();
     assert_eq!(alone.await.unwrap(), 1);
-    assert_eq!(bench.writer.write_ahead(insert(2, 1)).await.unwrap(), 2);
+    assert_eq!(bench.writer.write_unflushed(insert(2, 1)).await.unwrap(), 2);
     inside.recv().unwrap();
     assert!(!bench.writer.horizon().is_reached(), "readers wait for it");
     go.send(()).unwrap();

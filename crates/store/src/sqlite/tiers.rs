@@ -19,6 +19,7 @@ use super::transition::{self, Run, attempt_facts};
 use super::tx::Tx;
 use super::{SqliteStore, dispatch, lanes, payload, quarantine, token};
 use crate::StoreError;
+use crate::contract::selection::NewRun;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
 use crate::rows::run::to_start;
@@ -32,7 +33,7 @@ impl RunStore for SqliteStore {
     }
 
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
-        self.write(move |tx| start_next(tx, &free, now)).await
+        self.write(move |tx| start_all(tx, lanes::next(tx, &free.room, free.doors, now)?, &free, now)).await
     }
 
     async fn commit_step(
@@ -84,10 +85,21 @@ pub(super) fn ids(tx: &Connection, sql: &str, parameters: impl rusqlite::Params)
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The runs that start now, as far as there is room.
-pub(super) fn start_next(tx: &Tx<'_>, free: &Free, now: Timestamp) -> Attempt<Vec<ClaimedStep>> {
-    let next = lanes::next(tx, &free.room, free.doors, now)?;
-    next.into_iter()
+/// Those of these runs that are next, as far as there is room.
+pub(super) fn start_of(
+    tx: &Tx<'_>,
+    runs: &[NewRun],
+    free: &Free,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedStep>> {
+    let mut next = lanes::next(tx, &free.room, free.doors, now)?;
+    next.retain(|run_id| runs.iter().any(|run| run.run_id == *run_id));
+    start_all(tx, next, free, now)
+}
+
+/// The next attempts of these runs are the caller's.
+fn start_all(tx: &Tx<'_>, runs: Vec<Uuid>, free: &Free, now: Timestamp) -> Attempt<Vec<ClaimedStep>> {
+    runs.into_iter()
         .map(|run_id| {
             let run = &mut transition::load_known(tx, run_id)?;
             start(tx, run, Told { waits: Some(&free.waits), ..Told::default() }, now)

@@ -145,7 +145,7 @@ impl Writer {
 
     /// The same, but the answer comes when it is committed: for what no more is done with than to write something that comes behind it, and so is durable
     /// no sooner.
-    pub(super) async fn write_ahead<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn write_unflushed<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
         T: Send + 'static,
@@ -153,14 +153,14 @@ impl Writer {
         self.answer(work, true).await
     }
 
-    async fn answer<T, F>(&self, work: F, is_ahead: bool) -> Result<T, StoreError>
+    async fn answer<T, F>(&self, work: F, is_unflushed: bool) -> Result<T, StoreError>
     where
         F: FnMut(&Tx<'_>) -> Attempt<T> + Send + 'static,
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let closed = || StoreError::Closed { place: self.place.to_string() };
-        let job = Box::new(Typed { work, is_ahead, value: None, reply });
+        let job = Box::new(Typed { work, is_unflushed, value: None, reply });
         self.sender.as_ref().ok_or_else(closed)?.send(Message::Do(job)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
@@ -182,7 +182,7 @@ pub(super) trait Job: Send {
     /// Does it and keeps what it gives.
     fn run(&mut self, tx: &Tx<'_>) -> Attempt<()>;
     /// Whether it is confirmed before it is durable.
-    fn is_ahead(&self) -> bool;
+    fn is_unflushed(&self) -> bool;
     /// It is durable, or need not be.
     fn confirm(self: Box<Self>);
     /// Nothing of it is true.
@@ -191,7 +191,7 @@ pub(super) trait Job: Send {
 
 struct Typed<T, F> {
     work: F,
-    is_ahead: bool,
+    is_unflushed: bool,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -206,8 +206,8 @@ where
         Ok(())
     }
 
-    fn is_ahead(&self) -> bool {
-        self.is_ahead
+    fn is_unflushed(&self) -> bool {
+        self.is_unflushed
     }
 
     fn confirm(self: Box<Self>) {
@@ -351,8 +351,9 @@ impl Loop {
             Ok(()) => {
                 self.tail = tail;
                 self.counts.committed((changed, began.elapsed()), batch.done.len(), batch.records.len());
-                let (ahead, jobs): (Vec<_>, Vec<_>) = batch.done.into_iter().partition(|job| job.is_ahead());
-                for job in ahead {
+                let (unflushed, jobs): (Vec<_>, Vec<_>) =
+                    batch.done.into_iter().partition(|job| job.is_unflushed());
+                for job in unflushed {
                     job.confirm();
                 }
                 self.flush(Committed { number, changed, jobs })

@@ -226,25 +226,15 @@ impl Namespace {
         columns: &[String],
         rows: &[Row],
     ) -> Result<(), StoreError> {
-        let kinds = self.kinds(table).await?;
-        self.with(async {
-            let filled = filled(&kinds, columns, rows)?;
-            let arrays: Vec<_> =
-                filled.iter().zip(2..).map(|((kind, _), number)| format!("${number}::{kind}[]")).collect();
-            let columns = columns.join(", ");
-            let sql = format!(
-                "INSERT INTO {} (namespace, {columns}) OVERRIDING SYSTEM VALUE
-                    SELECT $1, {columns} FROM unnest({}) WITH ORDINALITY AS given ({columns}, nth) ORDER BY nth",
-                table.name,
-                arrays.join(", "),
-            );
-            let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.name];
-            parameters.extend(filled.iter().map(|(_, column)| column.parameter()));
-            let statement = self.session.prepare_cached(&sql).await?;
-            self.session.execute(&statement, &parameters).await?;
-            Ok(())
-        })
-        .await
+        let names = columns.join(", ");
+        let sql = |arrays: &str| {
+            format!(
+                "INSERT INTO {} (namespace, {names}) OVERRIDING SYSTEM VALUE
+                    SELECT $1, {names} FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, nth) ORDER BY nth",
+                table.name
+            )
+        };
+        self.given(table, columns, rows, sql).await
     }
 
     /// Nobody changes anything here for as long as this session lasts, but for giving positions.
@@ -287,23 +277,36 @@ impl Namespace {
         rows: &[Row],
         begin: &str,
     ) -> Result<(), StoreError> {
+        let (name, names) = (table.name, columns.join(", "));
+        let same: Vec<_> =
+            table.key.iter().map(|column| format!("{name}.{column} = given.{column}")).collect();
+        let sql = |arrays: &str| {
+            format!(
+                "{begin} unnest({arrays}) AS given ({names}) WHERE {name}.namespace = $1 AND {}",
+                same.join(" AND ")
+            )
+        };
+        self.given(table, columns, rows, sql).await
+    }
+
+    /// A statement that is given these rows as arrays, one for each column.
+    async fn given(
+        &self,
+        table: Table,
+        columns: &[String],
+        rows: &[Row],
+        sql: impl FnOnce(&str) -> String,
+    ) -> Result<(), StoreError> {
         let kinds = self.kinds(table).await?;
         self.with(async {
             let filled = filled(&kinds, columns, rows)?;
             let arrays: Vec<_> =
                 filled.iter().zip(2..).map(|((kind, _), number)| format!("${number}::{kind}[]")).collect();
-            let name = table.name;
-            let same: Vec<_> =
-                table.key.iter().map(|column| format!("{name}.{column} = given.{column}")).collect();
-            let sql = format!(
-                "{begin} unnest({}) AS given ({}) WHERE {name}.namespace = $1 AND {}",
-                arrays.join(", "),
-                columns.join(", "),
-                same.join(" AND ")
-            );
             let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.name];
             parameters.extend(filled.iter().map(|(_, column)| column.parameter()));
-            self.execute(&sql, &parameters).await
+            let statement = self.session.prepare_cached(&sql(&arrays.join(", "))).await?;
+            self.session.execute(&statement, &parameters).await?;
+            Ok(())
         })
         .await
     }

@@ -1,16 +1,16 @@
 //! Starts runs in the transaction that admits them, where nobody waits for a permit before them: a commit less until their first step.
 //!
-//! Who starts is what the store finds to be next, as for the workers: priority and age hold, whoever asks.
+//! A run starts so if it is next in the order in which the workers would start them: priority and age hold, whoever asks.
 
 use std::sync::Arc;
 
 use orbit_core::governance::Door;
 use orbit_core::run::Step;
+use orbit_core::synthesis::named_processor;
 use orbit_core::tiers::{Lane, Room};
 use orbit_store::contract::OpenDoors;
 use orbit_store::contract::selection::NewRun;
 use orbit_store::contract::tiers::{ClaimedStep, Free};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::workers::{CLAIM_MAX, start};
@@ -19,14 +19,14 @@ use crate::namespace::Namespace;
 use crate::permits::{Admission, NodePermit};
 
 /// Permits for the first steps of new runs. Nobody else takes any while it is there.
-pub(crate) struct AtOnce<'a> {
+pub(crate) struct StartPermits<'a> {
     admission: Admission<'a>,
     nodes: Vec<NodePermit>,
     /// What is free.
     pub(crate) free: Free,
 }
 
-impl<'a> AtOnce<'a> {
+impl<'a> StartPermits<'a> {
     /// What is free for the runs of a run profile; nothing if nothing is, or if somebody looks at the permits just now. Then the workers start them.
     pub(crate) fn new(namespace: &'a Namespace, run_profile_id: Uuid, runs: &[NewRun]) -> Option<Self> {
         let open = |door| namespace.ask(door, &[]).is_ok();
@@ -44,7 +44,7 @@ impl<'a> AtOnce<'a> {
         // Who gets none waits in line for the workers, who are nudged when the runs are there.
         let nodes = admission.node(wanted).permits;
         let runs = u32::try_from(nodes.len()).ok().filter(|runs| *runs > 0)?;
-        let free = Free { waits: admission.all_waits(), room: Room { runs, ..room }, doors };
+        let free = Free { waits: admission.waits(&lanes), room: Room { runs, ..room }, doors };
         Some(Self { admission, nodes, free })
     }
 
@@ -56,13 +56,10 @@ impl<'a> AtOnce<'a> {
 
 /// The lane of a run's first step, if it has one.
 fn lane(run_profile_id: Uuid, run: &NewRun) -> Option<Lane> {
+    if run.rejected.is_some() {
+        return None;
+    }
     let step = run.start.as_ref().map_or(Step::Tier1, |start| start.step);
-    let processor = processor(&run.request, step)?.to_owned();
+    let processor = named_processor(&run.request, step)?.to_owned();
     Some(Lane { profile_id: run.profile_id, run_profile_id, processor })
-}
-
-/// The processor that a request names for a step.
-pub(super) fn processor(request: &Value, step: Step) -> Option<&str> {
-    let steps = request["steps"].as_array()?;
-    steps.iter().find(|one| one["step"] == step.name())?["processor"]["name"].as_str()
 }
