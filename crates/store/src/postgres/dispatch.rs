@@ -1,18 +1,21 @@
 //! Deliveries are claimed with an attempt record, and committed with a receipt.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
-use orbit_core::dispatch::breaker::Admits;
+use orbit_core::dispatch::breaker::{Admits, Health};
 use orbit_core::record::Kind;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::columns::{self, Micros, Row, Text, params};
+use super::columns::{self, Json, Micros, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::record::{Seen, evidence, fact};
-use super::settle::{self, Delivery, Received};
+use super::settle::{self, Debtor, Delivery, Owner, Received};
 use super::tx::{Connection, Tx, reading, together, writing};
-use super::{PostgresStore, endpoint, redrive, tiers, token};
+use super::{PostgresStore, endpoint, redrive, tiers, token, transition};
 use crate::StoreError;
 use crate::contract::dispatch::{
     AttemptCommit, ClaimedDelivery, DispatchStore, FreeAttempts, RedriveFilter, RedriveFrom, Redriven,
@@ -30,7 +33,11 @@ impl DispatchStore for PostgresStore {
         doors: OpenDoors,
         now: Timestamp,
     ) -> Result<Vec<ClaimedDelivery>, StoreError> {
-        writing!(self, |tx| claim(tx, (endpoint, limit), doors, now).await)
+        writing!(self, |tx| {
+            let due = due(tx, DUE, (endpoint, limit), doors, now);
+            let (health, due, ()) = try_join3(endpoint::health(tx, endpoint), due, token::look(tx)).await?;
+            claim(tx, endpoint, (&health, due), now).await
+        })
     }
 
     async fn claim_next_in_order(
@@ -40,10 +47,9 @@ impl DispatchStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Option<ClaimedDelivery>, StoreError> {
         writing!(self, |tx| {
-            let (admits, limit) = admits(tx, endpoint, 1, now).await?;
-            let next = due(tx, NEXT_IN_ORDER, (endpoint, limit), doors, now).await?;
-            probed(tx, endpoint, (admits, &next), now).await?;
-            Ok(start(tx, &next, now).await?.pop())
+            let next = due(tx, NEXT_IN_ORDER, (endpoint, 1), doors, now);
+            let (health, next) = try_join(endpoint::health(tx, endpoint), next).await?;
+            Ok(claim(tx, endpoint, (&health, next), now).await?.pop())
         })
     }
 
@@ -82,109 +88,94 @@ impl DispatchStore for PostgresStore {
     }
 }
 
-/// How many of `limit` the health of an endpoint admits, and as what.
-pub(super) async fn admits(
-    tx: &Connection,
-    endpoint: &str,
-    limit: u32,
-    now: Timestamp,
-) -> Attempt<(Admits, u32)> {
-    let admits = endpoint::health(tx, endpoint).await?.admits(now);
-    let limit = match admits {
-        Admits::Any => limit,
-        Admits::Probe => limit.min(1),
-        Admits::Nothing => 0,
-    };
-    Ok((admits, limit))
-}
-
-/// These are claimed: if they are admitted as a probe, the first of them is it.
-pub(super) async fn probed(
+/// As many of those that are due as the health of their endpoint admits; if that is a probe, the first of them is it.
+pub(super) async fn admitted<T>(
     tx: &Tx,
-    endpoint: &str,
-    (admits, due): (Admits, &[Uuid]),
+    (endpoint, health): (&str, &Health),
+    mut due: Vec<T>,
+    id: impl Fn(&T) -> Uuid,
     now: Timestamp,
-) -> Attempt<()> {
-    if let (Admits::Probe, [probe, ..]) = (admits, due) {
-        endpoint::probes(tx, endpoint, *probe, now).await?;
+) -> Attempt<Vec<T>> {
+    match health.admits(now) {
+        Admits::Any => {}
+        Admits::Probe => {
+            due.truncate(1);
+            if let Some(probe) = due.first() {
+                endpoint::probes(tx, endpoint, id(probe), now).await?;
+            }
+        }
+        Admits::Nothing => due.clear(),
     }
-    Ok(())
+    Ok(due)
 }
 
 /// Due deliveries of runs, oldest first.
-pub(super) const DUE: &str = "SELECT delivery_id FROM deliveries
+const DUE: &str = "SELECT delivery_id FROM deliveries
     WHERE state = 'waiting' AND endpoint = $1 AND due_at <= $2 AND CASE WHEN attempts = 0 THEN $3::boolean ELSE $4::boolean END AND run_id IS NOT NULL
     ORDER BY due_at, ordinal LIMIT $5 FOR UPDATE SKIP LOCKED";
 
 /// The first delivery of a run in the order of making, if it is due and nothing is being sent.
-pub(super) const NEXT_IN_ORDER: &str = "SELECT delivery_id FROM (
+const NEXT_IN_ORDER: &str = "SELECT delivery_id FROM (
         SELECT delivery_id, due_at, attempts FROM deliveries
         WHERE state = 'waiting' AND endpoint = $1 AND run_id IS NOT NULL ORDER BY ordinal LIMIT 1) AS head
     WHERE due_at <= $2 AND CASE WHEN attempts = 0 THEN $3::boolean ELSE $4::boolean END AND NOT EXISTS (
         SELECT 1 FROM deliveries WHERE state = 'sending' AND endpoint = $1 AND run_id IS NOT NULL)
     LIMIT $5";
 
-/// What one of these finds.
-pub(super) async fn due(
+/// What one of these finds, as it is claimed: but for the token, and with the numbers of the attempts to be made.
+async fn due(
     tx: &Connection,
     sql: &str,
     (endpoint, limit): (&str, u32),
     doors: OpenDoors,
     now: Timestamp,
-) -> Attempt<Vec<Uuid>> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
+) -> Attempt<Vec<ClaimedDelivery>> {
+    // `OFFSET 0`: by its indexes for each of the few, however many the server expects.
+    let sql = format!(
+        "SELECT due.delivery_id, one.* FROM ({sql}) AS due CROSS JOIN LATERAL (
+            SELECT d.ordinal, d.due_at, d.run_id, cycle_id, profile_id, snapshot, request, endpoint, url, attempts + 1 AS attempts,
+                round_attempts + 1 AS round_attempts, artifact_digest, artifact_bytes, artifact_media_type
+            FROM deliveries d JOIN runs USING (run_id) JOIN cycles USING (cycle_id) JOIN run_requests USING (run_id)
+            WHERE d.delivery_id = due.delivery_id OFFSET 0) AS one
+        ORDER BY one.due_at, one.ordinal"
+    );
     let parameters = params![endpoint, Micros(now), doors.first, doors.retry, limit];
-    tx.query_all(sql, parameters, |row| columns::id(row, "delivery_id")).await
+    tx.query_all(&sql, parameters, claimed).await
 }
 
-/// The next attempts at an endpoint are the caller's, so many at most.
+/// The next attempts at an endpoint of this health are the caller's, as far as these are admitted, and their records are there before the first byte can be sent.
 async fn claim(
     tx: &Tx,
-    (endpoint, limit): (&str, u32),
-    doors: OpenDoors,
+    endpoint: &str,
+    (health, due): (&Health, Vec<ClaimedDelivery>),
     now: Timestamp,
 ) -> Attempt<Vec<ClaimedDelivery>> {
-    let ((admits, limit), ()) = try_join(admits(tx, endpoint, limit, now), token::look(tx)).await?;
-    let due = due(tx, DUE, (endpoint, limit), doors, now).await?;
-    probed(tx, endpoint, (admits, &due), now).await?;
-    start(tx, &due, now).await
-}
-
-/// The same at each of these endpoints.
-pub(super) async fn claim_free(
-    tx: &Tx,
-    free: Option<&FreeAttempts>,
-    now: Timestamp,
-) -> Attempt<Vec<ClaimedDelivery>> {
-    let mut claimed = Vec::new();
-    if let Some(free) = free {
-        for (endpoint, limit) in &free.endpoints {
-            claimed.extend(claim(tx, (endpoint, *limit), free.doors, now).await?);
-        }
-    }
-    Ok(claimed)
-}
-
-/// The next attempts of these deliveries are the caller's, and their records are there before the first byte can be sent.
-async fn start(tx: &Tx, deliveries: &[Uuid], now: Timestamp) -> Attempt<Vec<ClaimedDelivery>> {
-    let mut claims = Vec::with_capacity(deliveries.len());
-    for delivery_id in deliveries {
-        claims.push(take(tx, *delivery_id).await?);
-    }
-    let select = "SELECT d.run_id, cycle_id, profile_id, snapshot, request, endpoint, url, attempts, round_attempts,
-            artifact_digest, artifact_bytes, artifact_media_type
-        FROM deliveries d JOIN runs USING (run_id) JOIN cycles USING (cycle_id) JOIN run_requests USING (run_id)
-        WHERE delivery_id = $1";
-    let read = |claim: Claim| tx.query_row(select, params![Text(claim.id)], move |row| claimed(row, claim));
-    let claimed = together(claims.into_iter().map(read).collect()).await?;
-    for one in &claimed {
+    let mut claimed = admitted(tx, (endpoint, health), due, |one| one.claim.id, now).await?;
+    for one in &mut claimed {
+        one.claim = take(tx, one.claim.id).await?;
         attempt_made(tx, one.claim.id, one.attempt, now).await?;
         let (subject, body) = attempt_started(one.claim.id, one);
         fact(tx, now, Kind::AttemptStarted, subject, body)?;
     }
     Ok(claimed)
+}
+
+/// The same of what is free at these endpoints, whose health is this.
+pub(super) async fn claim_free(
+    tx: &Tx,
+    free: Option<&FreeAttempts>,
+    healths: &BTreeMap<String, Health>,
+    now: Timestamp,
+) -> Attempt<Vec<ClaimedDelivery>> {
+    let Some(FreeAttempts { endpoints, doors }) = free else { return Ok(Vec::new()) };
+    let due = endpoints.iter().map(|(endpoint, limit)| due(tx, DUE, (endpoint, *limit), *doors, now));
+    let (due, ()) = try_join(together(due.collect()), token::look(tx)).await?;
+    let mut sending = Vec::new();
+    for (endpoint, due) in endpoints.keys().zip(due) {
+        let health = healths.get(endpoint).cloned().unwrap_or_default();
+        sending.extend(claim(tx, endpoint, (&health, due), now).await?);
+    }
+    Ok(sending)
 }
 
 /// The delivery is the caller's.
@@ -218,9 +209,9 @@ pub(super) async fn attempt_made(
     Ok(())
 }
 
-fn claimed(row: &Row, claim: Claim) -> Attempt<ClaimedDelivery> {
+fn claimed(row: &Row) -> Attempt<ClaimedDelivery> {
     Ok(ClaimedDelivery {
-        claim,
+        claim: Claim { id: columns::id(row, "delivery_id")?, token: 0 },
         run_id: columns::id(row, "run_id")?,
         cycle_id: columns::id(row, "cycle_id")?,
         profile_id: columns::id(row, "profile_id")?,
@@ -235,23 +226,37 @@ fn claimed(row: &Row, claim: Claim) -> Attempt<ClaimedDelivery> {
     })
 }
 
-async fn find(tx: &Connection, claim: Claim) -> Attempt<Option<Delivery>> {
-    let sql = format!("SELECT {} FROM deliveries WHERE delivery_id = $1 AND token = $2", settle::COLUMNS);
-    tx.query_optional(&sql, params![Text(claim.id), claim.token], settle::read).await
+/// The delivery of a claim, whose it is, and how its endpoint does.
+async fn find(tx: &Connection, claim: Claim) -> Attempt<Option<(Delivery, Debtor, Health)>> {
+    let sql = "SELECT d.delivery_id, d.run_id, d.notice_id, d.endpoint, d.state, d.attempts, e.health,
+            r.cycle_id, r.profile_id, coalesce(c.snapshot, n.snapshot) AS snapshot, r.state_json, r.token, r.deadline_at
+        FROM deliveries d LEFT JOIN endpoints e USING (endpoint) LEFT JOIN notices n USING (notice_id)
+            LEFT JOIN runs r USING (run_id) LEFT JOIN cycles c USING (cycle_id)
+        WHERE d.delivery_id = $1 AND d.token = $2";
+    let read = |row: &Row| {
+        let delivery = settle::read(row)?;
+        let debtor = match delivery.owner {
+            Owner::Run(_) => Debtor::Run(transition::read(row)?),
+            Owner::Notice(_) => Debtor::Notice(columns::digest(row, "snapshot")?),
+        };
+        let health: Option<Json<Health>> = row.get("health")?;
+        Ok((delivery, debtor, health.map(|health| health.0).unwrap_or_default()))
+    };
+    tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
+}
+
+/// The attempt of a claim has its receipt; false if it has one already, or the claim was lost.
+async fn answer(tx: &Connection, claim: Claim, receipt: &Value, now: Timestamp) -> Attempt<bool> {
+    let update =
+        "UPDATE attempts SET receipt = $3, answered_at = $4 WHERE delivery_id = $1 AND receipt IS NULL
+        AND attempt = (SELECT attempts FROM deliveries WHERE delivery_id = $1 AND token = $2)";
+    let parameters = params![Text(claim.id), claim.token, Json(receipt), Micros(now)];
+    Ok(tx.execute(update, parameters).await? == 1)
 }
 
 async fn commit_attempt(tx: &Tx, claim: Claim, commit: &AttemptCommit, now: Timestamp) -> Attempt<bool> {
-    let Some(delivery) = find(tx, claim).await? else { return Ok(false) };
-    let receipt = (delivery.id, delivery.attempts);
-    let (mut debtor, is_first, before) = try_join3(
-        settle::debtor(delivery.owner, tx),
-        settle::answer(tx, receipt, &commit.receipt, now),
-        endpoint::health(tx, &delivery.endpoint),
-    )
-    .await?;
-    if !is_first {
-        return Ok(false);
-    }
+    let (found, is_first) = try_join(find(tx, claim), answer(tx, claim, &commit.receipt, now)).await?;
+    let Some((delivery, mut debtor, before)) = found.filter(|_| is_first) else { return Ok(false) };
     // Of a delivery that was cancelled meanwhile the receipt is taken all the same: there is one for every attempt.
     let held = delivery.state == "sending";
     let retry_at = match &commit.settle {

@@ -7,7 +7,7 @@ use orbit_core::dispatch::breaker::{Answer, Breaker, Health, HealthEvent, Rule, 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::columns::{self, Json, Micros, params};
+use super::columns::{self, Json, Micros, Parameter, Row, params};
 use super::fault::Attempt;
 use super::record::{Facts, append, facts};
 use super::settle::{Debtor, Delivery};
@@ -21,6 +21,20 @@ pub(super) async fn health(tx: &Connection, endpoint: &str) -> Attempt<Health> {
     let sql = "SELECT health FROM endpoints WHERE endpoint = $1";
     let found = tx.query_optional(sql, params![endpoint], |row| columns::json(row, "health")).await?;
     Ok(found.unwrap_or_default())
+}
+
+/// The same of several; those that have no row are not in it.
+pub(super) async fn healths<'a>(
+    tx: &Connection,
+    endpoints: impl IntoIterator<Item = &'a String>,
+) -> Attempt<BTreeMap<String, Health>> {
+    let names: Vec<_> = endpoints.into_iter().cloned().collect();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let sql = "SELECT endpoint, health FROM endpoints WHERE endpoint = ANY ($1)";
+    let read = |row: &Row| Ok((row.get("endpoint")?, columns::json(row, "health")?));
+    Ok(tx.query_all(sql, Ok(vec![Parameter::Texts(names)]), read).await?.into_iter().collect())
 }
 
 /// Why an endpoint takes nothing, if it is disabled; in the words of a dead letter.

@@ -3,7 +3,7 @@
 //! Nothing here costs more when the queue of a lane is long: lanes are found by jumping from one to the next in an index, and of each only as many
 //! runs are looked at as may start. What is a loop over lanes on SQLite is one statement here, because every statement is a way to the server and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join;
 use jiff::Timestamp;
@@ -22,46 +22,55 @@ use crate::contract::tiers::{Startable, WaitingLane};
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;
 
+/// Lanes that there are already, by profile and processor.
+pub(super) type Known = BTreeMap<(Uuid, String), i64>;
+
+/// The processor of each step that a request names one for.
+fn processors(request: &Value) -> impl Iterator<Item = (Step, String)> {
+    let steps = [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize];
+    steps
+        .into_iter()
+        .filter_map(|step| named_processor(request, step).map(|name| (step, name.replace('\0', NUL_KEPT_AS))))
+}
+
+/// Those that runs of this cycle need, as far as they are there: of each its profile and its request.
+pub(super) async fn known<'a>(
+    tx: &Connection,
+    cycle_id: Uuid,
+    runs: impl Iterator<Item = (Uuid, &'a Value)>,
+) -> Attempt<Known> {
+    let (mut profiles, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for (profile_id, request) in runs {
+        profiles.insert(profile_id.to_string());
+        names.extend(processors(request).map(|(_, name)| name));
+    }
+    let select = "SELECT profile_id, processor, lane FROM lanes JOIN cycles USING (run_profile_id)
+        WHERE cycle_id = $1 AND profile_id = ANY ($2) AND processor = ANY ($3)";
+    let texts = |of: BTreeSet<_>| Parameter::Texts(of.into_iter().collect());
+    let parameters = vec![Parameter::Text(cycle_id.to_string()), texts(profiles), texts(names)];
+    let read = |row: &Row| Ok(((columns::id(row, "profile_id")?, row.get("processor")?), row.get("lane")?));
+    Ok(tx.query_all(select, Ok(parameters), read).await?.into_iter().collect())
+}
+
 /// The lane of each step of a run, by the step's word. A request that names no processor for a tier is refused when the run is worked on, and gets
 /// there by a lane without a processor.
 pub(super) async fn of_request(
     tx: &Connection,
-    cycle_id: Uuid,
-    profile_id: Uuid,
+    (cycle_id, profile_id): (Uuid, Uuid),
     request: &Value,
+    known: &mut Known,
 ) -> Attempt<Value> {
-    let steps = [Step::Tier1, Step::Tier2, Step::Tier3, Step::Normalize];
-    let named = |step| named_processor(request, step).map(|name| (step, name.replace('\0', NUL_KEPT_AS)));
-    let processors: Vec<_> = steps.into_iter().filter_map(named).collect();
-    let mut known = of_processors(tx, (cycle_id, profile_id), &processors).await?;
     let mut lanes = Map::new();
-    for (step, processor) in processors {
-        let lane = match known.get(&processor) {
+    for (step, processor) in processors(request) {
+        let key = (profile_id, processor);
+        let lane = match known.get(&key) {
             Some(lane) => *lane,
-            None => make(tx, (cycle_id, profile_id), &processor).await?,
+            None => make(tx, (cycle_id, profile_id), &key.1).await?,
         };
-        known.insert(processor, lane);
+        known.insert(key, lane);
         lanes.insert(step.name().to_owned(), lane.into());
     }
     Ok(Value::Object(lanes))
-}
-
-/// The lanes that there are already, by processor.
-async fn of_processors(
-    tx: &Connection,
-    (cycle_id, profile_id): (Uuid, Uuid),
-    processors: &[(Step, String)],
-) -> Attempt<BTreeMap<String, i64>> {
-    let select = "SELECT processor, lane FROM lanes JOIN cycles USING (run_profile_id)
-        WHERE cycle_id = $1 AND profile_id = $2 AND processor = ANY ($3)";
-    let names = processors.iter().map(|(_, name)| name.clone()).collect();
-    let parameters = vec![
-        Parameter::Text(cycle_id.to_string()),
-        Parameter::Text(profile_id.to_string()),
-        Parameter::Texts(names),
-    ];
-    let read = |row: &Row| Ok((row.get("processor")?, row.get("lane")?));
-    Ok(tx.query_all(select, Ok(parameters), read).await?.into_iter().collect())
 }
 
 async fn make(tx: &Connection, (cycle_id, profile_id): (Uuid, Uuid), processor: &str) -> Attempt<i64> {

@@ -1,5 +1,6 @@
 //! A notice as a delivery: owed, and claimed with an attempt record. How attempts end is `dispatch`'s and `settle`'s, as for all deliveries.
 
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::canonical;
 use orbit_core::record::Kind;
@@ -62,13 +63,13 @@ pub(super) async fn claim(
     limit: u32,
     now: Timestamp,
 ) -> Attempt<Vec<ClaimedNotice>> {
-    let (admits, limit) = dispatch::admits(tx, endpoint, limit, now).await?;
     let sql = "SELECT delivery_id FROM deliveries
         WHERE state = 'waiting' AND endpoint = $1 AND due_at <= $2 AND notice_id IS NOT NULL
         ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED";
     let read = |row: &Row| columns::id(row, "delivery_id");
-    let due = tx.query_all(sql, params![endpoint, Micros(now), limit], read).await?;
-    dispatch::probed(tx, endpoint, (admits, &due), now).await?;
+    let due = tx.query_all(sql, params![endpoint, Micros(now), limit], read);
+    let (health, due) = try_join(endpoint::health(tx, endpoint), due).await?;
+    let due = dispatch::admitted(tx, (endpoint, &health), due, |id| *id, now).await?;
     let mut claimed = Vec::with_capacity(due.len());
     for delivery_id in due {
         claimed.push(start(tx, delivery_id, now).await?);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::limits::SELECTION_KEPT_MAX;
@@ -54,8 +54,10 @@ impl SelectionStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         writing!(self, |tx| {
-            let Some(cycle) = held(tx, claim).await? else { return Ok(Taken::Lost) };
-            take(tx, (claim, &cycle), &choice, now).await
+            let first = hold_first(tx, claim, &choice, now);
+            let (cycle, has_first) = try_join(held(tx, claim), first).await?;
+            let Some(cycle) = cycle else { return Ok(Taken::Lost) };
+            take(tx, (claim, &cycle), (&choice, has_first), now).await
         })
     }
 
@@ -67,15 +69,18 @@ impl SelectionStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         writing!(self, |tx| {
-            let Some(cycle) = held(tx, claim).await? else { return Ok(Taken::Lost) };
-            let taken = take(tx, (claim, &cycle), &choice, now).await?;
+            let first = hold_first(tx, claim, &choice, now);
+            let (cycle, has_first, mut known) =
+                try_join3(held(tx, claim), first, lanes(tx, claim, &runs)).await?;
+            let Some(cycle) = cycle else { return Ok(Taken::Lost) };
+            let taken = take(tx, (claim, &cycle), (&choice, has_first), now).await?;
             let is_first =
                 matches!(&taken, Taken::Initiation(taken) if choice.candidates.first() == Some(taken));
             if cycle.initiation.is_some() || !is_first {
                 return Ok(taken);
             }
             let label = choice.candidates.first().map(|first| first.label.as_str());
-            admit(tx, (claim, &cycle.cycle, label), &runs, now).await?;
+            admit(tx, (claim, &cycle.cycle, label), (&runs, &mut known), now).await?;
             let started = match &free {
                 Some(free) => tiers::start_of(tx, &runs, free, now).await?,
                 None => Vec::new(),
@@ -86,9 +91,10 @@ impl SelectionStore for PostgresStore {
 
     async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError> {
         writing!(self, |tx| {
-            let Some(Held { cycle, initiation }) = held(tx, claim).await? else { return Ok(false) };
+            let (found, mut known) = try_join(held(tx, claim), lanes(tx, claim, &runs)).await?;
+            let Some(Held { cycle, initiation }) = found else { return Ok(false) };
             let label = initiation.as_ref().map(|initiation| initiation.label.as_str());
-            admit(tx, (claim, &cycle, label), &runs, now).await?;
+            admit(tx, (claim, &cycle, label), (&runs, &mut known), now).await?;
             Ok(true)
         })
     }
@@ -216,7 +222,7 @@ async fn taken(tx: &Connection, rule: &TakeRule, hashes: &[Digest]) -> Attempt<B
 async fn take(
     tx: &Tx,
     (claim, Held { cycle, initiation }): (Claim, &Held),
-    choice: &Choice,
+    (choice, has_first): (&Choice, bool),
     now: Timestamp,
 ) -> Attempt<Taken> {
     if let Some(initiation) = initiation {
@@ -224,8 +230,10 @@ async fn take(
         return Ok(Taken::Initiation(initiation.clone()));
     }
     let subject = cycle::about(claim.id, cycle.snapshot);
-    for initiation in &choice.candidates {
-        if hold(tx, initiation, &choice.rule, now).await? {
+    for (number, initiation) in choice.candidates.iter().enumerate() {
+        let has_it =
+            if number == 0 { has_first } else { hold(tx, claim, (initiation, &choice.rule), now).await? };
+        if has_it {
             keep(tx, claim.id, initiation, &choice.rule, now).await?;
             let body = json!({
                 "initiation": initiation,
@@ -247,25 +255,41 @@ async fn take(
     Ok(Taken::Exhausted)
 }
 
-/// The conditional upsert: the hash is this initiation's unless another holds it.
-pub(super) async fn hold(
+/// The first candidate of a choice, if there is one, is tried before it is known whose the cycle is: that is asked at once, and mostly nobody else has it.
+async fn hold_first(tx: &Connection, claim: Claim, choice: &Choice, now: Timestamp) -> Attempt<bool> {
+    match choice.candidates.first() {
+        Some(first) => hold(tx, claim, (first, &choice.rule), now).await,
+        None => Ok(false),
+    }
+}
+
+/// The conditional upsert: the hash is this initiation's unless another holds it, or the cycle is not the claim's or has an initiation.
+async fn hold(
     tx: &Connection,
-    initiation: &Initiation,
-    rule: &TakeRule,
+    claim: Claim,
+    (initiation, rule): (&Initiation, &TakeRule),
     now: Timestamp,
 ) -> Attempt<bool> {
-    let upsert = "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at) VALUES ($1, $2, $3, $4)
+    let upsert = "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at)
+        SELECT $1::text, $2::text, $3::text, $4::bigint
+        WHERE EXISTS (SELECT 1 FROM cycles WHERE cycle_id = $6 AND token = $7 AND state = 'selecting')
+            AND NOT EXISTS (SELECT 1 FROM initiations WHERE cycle_id = $6)
         ON CONFLICT (namespace, scope, hash) DO UPDATE SET initiation_id = excluded.initiation_id, taken_at = excluded.taken_at
         WHERE initiation_holds.taken_at < $5";
-    let since = rule.taken_since.map(Micros);
-    let changed = tx
-        .execute(upsert, params![rule.scope, Text(initiation.hash), Text(initiation.id), Micros(now), since])
-        .await?;
-    Ok(changed == 1)
+    let parameters = params![
+        rule.scope,
+        Text(initiation.hash),
+        Text(initiation.id),
+        Micros(now),
+        rule.taken_since.map(Micros),
+        Text(claim.id),
+        claim.token,
+    ];
+    Ok(tx.execute(upsert, parameters).await? == 1)
 }
 
 /// The row of a cycle's initiation.
-pub(super) async fn keep(
+async fn keep(
     tx: &Connection,
     cycle_id: Uuid,
     initiation: &Initiation,
@@ -296,7 +320,7 @@ pub(super) async fn keep(
 async fn admit(
     tx: &Tx,
     (claim, &HeldCycle { snapshot }, initiation): (Claim, &HeldCycle, Option<&str>),
-    runs: &[NewRun],
+    (runs, known): (&[NewRun], &mut lanes::Known),
     now: Timestamp,
 ) -> Attempt<()> {
     tx.send("UPDATE cycles SET state = 'running' WHERE cycle_id = $1", params![Text(claim.id)]).await?;
@@ -312,7 +336,7 @@ async fn admit(
             deadline_at: new.deadline_at,
             made: None,
         };
-        insert(tx, &run, new, initiation, now).await?;
+        insert(tx, &run, (new, initiation), known, now).await?;
         tell_admitted(tx, &run, new, now)?;
         admitted.push(run);
     }
@@ -329,17 +353,22 @@ async fn admit(
     Ok(())
 }
 
+/// Those lanes of these runs that there are already.
+async fn lanes(tx: &Connection, claim: Claim, runs: &[NewRun]) -> Attempt<lanes::Known> {
+    lanes::known(tx, claim.id, runs.iter().map(|run| (run.profile_id, &run.request))).await
+}
+
 /// The rows of a run that is admitted.
-pub(super) async fn insert(
+async fn insert(
     tx: &Connection,
     run: &Run,
-    new: &NewRun,
-    initiation: Option<&str>,
+    (new, initiation): (&NewRun, Option<&str>),
+    known: &mut lanes::Known,
     now: Timestamp,
 ) -> Attempt<()> {
     let about = label_of(&new.request).or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
-    let lanes = lanes::of_request(tx, run.cycle_id, run.profile_id, &new.request).await?;
+    let lanes = lanes::of_request(tx, (run.cycle_id, run.profile_id), &new.request, known).await?;
     let lane = state.to_start.and_then(|step| lanes[step.name()].as_i64());
     let input = new.start.as_ref().map(|start| &start.input);
     let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,

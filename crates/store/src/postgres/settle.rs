@@ -1,7 +1,9 @@
 //! A delivery's life in rows: it is owed, settled, given up with its endpoint, or loses the answer to an attempt in a crash.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use orbit_core::dispatch::breaker::{Rule, Signal};
+use orbit_core::dispatch::breaker::{Health, Rule, Signal};
 use orbit_core::record::Kind;
 use orbit_core::run::RunEvent;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use super::endpoint;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
 use super::transition::{self, Run};
-use super::tx::{Connection, Tx, together};
+use super::tx::{Connection, Tx};
 use crate::contract::BATCH_MAX;
 use crate::contract::dispatch::NewDelivery;
 use crate::rows::claim::Free;
@@ -50,7 +52,12 @@ fn owner(row: &Row) -> Attempt<Owner> {
 }
 
 /// The artifact of the run is owed; what an endpoint that is disabled would get is a dead letter at once.
-pub(super) async fn owe(tx: &Tx, run: &mut Run, deliveries: &[NewDelivery], now: Timestamp) -> Attempt<()> {
+pub(super) async fn owe(
+    tx: &Tx,
+    run: &mut Run,
+    (deliveries, healths): (&[NewDelivery], &BTreeMap<String, Health>),
+    now: Timestamp,
+) -> Attempt<()> {
     for new in deliveries {
         insert(tx, Owner::Run(run.id), new, now).await?;
         let body = json!({
@@ -61,9 +68,8 @@ pub(super) async fn owe(tx: &Tx, run: &mut Run, deliveries: &[NewDelivery], now:
         });
         fact(tx, now, Kind::DeliveryCreated, run.subject(), facts(body))?;
     }
-    let health = deliveries.iter().map(|new| endpoint::disabled(tx, &new.endpoint)).collect();
-    for (new, disabled) in deliveries.iter().zip(together(health).await?) {
-        if let Some(reason) = disabled {
+    for new in deliveries {
+        if let Some(reason) = healths.get(&new.endpoint).and_then(endpoint::reason) {
             let delivery = Delivery {
                 id: new.delivery_id,
                 owner: Owner::Run(run.id),

@@ -1,9 +1,10 @@
 //! Steps are claimed, committed, interrupted by a crash, ended by a deadline or by hand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 use orbit_core::record::Kind;
 use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
@@ -17,7 +18,7 @@ use super::record::{Facts, Seen, evidence, facts};
 use super::settle;
 use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
-use super::{PostgresStore, dispatch, lanes, payload, quarantine, token};
+use super::{PostgresStore, dispatch, endpoint, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::selection::NewRun;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
@@ -116,13 +117,13 @@ pub(super) async fn start_all(
     if runs.is_empty() {
         return Ok(Vec::new());
     }
-    let load = runs.iter().map(|run_id| transition::load_known(tx, *run_id)).collect();
-    let (mut runs, ()) = try_join(together(load), expect_claims(tx)).await?;
-    let looks = runs.iter().map(|run| look(tx, run)).collect();
-    let seen = together(looks).await?;
-    let mut claimed = Vec::with_capacity(runs.len());
-    for (run, seen) in runs.iter_mut().zip(seen) {
-        claimed.push(begin(tx, run, seen, told, now).await?);
+    let looks = runs.iter().map(|run_id| look(tx, *run_id)).collect();
+    let (looks, ()) = try_join(together(looks), expect_claims(tx)).await?;
+    let mut claimed = Vec::with_capacity(looks.len());
+    for mut look in looks {
+        let ClaimedStep { step, quarantine, .. } = &mut look.claimed;
+        *quarantine = quarantine::of_step(tx, look.run.id, *step).await?;
+        claimed.push(begin(tx, look, told, now).await?);
     }
     Ok(claimed)
 }
@@ -145,53 +146,51 @@ async fn go_on(
     starts(tx, run, claimed, body, now).await
 }
 
-/// What there is to know of a step that starts.
+/// What there is to know of a step that starts, but for who is quarantined.
 struct Look {
+    run: Run,
     claimed: ClaimedStep,
     admitted: Timestamp,
     is_first_step: bool,
 }
 
-async fn look(tx: &Tx, run: &Run) -> Attempt<Look> {
-    let progress =
-        to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
-    let (step, attempt) = (progress.step, progress.started + 1);
-    let sql = "SELECT request, artifact_digest, artifact_bytes, artifact_media_type, started_at,
-            coalesce(start_step, 'tier1') AS first_step, l.profile_id, l.run_profile_id, l.processor
-        FROM runs JOIN run_requests USING (run_id) JOIN lanes l USING (lane) WHERE run_id = $1";
-    let read = |row: &Row| {
+async fn look(tx: &Tx, run_id: Uuid) -> Attempt<Look> {
+    let sql = "SELECT run_id, cycle_id, cycles.run_profile_id, runs.profile_id, snapshot, runs.state_json, runs.token, deadline_at,
+            request, artifact_digest, artifact_bytes, artifact_media_type, started_at, coalesce(start_step, 'tier1') AS first_step, processor
+        FROM runs JOIN cycles USING (cycle_id) JOIN run_requests USING (run_id) JOIN lanes USING (lane) WHERE run_id = $1";
+    tx.query_row(sql, params![Text(run_id)], |row| {
+        let run = transition::read(row)?;
+        let progress =
+            to_start(&run.state).ok_or_else(|| Fault::contradiction("a run without a step was claimed"))?;
         let claimed = ClaimedStep {
             claim: Claim { id: run.id, token: run.token },
             cycle_id: run.cycle_id,
             snapshot: run.snapshot,
             request: columns::json(row, "request").map(Arc::new)?,
             lane: lanes::read(row)?,
-            step,
-            attempt,
+            step: progress.step,
+            attempt: progress.started + 1,
             failed: progress.failed,
             input: artifact(row)?,
             deadline_at: run.deadline_at,
             quarantine: None,
         };
-        let is_first_step = row.get::<_, String>("first_step")? == step.name();
-        Ok(Look { claimed, admitted: columns::instant(row, "started_at")?, is_first_step })
-    };
-    let asked = tx.query_row(sql, params![Text(run.id)], read);
-    let (mut seen, quarantine) = try_join(asked, quarantine::of_step(tx, run.id, step)).await?;
-    seen.claimed.quarantine = quarantine;
-    Ok(seen)
+        let is_first_step = row.get::<_, String>("first_step")? == claimed.step.name();
+        Ok(Look { run, claimed, admitted: columns::instant(row, "started_at")?, is_first_step })
+    })
+    .await
 }
 
 /// Nothing is waited for, once the transaction has seen that it is a node.
-async fn begin(tx: &Tx, run: &mut Run, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
-    let Look { claimed, admitted, is_first_step } = seen;
+async fn begin(tx: &Tx, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<ClaimedStep> {
+    let Look { mut run, claimed, admitted, is_first_step } = seen;
     let mut body = attempt_facts(run.id, claimed.step, claimed.attempt);
     body.extend(told.more.clone());
     // A run that does an old one again may begin at a later step.
     if let Some(waits) = told.waits.filter(|_| claimed.attempt == 1 && is_first_step) {
         body.extend(facts(json!(waits.account(&claimed.lane, admitted, now))));
     }
-    starts(tx, run, claimed, body, now).await
+    starts(tx, &mut run, claimed, body, now).await
 }
 
 async fn starts(
@@ -218,11 +217,11 @@ pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
 }
 
 async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
-    let (found, ()) = if commit.claim_next.is_some() {
-        try_join(transition::load_claimed(tx, claim), expect_claims(tx)).await?
-    } else {
-        (transition::load_claimed(tx, claim).await?, ())
-    };
+    let expected = async { if commit.claim_next.is_some() { expect_claims(tx).await } else { Ok(()) } };
+    let free = commit.send.iter().flat_map(|free| free.endpoints.keys());
+    let endpoints: BTreeSet<_> = commit.deliveries.iter().map(|new| &new.endpoint).chain(free).collect();
+    let healths = endpoint::healths(tx, endpoints);
+    let (found, healths, ()) = try_join3(transition::load_claimed(tx, claim), healths, expected).await?;
     let Some((mut run, run_profile_id)) = found else { return Ok(StepCommitted::Lost) };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
     agrees(commit)?;
@@ -265,12 +264,12 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     if let Some(seen) = &commit.evidence {
         evidence(tx, now, run.subject(), Seen { evidence: seen, kind: Kind::StepOutput, of })?;
     }
-    settle::owe(tx, &mut run, &commit.deliveries, now).await?;
+    settle::owe(tx, &mut run, (&commit.deliveries, &healths), now).await?;
     let next = match request {
         Some(request) => Some(Box::new(go_on(tx, (&mut run, run_profile_id), request, now).await?)),
         None => None,
     };
-    let sending = dispatch::claim_free(tx, commit.send.as_ref(), now).await?;
+    let sending = dispatch::claim_free(tx, commit.send.as_ref(), &healths, now).await?;
     Ok(StepCommitted::Done { state: run.state, next, sending })
 }
 

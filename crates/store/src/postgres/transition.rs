@@ -36,7 +36,8 @@ pub(super) async fn load_known(tx: &Connection, run_id: Uuid) -> Attempt<Run> {
     load(tx, run_id).await?.ok_or_else(|| Fault::contradiction(format!("run `{run_id}` is gone")))
 }
 
-fn read(row: &Row) -> Attempt<Run> {
+/// Reads the columns of a [`Run`].
+pub(super) fn read(row: &Row) -> Attempt<Run> {
     Ok(Run {
         id: columns::id(row, "run_id")?,
         cycle_id: columns::id(row, "cycle_id")?,
