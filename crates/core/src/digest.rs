@@ -84,12 +84,15 @@ impl Digest {
 
     /// Whether this text is how the digest is written. Makes no text of it, which for many short records costs more than the digest.
     pub fn is_written(&self, text: &str) -> bool {
-        let Some(digits) = text.strip_prefix(PREFIX) else { return false };
-        let mut written = [0; 64];
-        for (pair, byte) in written.as_chunks_mut().0.iter_mut().zip(&self.0) {
+        text.strip_prefix(PREFIX).is_some_and(|digits| digits.as_bytes() == self.digits())
+    }
+
+    fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(&self.0) {
             *pair = pair_of(*byte);
         }
-        digits.as_bytes() == written
+        digits
     }
 
     /// The 64 hex digits without the prefix.
@@ -127,13 +130,20 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
+    digits.as_chunks().0.iter().map(|pair| byte_of(*pair)).collect()
+}
+
+/// The byte of two hex digits.
+fn byte_of([high, low]: [u8; 2]) -> Option<u8> {
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
+    Some(value(high)? << 4 | value(low)?)
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", self.hex())
+        f.write_str(PREFIX)?;
+        // Digits are text.
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 
@@ -148,8 +158,13 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let refuse = || DigestError { text: text.to_owned() };
-        let bytes = unhex(text.strip_prefix(PREFIX).ok_or_else(refuse)?).ok_or_else(refuse)?;
-        bytes.try_into().map(Self).map_err(|_| refuse())
+        let digits = text.strip_prefix(PREFIX).ok_or_else(refuse)?;
+        let digits: &[u8; 64] = digits.as_bytes().try_into().map_err(|_| refuse())?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks().0) {
+            *byte = byte_of(*pair).ok_or_else(refuse)?;
+        }
+        Ok(Self(bytes))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn owe(tx: &Tx, owed: &OwedNotice, now: Timestamp) -> Attempt<b
     let update =
         "UPDATE notices SET snapshot = $3, body = $4 WHERE notice_id = $1 AND count = $2 AND body IS NULL
         RETURNING due_at";
-    let body = canonical::to_string(&owed.body);
+    let body = canonical::of(&owed.body);
     let parameters = params![Text(notice.notice_id), Length(notice.count), Text(owed.snapshot), body];
     let gathered_until = |row: &Row| columns::instant(row, "due_at");
     let Some(due_at) = tx.query_optional(update, parameters, gathered_until).await? else {

@@ -50,9 +50,9 @@ impl Owed {
             count: notice["count"].as_u64(),
             first_at: instant("first_at")?,
             last_at: instant("last_at")?,
-            examples: canonical::to_string(&notice["examples"]),
+            examples: canonical::of(&notice["examples"]),
             due_at: gathered_until,
-            body: canonical::to_string(&notice),
+            body: canonical::of(&notice),
             endpoint,
         })
     }

@@ -24,7 +24,7 @@ pub(super) fn owe(tx: &Tx<'_>, owed: &OwedNotice, now: Timestamp) -> Attempt<boo
     let update =
         "UPDATE notices SET snapshot = ?3, body = ?4 WHERE notice_id = ?1 AND count = ?2 AND body IS NULL
         RETURNING due_at";
-    let body = canonical::to_string(&owed.body);
+    let body = canonical::of(&owed.body);
     let parameters = params![Text(notice.notice_id), Length(notice.count), Text(owed.snapshot), body];
     let mut statement = tx.prepare_cached(update)?;
     let gathered_until = |row: &Row<'_>| columns::instant(row, "due_at");

@@ -156,7 +156,7 @@ fn know_canonical(connection: &Connection) -> Attempt<()> {
         let text: Option<String> = context.get(0)?;
         let Some(text) = text else { return Ok(None) };
         let value = serde_json::from_str::<Value>(&text);
-        Ok(Some(value.map_or(text, |value| orbit_core::canonical::to_string(&value))))
+        Ok(Some(value.map_or(text, |value| orbit_core::canonical::of(&value))))
     })?;
     Ok(())
 }

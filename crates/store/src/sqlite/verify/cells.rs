@@ -85,8 +85,7 @@ impl Cell {
 }
 
 fn same_json(one: &str, other: &str) -> bool {
-    let canonical =
-        |text: &str| serde_json::from_str::<Value>(text).ok().map(|value| canonical::to_string(&value));
+    let canonical = |text: &str| serde_json::from_str::<Value>(text).ok().map(|value| canonical::of(&value));
     canonical(one).is_some_and(|one| canonical(other) == Some(one))
 }
 
