@@ -137,12 +137,12 @@ async fn until(is_so: impl Fn() -> bool) -> bool {
 
 /// The other process.
 pub(crate) async fn work(arguments: &Arguments) -> anyhow::Result<()> {
-    let snapshot = snapshot(arguments.runs, &arguments.url)?;
-    let (run_profiles, digest) = (snapshot.run_profiles.clone(), snapshot.digest());
     let (_store, stores) = files(&arguments.home, Commits::Grouped)?;
+    let snapshot = snapshot(&stores.name, arguments.runs, &arguments.url)?;
+    let (run_profiles, digest) = (snapshot.run_profiles.clone(), snapshot.digest());
+    let blobs = blobs(&arguments.home, &stores.name)?;
     let work = (snapshot, LARGE_BYTES);
-    let (node, namespace) =
-        node((&arguments.home, 0), stores, blobs(&arguments.home)?, work, Duty::RunOnly).await?;
+    let (node, namespace) = node((&arguments.home, 0), stores, blobs, work, Duty::RunOnly).await?;
     if arguments.fires {
         let fires = run_profiles.values().map(|one| fire(&namespace, cycle(&namespace.name, one, digest)));
         futures_util::future::try_join_all(fires).await?;

@@ -39,8 +39,8 @@ pub(crate) async fn measure(folder: &Path, effort: &Effort, report: &mut Report)
     let folder = tempfile::tempdir_in(folder)?;
     let (store, stores) = files(folder.path(), Commits::Grouped)?;
     let resting = snapshot(count, SystemClock.now().checked_add(EVERY / 2)?, minute)?;
-    let (node, namespace) =
-        node((folder.path(), 0), stores, blobs(folder.path())?, (resting, 0), Duty::Serve).await?;
+    let blobs = blobs(folder.path(), &stores.name)?;
+    let (node, namespace) = node((folder.path(), 0), stores, blobs, (resting, 0), Duty::Serve).await?;
     // From when on each is decided.
     let began = Instant::now();
     let database = Layout::new(folder.path()).database(&namespace.name);

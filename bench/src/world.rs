@@ -61,7 +61,9 @@ pub(crate) enum Commits {
 
 /// What a node opens.
 pub(crate) struct Stores {
-    /// Of the namespace.
+    /// The namespace.
+    pub(crate) name: NamespaceName,
+    /// Its store.
     pub(crate) own: Arc<dyn Store>,
     /// Of the node.
     pub(crate) system: Arc<dyn Store>,
@@ -172,10 +174,11 @@ impl<S> World<S> {
         (in_flight, large): (usize, usize),
         store: S,
     ) -> anyhow::Result<Self> {
-        let blobs = blobs(folder.path())?;
+        let name = stores.first().context("no node")?.name.clone();
+        let blobs = blobs(folder.path(), &name)?;
         let free = Arc::new(Semaphore::new(in_flight));
         let receiver = Receiver::start(Arc::clone(&free)).await?;
-        let snapshot = snapshot(in_flight, &receiver.url)?;
+        let snapshot = snapshot(&name, in_flight, &receiver.url)?;
         let mut nodes = Vec::new();
         for (number, stores) in stores.into_iter().enumerate() {
             let home = if number == 0 {
@@ -291,7 +294,7 @@ pub(crate) fn files(home: &Path, commits: Commits) -> anyhow::Result<(Arc<Sqlite
     });
     let system = SqliteStore::open(&layout.database(&NamespaceName::system()), &NamespaceName::system())?;
     let own = Arc::<SqliteStore>::clone(&store);
-    Ok((store, Stores { own, system: Arc::new(system), signer: None }))
+    Ok((store, Stores { name, own, system: Arc::new(system), signer: None }))
 }
 
 /// A node over a home, at work as this says, whose outputs after tier 1 have so many bytes.
@@ -302,7 +305,7 @@ pub(crate) async fn node(
     (snapshot, large): (Snapshot, usize),
     duty: Duty,
 ) -> anyhow::Result<(Node, Arc<Namespace>)> {
-    let (name, layout) = (NamespaceName::parse(NAMESPACE)?, Layout::new(home));
+    let (name, layout) = (stores.name, Layout::new(home));
     std::fs::create_dir_all(layout.namespace(&name))?;
     let node = Node::open(shared(layout, format!("bench-{number}"), large)?, stores.system).await?;
     let shared = Arc::clone(&node.shared);
@@ -314,9 +317,8 @@ pub(crate) async fn node(
 }
 
 /// Where the payloads of a home are that are files.
-pub(crate) fn blobs(home: &Path) -> anyhow::Result<Arc<Blobs>> {
-    let name = NamespaceName::parse(NAMESPACE)?;
-    Ok(Arc::new(FolderBlobs::open(&Layout::new(home).blobs(&name))?.into()))
+pub(crate) fn blobs(home: &Path, name: &NamespaceName) -> anyhow::Result<Arc<Blobs>> {
+    Ok(Arc::new(FolderBlobs::open(&Layout::new(home).blobs(name))?.into()))
 }
 
 /// What the namespaces of a node share.
@@ -368,7 +370,7 @@ pub(crate) async fn fire(namespace: &Namespace, cycle: NewCycle) -> anyhow::Resu
 }
 
 /// As many run profiles as there are runs in flight, each with candidates of its own, so that none waits for another's choice.
-pub(crate) fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
+pub(crate) fn snapshot(name: &NamespaceName, in_flight: usize, url: &str) -> anyhow::Result<Snapshot> {
     let text = |n: usize| orbit_core::digest::hex(&fill(&Digest::of(&n.to_le_bytes()), SMALL_BYTES / 2));
     let items: Vec<_> = (0..4)
         .map(|n| json!({ "label": format!("candidate {n}"), "metadata": { "text": text(n) } }))
@@ -391,7 +393,7 @@ pub(crate) fn snapshot(in_flight: usize, url: &str) -> anyhow::Result<Snapshot> 
     }
     let tier = json!({ "processor": "fill" });
     Ok(serde_json::from_value(json!({
-        "namespace": NAMESPACE, "config": { "disk_floor": "0 B" },
+        "namespace": name, "config": { "disk_floor": "0 B" },
         "sources": { "candidates": { "kind": "inline", "name": "candidates", "items": items } },
         "processors": { "fill": { "kind": "exec", "name": "fill", "argv": ["fill"], "concurrency": WIDE } },
         "endpoints": { "sink": {

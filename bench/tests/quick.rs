@@ -30,6 +30,7 @@ fn so_it_does_on_a_server_of_its_own() {
         "postgres_runs_in_flight_2",
         "postgres_two_nodes",
         "postgres_three_nodes",
+        "postgres_three_namespaces",
         "postgres_idle_run",
     ];
     measures(&["postgres", "--in-flight", "2"], &expected);

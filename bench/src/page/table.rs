@@ -25,6 +25,7 @@ const SECTIONS: &[(&str, Rows)] = &[
             ("postgres_runs_in_flight_", "the same, in flight:"),
             ("postgres_two_nodes", "two nodes, beside one"),
             ("postgres_three_nodes", "three nodes, beside one"),
+            ("postgres_three_namespaces", "three nodes, each of a namespace of its own, beside one"),
             ("postgres_idle_run", "one run alone on PostgreSQL, beside as many bare commits"),
         ],
     ),

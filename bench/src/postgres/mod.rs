@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::postgres::{CONNECTIONS_MAX, Traffic};
 
@@ -27,6 +28,8 @@ const RUNS_EACH: usize = 32;
 const TARGET: f64 = 0.4;
 /// Of the speed of one node.
 const TARGET_THREE: f64 = 1.5;
+/// Namespaces that are at work together.
+const NAMESPACES: usize = 3;
 /// Of what as many bare commits take.
 const TARGET_IDLE: f64 = 1.5;
 /// Runs before those that count: every connection is open and has planned its statements, which is half as much again in the first hundred runs.
@@ -87,20 +90,22 @@ async fn of_one(server: &Server, effort: &Effort, report: &mut Report) -> anyhow
     Ok(())
 }
 
-/// Two and three nodes against one, each with so many runs in flight.
+/// Two and three nodes of one namespace, and three of a namespace each, against one; each node with so many runs in flight.
 async fn of_several(server: &Server, effort: &Effort, report: &mut Report) -> anyhow::Result<()> {
     let Some(each) = effort.in_flight.iter().copied().max_by_key(|number| (*number).min(NODE_IN_FLIGHT))
     else {
         return Ok(());
     };
-    let bar = bar("nodes", effort.repeats * 3);
-    let mut speeds = [const { Vec::new() }; 3];
+    let bar = bar("nodes", effort.repeats * 4);
+    let (mut speeds, mut apart) = ([const { Vec::new() }; 3], Vec::new());
     for _ in 0..effort.repeats {
         for (number, speeds) in (1..).zip(&mut speeds) {
             let in_flight = each * number;
             speeds.push(engine(server, number, (in_flight, runs(in_flight, effort)), report).await?.speed);
             bar.inc(1);
         }
+        apart.push(namespaces(server, (each, runs(each, effort)), report).await?);
+        bar.inc(1);
     }
     bar.finish_and_clear();
     let [one, two, three] = speeds.map(|speeds| median(&speeds));
@@ -108,6 +113,8 @@ async fn of_several(server: &Server, effort: &Effort, report: &mut Report) -> an
     report.add("postgres_two_nodes", of_two);
     report
         .add("postgres_three_nodes", Measured::against(three, "runs/s", one, (TARGET_THREE, Better::Higher)));
+    let apart = Measured::against(median(&apart), "runs/s", one, (TARGET_THREE, Better::Higher)).told();
+    report.add("postgres_three_namespaces", apart);
     Ok(())
 }
 
@@ -152,6 +159,47 @@ async fn engine(
     ));
     server.drop(&database).await?;
     Ok(Ran { speed, rows })
+}
+
+/// Runs a second of several namespaces in one database together, each with a node of its own and so many runs in flight.
+async fn namespaces(
+    server: &Server,
+    (in_flight, runs): (usize, usize),
+    report: &Report,
+) -> anyhow::Result<f64> {
+    let database = server.database().await?;
+    let mut worlds = Vec::new();
+    for place in 0..NAMESPACES {
+        let (database, name) = (database.clone(), format!("bench-{place}"));
+        worlds.push(server.world_in(database, &name, 1, (in_flight, LARGE_BYTES)).await?);
+    }
+    let all = async |runs: usize| -> anyhow::Result<()> {
+        let runs = u64::try_from(runs)?;
+        try_join_all(worlds.iter().map(async |world| -> anyhow::Result<()> {
+            world.run(runs).await?;
+            positioned(world).await
+        }))
+        .await
+        .map(drop)
+    };
+    all(in_flight.max(WARM_UP)).await?;
+    server.analyze(&database).await?;
+    let before = Measurements::take(server, &database).await?;
+    let began = Instant::now();
+    let each = runs / NAMESPACES;
+    all(each).await?;
+    let took = began.elapsed().as_secs_f64();
+    let used = before.until(&Measurements::take(server, &database).await?);
+    let speed = (each * NAMESPACES) as f64 / took;
+    report.say(&format!(
+        "{NAMESPACES} namespaces with a node each, {in_flight} in flight in each: {speed:.0} runs/s; a run is {}",
+        used.told(each * NAMESPACES, took)
+    ));
+    for world in worlds {
+        drop(world.stop().await);
+    }
+    server.drop(&database).await?;
+    Ok(speed)
 }
 
 fn told(traffic: Traffic, runs: usize) -> String {

@@ -101,9 +101,19 @@ impl Server {
 
     /// So many nodes over a new database.
     pub(super) async fn world(&self, nodes: usize, work: (usize, usize)) -> anyhow::Result<World<Views>> {
-        let database = self.database().await?;
+        self.world_in(self.database().await?, NAMESPACE, nodes, work).await
+    }
+
+    /// So many nodes of a namespace in this database that it has not been in.
+    pub(super) async fn world_in(
+        &self,
+        database: String,
+        namespace: &str,
+        nodes: usize,
+        work: (usize, usize),
+    ) -> anyhow::Result<World<Views>> {
         let url = self.cluster.config("orbit_runtime", &database);
-        let (name, mut views, mut opened) = (NamespaceName::parse(NAMESPACE)?, Vec::new(), Vec::new());
+        let (name, mut views, mut opened) = (NamespaceName::parse(namespace)?, Vec::new(), Vec::new());
         let signer = signer(&name)?;
         for number in 0..nodes {
             let own = Arc::new(PostgresStore::open(&url, &name).await?);
@@ -112,7 +122,7 @@ impl Server {
                 own.begin_signing(Begin::First(signer.clone()), Timestamp::UNIX_EPOCH).await?;
             }
             views.push(Arc::clone(&own));
-            opened.push(Stores { own, system, signer: Some(signer.clone()) });
+            opened.push(Stores { name: name.clone(), own, system, signer: Some(signer.clone()) });
         }
         let homes = tempfile::tempdir_in(self.folder.path())?;
         World::over(homes, opened, work, Views { stores: views, database }).await
