@@ -59,7 +59,7 @@ test-samples: ## Both samples, end to end
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 	ORBIT_BIN=$(BUILT) DEMO_HOME=target/test-samples/documents scripts/demo-documents.sh
 
-bench: ## Measure against the limit of this machine, on files and on a PostgreSQL server of its own; about ten minutes
+bench: ## Measure against the limit of this machine, on files and on a PostgreSQL server of its own; about twelve minutes
 	scripts/install.sh build test bench
 	cargo build --workspace --release --locked --bins
 	$(MEASURE)

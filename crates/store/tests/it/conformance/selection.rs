@@ -74,6 +74,7 @@ pub(crate) async fn a_lost_claim_changes_nothing(world: &World<'_>) {
         world.store.fail_selection(held.claim, "no", at(4)).await.unwrap(),
         "the other claim still holds"
     );
+    assert_eq!(take(world, 2, &["a"], rule(), 5).await.as_deref(), Some("a"), "the lost claim holds nothing");
 }
 
 pub(crate) async fn the_first_new_candidate_is_taken(world: &World<'_>) {
@@ -194,6 +195,8 @@ pub(crate) async fn a_cycle_gets_its_first_candidate_and_its_runs_at_once(world:
         .await
         .unwrap();
     assert_eq!(again, taken);
+    let (_, view, _) = take(90, &["c"]).await;
+    assert_eq!(view.initiation.as_deref(), Some("c"), "what it was asked for again is not held");
     let (taken, view, _) = take(3, &["a"]).await;
     assert_eq!((taken, view.outcome.as_deref()), (Taken::Exhausted, Some("skipped")));
     // As many as a pass keeps, and none of them new: the source may have more.
