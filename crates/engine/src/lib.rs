@@ -45,6 +45,8 @@ pub mod follow;
 /// What is shared: the node and its namespaces first.
 pub mod node;
 
+#[cfg(test)]
+mod alone;
 pub mod ballast;
 pub mod claims;
 pub mod clock;

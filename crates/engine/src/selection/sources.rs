@@ -168,6 +168,7 @@ impl Read for Watched<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alone::{self, Growth};
     use orbit_core::config::{Choose, DedupeField};
     use orbit_core::limits::SELECTION_ASKED_MAX;
     use std::io::Write;
@@ -283,30 +284,14 @@ mod tests {
         assert_eq!((asked.get(), &told["bytes"]), (1, &json!(lines.len())));
     }
 
-    /// The most memory that the process has held, in KiB.
-    fn memory_peak_kib() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the memory of a process is measured in one where nothing else runs"
-    )]
     fn a_million_lines_take_little_memory() {
-        let name = "selection::sources::tests::a_million_lines_in_one_pass";
-        let program = std::env::current_exe().unwrap();
-        let alone =
-            std::process::Command::new(program).args(["--exact", name, "--ignored"]).output().unwrap();
-        let told = String::from_utf8_lossy(&alone.stdout);
-        assert!(alone.status.success() && told.contains("1 passed"), "{told}");
+        alone::play("selection::sources::tests::a_million_lines_alone");
     }
 
     #[test]
-    #[ignore = "run in a process of its own by the test above"]
-    fn a_million_lines_in_one_pass() {
+    #[ignore = "played by the test above, in a process of its own"]
+    fn a_million_lines_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("many.jsonl");
         let mut file = io::BufWriter::new(File::create(&path).unwrap());
@@ -316,7 +301,7 @@ mod tests {
         }
         file.flush().unwrap();
         drop(file);
-        let before = memory_peak_kib();
+        let growth = Growth::begin();
         let mut pass = pass(Choose::Weighted);
         // Every third candidate is taken.
         let asked = std::cell::Cell::new(0);
@@ -325,11 +310,11 @@ mod tests {
             Ok(hashes.iter().filter(|hash| hash.0[0].is_multiple_of(3)).copied().collect())
         };
         feed(&Input::File { path }, &mut pass, &CancellationToken::new(), &taken).unwrap();
-        let grown = memory_peak_kib() - before;
+        let grown = growth.most_bytes();
         let selected = pass.finish(taken).unwrap();
         assert_eq!(selected.report["candidates"], 1_000_000);
         assert_eq!(selected.candidates.len(), orbit_core::limits::SELECTION_KEPT_MAX);
-        assert!(grown < 64 * 1024, "{grown} KiB");
+        assert!(grown < 64 << 20, "{grown} bytes more");
         assert!(asked.get() < 20, "{} questions", asked.get());
     }
 }
