@@ -156,8 +156,10 @@ fn kill_follows_when_term_is_ignored() {
 
 fn a_daemon_ends_with_its_program() {
     // Twice forked, a session of its own, an environment without any mark, and the output still held open.
-    let daemon = "setsid env -i /bin/sh -c '(exec /bin/sleep 1000) & exec /bin/sleep 1000' &";
-    let test = Fixture::script(&format!("{UP} ( {daemon} ) ; exit 3")).with_line();
+    // The program ends when both are there: who is forked while the others are asked to end has the whole grace.
+    let daemon = "setsid env -i /bin/sh -c '(exec /bin/sleep 1000) & : >there; exec /bin/sleep 1000' &";
+    let script = format!("{UP} ( {daemon} ) ; until [ -e there ]; do sleep 0.01; done; exit 3");
+    let test = Fixture::script(&script).with_line();
     let ended = test.run_with(|test, _| test.line().ends());
     assert_eq!(ended.how, exited(3));
     assert!(ended.usage.survivors >= 1, "{:?}", ended.usage);
@@ -275,7 +277,8 @@ fn a_dropped_future_ends_the_program() {
 }
 
 fn a_killed_engine_takes_its_programs_along() {
-    let test = Fixture::script(&format!("{UP} setsid sleep 1000 & sleep 1000")).with_line();
+    let script = "exec 3>line; setsid sleep 1000 & echo up >&3; sleep 1000";
+    let test = Fixture::script(script).with_line();
     let mut engine = test.engine();
     let line = test.line();
     engine.kill().unwrap();
