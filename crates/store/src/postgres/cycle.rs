@@ -6,7 +6,7 @@ use futures_util::future::try_join;
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Subject};
-use orbit_core::run::{Outcome, RunState};
+use orbit_core::run::{Ending, Outcome, RunState};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -88,18 +88,46 @@ pub(super) async fn snapshot(tx: &Connection, cycle_id: Uuid) -> Attempt<Digest>
     tx.query_row(sql, params![Text(cycle_id)], |row| columns::digest(row, "snapshot")).await
 }
 
-/// Ends the cycle if none of its runs is unfinished.
+/// What a cycle's end depends on besides the run that may be its last.
+pub(super) struct Beside {
+    has_others: bool,
+    awaits_others: bool,
+    held: Option<Hold>,
+}
+
+impl Beside {
+    /// For a query that knows the run as `r`, and joins [`Self::HOLD`].
+    pub(super) const COLUMNS: &str =
+        "EXISTS (SELECT 1 FROM runs o WHERE o.cycle_id = r.cycle_id AND o.run_id <> r.run_id) AS has_others,
+        EXISTS (SELECT 1 FROM runs o WHERE o.cycle_id = r.cycle_id AND o.run_id <> r.run_id AND o.state <> 'finished') AS awaits_others,
+        h.initiation_id, h.scope, h.hash, h.release_on";
+    /// The candidate that the run's cycle holds.
+    pub(super) const HOLD: &str =
+        "LEFT JOIN initiations h ON h.cycle_id = r.cycle_id AND h.released_at IS NULL";
+
+    pub(super) fn read(row: &Row) -> Attempt<Self> {
+        let holds = row.get::<_, Option<String>>("initiation_id")?.is_some();
+        Ok(Self {
+            has_others: row.get("has_others")?,
+            awaits_others: row.get("awaits_others")?,
+            held: if holds { Some(hold(row)?) } else { None },
+        })
+    }
+}
+
+/// Ends the cycle if none of its runs is unfinished. One of them has just ended so, unless it has none.
 pub(super) async fn end_if_done(
     tx: &Tx,
     (cycle_id, snapshot): (Uuid, Digest),
+    last: Option<Outcome>,
     now: Timestamp,
 ) -> Attempt<()> {
-    let sql = "SELECT state_json FROM runs WHERE cycle_id = $1 ORDER BY ordinal";
-    let read = |row: &Row| columns::json::<RunState>(row, "state_json");
-    let (runs, held) =
-        try_join(tx.query_all(sql, params![Text(cycle_id)], read), holds(tx, cycle_id)).await?;
-    let outcomes: Option<Vec<_>> =
-        runs.iter().map(|state| state.ending().map(orbit_core::run::Ending::outcome)).collect();
+    let (outcomes, held) = match (tx.takes_beside(cycle_id)?, last) {
+        (Some(Beside { awaits_others: true, .. }), _) => return Ok(()),
+        (Some(Beside { has_others: false, held, .. }), Some(last)) => (Some(vec![last]), held),
+        (Some(Beside { held, .. }), _) => (outcomes(tx, cycle_id).await?, held),
+        (None, _) => try_join(outcomes(tx, cycle_id), holds(tx, cycle_id)).await?,
+    };
     match outcomes {
         Some(outcomes) => {
             let outcome = (Outcome::of_cycle(&outcomes), None);
@@ -107,6 +135,14 @@ pub(super) async fn end_if_done(
         }
         None => Ok(()),
     }
+}
+
+/// How the runs of a cycle have ended, if all of them have.
+async fn outcomes(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Vec<Outcome>>> {
+    let sql = "SELECT state_json FROM runs WHERE cycle_id = $1 ORDER BY ordinal";
+    let read = |row: &Row| columns::json::<RunState>(row, "state_json");
+    let runs = tx.query_all(sql, params![Text(cycle_id)], read).await?;
+    Ok(runs.iter().map(|state| state.ending().map(Ending::outcome)).collect())
 }
 
 /// The cycle is finished with this outcome and, where the outcome alone does not say it, this reason. Its candidate is free again if its
@@ -170,12 +206,17 @@ pub(super) const WAIT_AGAIN: &str =
 pub(super) struct HeldCycle {
     /// The snapshot that it is pinned to.
     pub(super) snapshot: Digest,
+    /// Its run profile.
+    pub(super) run_profile_id: Uuid,
 }
 
 /// The cycle of a claim, if it is still its holder's.
 pub(super) async fn held(tx: &Connection, claim: crate::contract::Claim) -> Attempt<Option<HeldCycle>> {
-    let sql = "SELECT snapshot FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting'";
-    let read = |row: &Row| Ok(HeldCycle { snapshot: columns::digest(row, "snapshot")? });
+    let sql = "SELECT snapshot, run_profile_id FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting'";
+    let read = |row: &Row| {
+        let run_profile_id = columns::id(row, "run_profile_id")?;
+        Ok(HeldCycle { snapshot: columns::digest(row, "snapshot")?, run_profile_id })
+    };
     tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
 }
 
@@ -190,15 +231,16 @@ struct Hold {
 /// The candidate that the cycle holds, if it does.
 async fn holds(tx: &Connection, cycle_id: Uuid) -> Attempt<Option<Hold>> {
     let sql = "SELECT initiation_id, scope, hash, release_on FROM initiations WHERE cycle_id = $1 AND released_at IS NULL";
-    let read = |row: &Row| {
-        Ok(Hold {
-            initiation_id: columns::id(row, "initiation_id")?,
-            scope: row.get("scope")?,
-            hash: row.get("hash")?,
-            release_on: columns::json(row, "release_on")?,
-        })
-    };
-    tx.query_optional(sql, params![Text(cycle_id)], read).await
+    tx.query_optional(sql, params![Text(cycle_id)], hold).await
+}
+
+fn hold(row: &Row) -> Attempt<Hold> {
+    Ok(Hold {
+        initiation_id: columns::id(row, "initiation_id")?,
+        scope: row.get("scope")?,
+        hash: row.get("hash")?,
+        release_on: columns::json(row, "release_on")?,
+    })
 }
 
 async fn release(tx: &Tx, (subject, held): (Subject, Hold), outcome: Outcome, now: Timestamp) -> Attempt<()> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Json, Micros, Row, Text, params};
+use super::cycle::Beside;
 use super::fault::{Attempt, Fault};
 use super::record::{Seen, evidence, fact};
 use super::settle::{self, Debtor, Delivery, Owner, Received};
@@ -160,18 +161,44 @@ async fn claim(
     Ok(claimed)
 }
 
-/// The same of what is free at these endpoints, whose health is this.
-pub(super) async fn claim_free(
+/// What is due at each of the endpoints that are free, in their order, as far as there is room.
+pub(super) async fn due_free(
     tx: &Tx,
     free: Option<&FreeAttempts>,
+    now: Timestamp,
+) -> Attempt<Vec<Vec<ClaimedDelivery>>> {
+    let Some(FreeAttempts { endpoints, doors }) = free else { return Ok(Vec::new()) };
+    let due = endpoints.iter().map(|(endpoint, limit)| due(tx, DUE, (endpoint, *limit), *doors, now));
+    try_join(together(due.collect()), token::look(tx)).await.map(|(due, ())| due)
+}
+
+/// The same after these were owed, which are the youngest of all and due at once.
+pub(super) fn due_with(
+    free: Option<&FreeAttempts>,
+    mut due: Vec<Vec<ClaimedDelivery>>,
+    owed: Vec<ClaimedDelivery>,
+) -> Vec<Vec<ClaimedDelivery>> {
+    let Some(FreeAttempts { endpoints, .. }) = free.filter(|free| free.doors.first) else { return due };
+    for one in owed {
+        let of_endpoint =
+            endpoints.iter().zip(&mut due).find(|((endpoint, _), _)| **endpoint == one.endpoint);
+        if let Some((_, due)) = of_endpoint.filter(|((_, limit), due)| due.len() < **limit as usize) {
+            due.push(one);
+        }
+    }
+    due
+}
+
+/// The next attempts are the caller's of what is due at each of these endpoints, whose health is this.
+pub(super) async fn claim_free(
+    tx: &Tx,
+    (free, due): (Option<&FreeAttempts>, Vec<Vec<ClaimedDelivery>>),
     healths: &BTreeMap<String, Health>,
     now: Timestamp,
 ) -> Attempt<Vec<ClaimedDelivery>> {
-    let Some(FreeAttempts { endpoints, doors }) = free else { return Ok(Vec::new()) };
-    let due = endpoints.iter().map(|(endpoint, limit)| due(tx, DUE, (endpoint, *limit), *doors, now));
-    let (due, ()) = try_join(together(due.collect()), token::look(tx)).await?;
+    let endpoints = free.into_iter().flat_map(|free| free.endpoints.keys());
     let mut sending = Vec::new();
-    for (endpoint, due) in endpoints.keys().zip(due) {
+    for (endpoint, due) in endpoints.zip(due) {
         let health = healths.get(endpoint).cloned().unwrap_or_default();
         sending.extend(claim(tx, endpoint, (&health, due), now).await?);
     }
@@ -226,23 +253,31 @@ fn claimed(row: &Row) -> Attempt<ClaimedDelivery> {
     })
 }
 
-/// The delivery of a claim, whose it is, and how its endpoint does.
-async fn find(tx: &Connection, claim: Claim) -> Attempt<Option<(Delivery, Debtor, Health)>> {
-    let sql = "SELECT d.delivery_id, d.run_id, d.notice_id, d.endpoint, d.state, d.attempts, e.health,
-            r.cycle_id, r.profile_id, coalesce(c.snapshot, n.snapshot) AS snapshot, r.state_json, r.token, r.deadline_at
+/// The delivery of a claim, whose it is, and how its endpoint does; of a run also what the end of its cycle depends on.
+async fn find(tx: &Tx, claim: Claim) -> Attempt<Option<(Delivery, Debtor, Health)>> {
+    let sql = format!(
+        "SELECT d.delivery_id, d.run_id, d.notice_id, d.endpoint, d.state, d.attempts, e.health,
+            r.cycle_id, r.profile_id, coalesce(c.snapshot, n.snapshot) AS snapshot, r.state_json, r.token, r.deadline_at, {}
         FROM deliveries d LEFT JOIN endpoints e USING (endpoint) LEFT JOIN notices n USING (notice_id)
-            LEFT JOIN runs r USING (run_id) LEFT JOIN cycles c USING (cycle_id)
-        WHERE d.delivery_id = $1 AND d.token = $2";
+            LEFT JOIN runs r USING (run_id) LEFT JOIN cycles c USING (cycle_id) {}
+        WHERE d.delivery_id = $1 AND d.token = $2",
+        Beside::COLUMNS,
+        Beside::HOLD
+    );
     let read = |row: &Row| {
         let delivery = settle::read(row)?;
         let debtor = match delivery.owner {
-            Owner::Run(_) => Debtor::Run(transition::read(row)?),
+            Owner::Run(_) => {
+                let run = transition::read(row)?;
+                tx.knows_beside(run.cycle_id, Beside::read(row)?)?;
+                Debtor::Run(run)
+            }
             Owner::Notice(_) => Debtor::Notice(columns::digest(row, "snapshot")?),
         };
         let health: Option<Json<Health>> = row.get("health")?;
         Ok((delivery, debtor, health.map(|health| health.0).unwrap_or_default()))
     };
-    tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
+    tx.query_optional(&sql, params![Text(claim.id), claim.token], read).await
 }
 
 /// The attempt of a claim has its receipt; false if it has one already, or the claim was lost.

@@ -47,8 +47,8 @@ impl Fault {
         Self::Contradiction(error.to_string())
     }
 
-    /// Whether nothing of the transaction is true and the same may succeed: it met another one, or lost its connection before COMMIT. A key that
-    /// exists may be one that the other transaction has just made; where it was there before, the last try says so.
+    /// Whether nothing of the transaction is true and the same may succeed: it met another one, or lost its connection before COMMIT, or demanded what is not so
+    /// (see `begun`). A key that exists may be one that the other transaction has just made; where it was there before, the last try says so.
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Self::Postgres(error) => match error.code() {
@@ -57,6 +57,7 @@ impl Fault {
                         SqlState::T_R_SERIALIZATION_FAILURE,
                         SqlState::T_R_DEADLOCK_DETECTED,
                         SqlState::UNIQUE_VIOLATION,
+                        SqlState::DIVISION_BY_ZERO,
                     ];
                     met.contains(code) || is_shutdown(code)
                 }

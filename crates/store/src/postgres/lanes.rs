@@ -22,6 +22,9 @@ use crate::contract::tiers::{Startable, WaitingLane};
 /// Of the further attempts that are due in one lane, those that are due longest and are compared by priority and age.
 const DUE_COMPARED_MAX: u32 = 256;
 
+/// Lanes by their numbers.
+pub(super) type Occupied = BTreeMap<i64, Lane>;
+
 /// Lanes that there are already, by profile and processor.
 pub(super) type Known = BTreeMap<(Uuid, String), i64>;
 
@@ -112,7 +115,7 @@ const FIRST_DUE: &str = "SELECT run_id, priority, ordinal FROM (
         ORDER BY priority DESC, ordinal LIMIT o.room";
 
 /// Every lane that a run waits in.
-async fn occupied(tx: &Connection) -> Attempt<BTreeMap<i64, Lane>> {
+pub(super) async fn occupied(tx: &Connection) -> Attempt<Occupied> {
     let sql = format!(
         "WITH RECURSIVE {READY}, {WAITING}
         SELECT * FROM lanes WHERE lane = ANY (ARRAY (SELECT lane FROM ready UNION SELECT lane FROM waiting))"
@@ -211,7 +214,17 @@ pub(super) async fn next(
     doors: OpenDoors,
     now: Timestamp,
 ) -> Attempt<Vec<Uuid>> {
-    let lanes = occupied(tx).await?;
+    next_of(tx, &occupied(tx).await?, room, doors, now).await
+}
+
+/// The same, where no other lane has a run that waits in it.
+pub(super) async fn next_of(
+    tx: &Connection,
+    lanes: &Occupied,
+    room: &Room,
+    doors: OpenDoors,
+    now: Timestamp,
+) -> Attempt<Vec<Uuid>> {
     let rooms: Vec<_> = lanes
         .iter()
         .map(|(number, lane)| (*number, room.for_lane(lane)))

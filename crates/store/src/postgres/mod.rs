@@ -5,6 +5,7 @@
 //! must differ. `INDEXED BY` is missing everywhere: PostgreSQL has no such thing.
 
 mod address;
+mod begun;
 mod blocking;
 mod columns;
 mod connection;
@@ -41,6 +42,7 @@ mod reclaim;
 mod record;
 mod redrive;
 mod retention;
+mod run_rows;
 mod schedule;
 mod selection;
 mod settle;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{try_join, try_join4};
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::limits::SELECTION_KEPT_MAX;
@@ -70,8 +70,9 @@ impl SelectionStore for PostgresStore {
     ) -> Result<Taken, StoreError> {
         writing!(self, |tx| {
             let first = hold_first(tx, claim, &choice, now);
-            let (cycle, has_first, mut known) =
-                try_join3(held(tx, claim), first, lanes(tx, claim, &runs)).await?;
+            let starts = tiers::expect_starts(tx, free.as_ref());
+            let (cycle, has_first, mut known, occupied) =
+                Box::pin(try_join4(held(tx, claim), first, lanes(tx, claim, &runs), starts)).await?;
             let Some(cycle) = cycle else { return Ok(Taken::Lost) };
             let taken = take(tx, (claim, &cycle), (&choice, has_first), now).await?;
             let is_first =
@@ -80,9 +81,12 @@ impl SelectionStore for PostgresStore {
                 return Ok(taken);
             }
             let label = choice.candidates.first().map(|first| first.label.as_str());
-            admit(tx, (claim, &cycle.cycle, label), (&runs, &mut known), now).await?;
+            let made = admit(tx, (claim, &cycle.cycle, label), (&runs, &mut known), now).await?;
             let started = match &free {
-                Some(free) => tiers::start_of(tx, &runs, free, now).await?,
+                Some(free) => {
+                    let waiting = tiers::Admitted::of(made, &runs, cycle.cycle.run_profile_id)?;
+                    tiers::start_of(tx, waiting, occupied, free, now).await?
+                }
                 None => Vec::new(),
             };
             Ok(Taken::Admitted { started })
@@ -317,14 +321,16 @@ async fn keep(
     Ok(())
 }
 
+/// The runs are there; each with the lane in which it waits.
 async fn admit(
     tx: &Tx,
-    (claim, &HeldCycle { snapshot }, initiation): (Claim, &HeldCycle, Option<&str>),
+    (claim, cycle, initiation): (Claim, &HeldCycle, Option<&str>),
     (runs, known): (&[NewRun], &mut lanes::Known),
     now: Timestamp,
-) -> Attempt<()> {
+) -> Attempt<Vec<(Run, Option<i64>)>> {
+    let snapshot = cycle.snapshot;
     tx.send("UPDATE cycles SET state = 'running' WHERE cycle_id = $1", params![Text(claim.id)]).await?;
-    let mut admitted = Vec::new();
+    let mut made = Vec::new();
     for new in runs {
         let run = Run {
             id: new.run_id,
@@ -336,21 +342,21 @@ async fn admit(
             deadline_at: new.deadline_at,
             made: None,
         };
-        insert(tx, &run, (new, initiation), known, now).await?;
+        let lane = insert(tx, &run, (new, initiation), known, now).await?;
         tell_admitted(tx, &run, new, now)?;
-        admitted.push(run);
+        made.push((run, lane));
     }
     // Only now, so that a first run that is rejected does not end the cycle before the second exists.
-    for (run, new) in admitted.iter_mut().zip(runs) {
+    for ((run, _), new) in made.iter_mut().zip(runs) {
         if let Some(message) = &new.rejected {
             let event = RunEvent::SynthesisFailed { message: message.clone() };
             transition::apply(tx, run, &event, Facts::new(), now).await?;
         }
     }
     if runs.is_empty() {
-        cycle::end_if_done(tx, (claim.id, snapshot), now).await?;
+        cycle::end_if_done(tx, (claim.id, snapshot), None, now).await?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// Those lanes of these runs that there are already.
@@ -358,14 +364,14 @@ async fn lanes(tx: &Connection, claim: Claim, runs: &[NewRun]) -> Attempt<lanes:
     lanes::known(tx, claim.id, runs.iter().map(|run| (run.profile_id, &run.request))).await
 }
 
-/// The rows of a run that is admitted.
+/// The rows of a run that is admitted; the lane in which it waits.
 async fn insert(
     tx: &Connection,
     run: &Run,
     (new, initiation): (&NewRun, Option<&str>),
     known: &mut lanes::Known,
     now: Timestamp,
-) -> Attempt<()> {
+) -> Attempt<Option<i64>> {
     let about = label_of(&new.request).or(initiation).unwrap_or_default();
     let state = transition::columns_of(&run.state);
     let lanes = lanes::of_request(tx, (run.cycle_id, run.profile_id), &new.request, known).await?;
@@ -402,7 +408,7 @@ async fn insert(
         params![Text(run.id), Json(&new.request), Json(lanes)],
     )
     .await?;
-    Ok(())
+    Ok(lane)
 }
 
 fn tell_admitted(tx: &Tx, run: &Run, new: &NewRun, now: Timestamp) -> Attempt<()> {
@@ -422,7 +428,7 @@ fn tell_admitted(tx: &Tx, run: &Run, new: &NewRun, now: Timestamp) -> Attempt<()
 }
 
 async fn fail(tx: &Tx, claim: Claim, message: &str, now: Timestamp) -> Attempt<bool> {
-    let Some(HeldCycle { snapshot }) = cycle::held(tx, claim).await? else { return Ok(false) };
+    let Some(HeldCycle { snapshot, .. }) = cycle::held(tx, claim).await? else { return Ok(false) };
     let subject = cycle::about(claim.id, snapshot);
     fact(tx, now, Kind::SelectionFailed, subject, facts(json!({ "message": message })))?;
     cycle::finish(tx, (claim.id, snapshot), (Outcome::Failed, Some(message)), now).await?;

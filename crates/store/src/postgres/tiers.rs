@@ -1,16 +1,17 @@
 //! Steps are claimed, committed, interrupted by a crash, ended by a deadline or by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 use orbit_core::record::Kind;
-use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::begun::{self, Known};
 use super::columns::{self, Micros, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::normalize;
@@ -20,6 +21,7 @@ use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
 use super::{PostgresStore, dispatch, endpoint, lanes, payload, quarantine, token};
 use crate::StoreError;
+use crate::contract::dispatch::{ClaimedDelivery, NewDelivery};
 use crate::contract::selection::NewRun;
 use crate::contract::tiers::{ClaimedStep, Free, RunStore, Startable, StepCommit, StepCommitted};
 use crate::contract::{Artifact, BATCH_MAX, Claim, OpenDoors, earlier};
@@ -46,7 +48,7 @@ impl RunStore for PostgresStore {
         commit: StepCommit,
         now: Timestamp,
     ) -> Result<StepCommitted, StoreError> {
-        writing!(self, |tx| commit_step(tx, claim, &commit, now).await)
+        writing!(self, |tx| Box::pin(commit_step(tx, claim, &commit, now)).await)
     }
 
     async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError> {
@@ -90,16 +92,59 @@ pub(super) async fn ids(
     tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
 }
 
-/// Those of these runs that are next, as far as there is room.
+/// A run that was admitted in this transaction and waits for its first step: nothing of it need be read.
+pub(super) struct Admitted {
+    run: Run,
+    lane: i64,
+    claimed: ClaimedStep,
+}
+
+impl Admitted {
+    /// Those that wait in a lane.
+    pub(super) fn of(
+        made: Vec<(Run, Option<i64>)>,
+        admitted: &[NewRun],
+        run_profile_id: Uuid,
+    ) -> Attempt<Vec<Self>> {
+        let mut waiting = Vec::new();
+        for ((mut run, lane), new) in made.into_iter().zip(admitted) {
+            let Some(lane) = lane.filter(|_| to_start(&run.state).is_some()) else { continue };
+            run.made = new.start.as_ref().map(|start| start.input.clone());
+            let claimed = next_step(&run, run_profile_id, Arc::new(new.request.clone()))?;
+            run.made = None;
+            waiting.push(Self { run, lane, claimed });
+        }
+        Ok(waiting)
+    }
+}
+
+/// What a start with the admission asks beforehand: the lanes that runs wait in, without those that are admitted.
+pub(super) async fn expect_starts(tx: &Tx, free: Option<&Free>) -> Attempt<lanes::Occupied> {
+    match free {
+        Some(_) => try_join(lanes::occupied(tx), expect_claims(tx)).await.map(|(occupied, ())| occupied),
+        None => Ok(lanes::Occupied::new()),
+    }
+}
+
+/// Those of these runs that are next, as far as there is room, where others wait in these lanes.
 pub(super) async fn start_of(
     tx: &Tx,
-    runs: &[NewRun],
+    runs: Vec<Admitted>,
+    mut occupied: lanes::Occupied,
     free: &Free,
     now: Timestamp,
 ) -> Attempt<Vec<ClaimedStep>> {
-    let mut next = lanes::next(tx, &free.room, free.doors, now).await?;
-    next.retain(|run_id| runs.iter().any(|run| run.run_id == *run_id));
-    start_all(tx, next, &told_of(free), now).await
+    occupied.extend(runs.iter().map(|one| (one.lane, one.claimed.lane.clone())));
+    let next = lanes::next_of(tx, &occupied, &free.room, free.doors, now).await?;
+    let mut runs: BTreeMap<_, _> = runs.into_iter().map(|one| (one.run.id, one)).collect();
+    let mut started = Vec::new();
+    for run_id in next {
+        let Some(Admitted { run, mut claimed, .. }) = runs.remove(&run_id) else { continue };
+        claimed.quarantine = quarantine::of_step(tx, run.id, claimed.step).await?;
+        let look = Look { run, claimed, admitted: now, is_first_step: true };
+        started.push(begin(tx, look, &told_of(free), now).await?);
+    }
+    Ok(started)
 }
 
 /// What the record of a run's first step tells.
@@ -137,13 +182,14 @@ async fn expect_claims(tx: &Tx) -> Attempt<()> {
 async fn go_on(
     tx: &Tx,
     (run, run_profile_id): (&mut Run, Uuid),
-    request: Arc<Value>,
+    (over, request): (Step, Arc<Value>),
     now: Timestamp,
 ) -> Attempt<ClaimedStep> {
     let mut claimed = next_step(run, run_profile_id, request)?;
     claimed.quarantine = quarantine::of_step(tx, run.id, claimed.step).await?;
     let body = attempt_facts(run.id, claimed.step, claimed.attempt);
-    starts(tx, run, claimed, body, now).await
+    let after = Some((over, run.token));
+    starts(tx, (run, after), claimed, body, now).await
 }
 
 /// What there is to know of a step that starts, but for who is quarantined.
@@ -190,20 +236,22 @@ async fn begin(tx: &Tx, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<
     if let Some(waits) = told.waits.filter(|_| claimed.attempt == 1 && is_first_step) {
         body.extend(facts(json!(waits.account(&claimed.lane, admitted, now))));
     }
-    starts(tx, &mut run, claimed, body, now).await
+    starts(tx, (&mut run, None), claimed, body, now).await
 }
 
 async fn starts(
     tx: &Tx,
-    run: &mut Run,
+    (run, after): (&mut Run, Option<(Step, i64)>),
     mut claimed: ClaimedStep,
     body: Facts,
     now: Timestamp,
 ) -> Attempt<ClaimedStep> {
     run.token = token::next(tx).await?;
     claimed.claim.token = run.token;
-    let event = RunEvent::StepStarted { step: claimed.step, attempt: claimed.attempt };
-    transition::apply(tx, run, &event, body, now).await?;
+    transition::start(tx, (run, after), (claimed.step, claimed.attempt), body, now).await?;
+    if let Some(membership) = tx.membership() {
+        membership.begun.remember(run, &claimed);
+    }
     Ok(claimed)
 }
 
@@ -216,13 +264,51 @@ pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
     Ok(all.map(|((digest, bytes), media_type)| Artifact { digest, bytes, media_type }))
 }
 
+/// The run of this claim, if it is still the claim's, with its run profile and, where it is known, its request; and what is due where the commit may send something, if
+/// what it owes can be added to that.
+async fn under_way(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<UnderWay> {
+    let Some(known) = tx.membership().and_then(|membership| membership.begun.take(claim)) else {
+        let found = transition::load_claimed(tx, claim).await?;
+        return Ok(found.map(|(run, run_profile_id)| (run, run_profile_id, None)));
+    };
+    let Known { run, run_profile_id, request } = known;
+    let demand = async {
+        // Whoever goes on writes nothing unless it is.
+        if next_claimed(&run, commit, now)?.is_some() { Ok(()) } else { begun::demand(tx, claim).await }
+    };
+    let ((), due) = try_join(demand, dispatch::due_free(tx, commit.send.as_ref(), now)).await?;
+    Ok(Some((run, run_profile_id, Some((request, due)))))
+}
+
+/// See [`under_way`].
+type UnderWay = Option<(Run, Uuid, Option<(Arc<Value>, Vec<Vec<ClaimedDelivery>>)>)>;
+
+/// What the run owes from now on, as it is claimed: but for the token.
+fn owed(run: &Run, request: &Value, commit: &StepCommit) -> Vec<ClaimedDelivery> {
+    let Some(artifact) = &commit.artifact else { return Vec::new() };
+    let owed = |new: &NewDelivery| ClaimedDelivery {
+        claim: Claim { id: new.delivery_id, token: 0 },
+        run_id: run.id,
+        cycle_id: run.cycle_id,
+        profile_id: run.profile_id,
+        snapshot: run.snapshot,
+        request: request.clone(),
+        endpoint: new.endpoint.clone(),
+        url: new.url.clone(),
+        attempt: 1,
+        attempt_in_round: 1,
+        artifact: artifact.clone(),
+    };
+    commit.deliveries.iter().map(owed).collect()
+}
+
 async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
     let expected = async { if commit.claim_next.is_some() { expect_claims(tx).await } else { Ok(()) } };
     let free = commit.send.iter().flat_map(|free| free.endpoints.keys());
     let endpoints: BTreeSet<_> = commit.deliveries.iter().map(|new| &new.endpoint).chain(free).collect();
     let healths = endpoint::healths(tx, endpoints);
-    let (found, healths, ()) = try_join3(transition::load_claimed(tx, claim), healths, expected).await?;
-    let Some((mut run, run_profile_id)) = found else { return Ok(StepCommitted::Lost) };
+    let (found, healths, ()) = try_join3(under_way(tx, claim, commit, now), healths, expected).await?;
+    let Some((mut run, run_profile_id, ahead)) = found else { return Ok(StepCommitted::Lost) };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
@@ -251,7 +337,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     }
     let request = next_claimed(&run, commit, now)?;
     match &request {
-        Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now).await?,
+        Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now)?,
         None => transition::apply(tx, &mut run, &commit.event, body, now).await?,
     }
     crash.judge(tx, now).await?;
@@ -266,10 +352,18 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     }
     settle::owe(tx, &mut run, (&commit.deliveries, &healths), now).await?;
     let next = match request {
-        Some(request) => Some(Box::new(go_on(tx, (&mut run, run_profile_id), request, now).await?)),
+        Some(request) => {
+            let after = (progress.step, request);
+            Some(Box::new(go_on(tx, (&mut run, run_profile_id), after, now).await?))
+        }
         None => None,
     };
-    let sending = dispatch::claim_free(tx, commit.send.as_ref(), &healths, now).await?;
+    let free = commit.send.as_ref();
+    let due = match ahead {
+        Some((request, due)) => dispatch::due_with(free, due, owed(&run, &request, commit)),
+        None => dispatch::due_free(tx, free, now).await?,
+    };
+    let sending = dispatch::claim_free(tx, (free, due), &healths, now).await?;
     Ok(StepCommitted::Done { state: run.state, next, sending })
 }
 

@@ -3,17 +3,19 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::begun::Begun;
 use super::columns::params;
 use super::fault::{Attempt, Fault};
 use super::tx::{Connection, Tx};
 use crate::rows::claim;
 
 /// An incarnation as its process knows it: it counts its claims for itself. On SQLite the count stands in one row; here that row would let one claim wait for another.
-#[derive(Debug)]
 pub(super) struct Membership {
     /// Its number.
     pub(super) epoch: i64,
     claims: AtomicI64,
+    /// The steps that it has begun.
+    pub(super) begun: Begun,
 }
 
 /// The incarnation that this process is, if it has joined.
@@ -40,7 +42,7 @@ impl Member {
 
     /// From now on it is this one.
     pub(super) fn joined(&self, epoch: i64) {
-        let membership = Membership { epoch, claims: AtomicI64::new(0) };
+        let membership = Membership { epoch, claims: AtomicI64::new(0), begun: Begun::default() };
         *self.lock() = Known { current: Some(Arc::new(membership)), last: Some(epoch) };
     }
 

@@ -32,8 +32,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orbit_core::record::Sealed;
+use uuid::Uuid;
 
 pub(super) use super::connection::{Connection, together};
+use super::cycle::Beside;
 use super::fault::{Attempt, Fault, words};
 use super::sequencer::{self, poisoned};
 use super::tail::Tail;
@@ -90,6 +92,7 @@ impl Mode {
 struct Held {
     records: Vec<Sealed>,
     tail: Option<Tail>,
+    beside: Option<(Uuid, Beside)>,
 }
 
 /// The transaction of the server that one of the domain goes over.
@@ -195,6 +198,18 @@ impl Tx {
         }
         self.held.lock().map_err(poisoned)?.records.push(record);
         Ok(())
+    }
+
+    /// What was read of this cycle stays so, but for the run that the transaction is about.
+    pub(super) fn knows_beside(&self, cycle_id: Uuid, beside: Beside) -> Attempt<()> {
+        self.held.lock().map_err(poisoned)?.beside = Some((cycle_id, beside));
+        Ok(())
+    }
+
+    /// What was read of this cycle, once.
+    pub(super) fn takes_beside(&self, cycle_id: Uuid) -> Attempt<Option<Beside>> {
+        let mut held = self.held.lock().map_err(poisoned)?;
+        Ok(held.beside.take_if(|(known, _)| *known == cycle_id).map(|(_, beside)| beside))
     }
 
     /// The end of the log before the transaction's own records: everything that was durable before. Only where the mode knows it.

@@ -11,6 +11,7 @@ use super::record::{Facts, facts};
 use crate::contract::Artifact;
 
 /// A run as its transitions see it.
+#[derive(Clone)]
 pub(crate) struct Run {
     /// Its id.
     pub(crate) id: Uuid,

@@ -25,13 +25,15 @@ pub(crate) struct Told<'a> {
     pub(crate) more: Facts,
 }
 
-/// The request, if the commit of a step of this run claims the next one, and it can start.
+/// The request, if the commit of a step of this run, which has succeeded, claims the next one, and that can start.
 pub(crate) fn next_claimed(
     run: &Run,
     commit: &StepCommit,
     now: Timestamp,
 ) -> Result<Option<Arc<Value>>, IllegalEvent> {
-    let can_start = matches!(run.state.next(&commit.event)?, RunState::Ready { .. }) && run.deadline_at > now;
+    let is_ready = matches!(run.state.next(&commit.event)?, RunState::Ready { .. });
+    let has_succeeded = matches!(commit.event, RunEvent::StepSucceeded { .. });
+    let can_start = is_ready && has_succeeded && run.deadline_at > now;
     Ok(commit.claim_next.clone().filter(|_| can_start && commit.batch.is_none()))
 }
 

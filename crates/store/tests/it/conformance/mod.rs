@@ -54,7 +54,8 @@ macro_rules! conformance {
             }
             selection::{
                 the_oldest_waiting_cycle_is_claimed, a_lost_claim_changes_nothing, several_cycles_are_claimed_at_once,
-                a_cycle_gets_its_first_candidate_and_its_runs_at_once, runs_start_with_their_admission, the_first_new_candidate_is_taken,
+                a_cycle_gets_its_first_candidate_and_its_runs_at_once, runs_start_with_their_admission, runs_start_with_their_admission_where_nobody_waits,
+                the_first_new_candidate_is_taken, the_last_receipt_ends_the_cycle,
                 scopes_and_windows, an_outcome_in_release_on_frees_the_candidate, a_crash_between_taking_and_admitting,
                 a_failed_selection_ends_the_cycle, a_rejected_run_fails_at_once, a_preset_needs_no_initiation,
                 a_retry_begins_where_it_is_told_and_cites_the_old_run,

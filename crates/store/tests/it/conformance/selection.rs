@@ -3,13 +3,16 @@
 use orbit_core::digest::Digest;
 use orbit_core::limits::SELECTION_KEPT_MAX;
 use orbit_core::run::{AfterFailure, Step};
+use orbit_store::contract::dispatch::Settle;
 use orbit_store::contract::schedule::NewCycle;
-use orbit_store::contract::selection::{Admitting, Start, TakeRule, Taken};
+use orbit_store::contract::selection::{Admitting, NewRun, Start, TakeRule, Taken};
 use orbit_store::contract::tiers::Free;
 use orbit_store::contract::view::PageRequest;
 use serde_json::{Value, json};
 
-use super::world::{OPEN, World, artifact, at, choice, cycle, cycle_id, done, failed, rule, run, snapshot};
+use super::world::{
+    OPEN, World, answer, artifact, at, choice, cycle, cycle_id, done, failed, rule, run, snapshot,
+};
 
 async fn take(
     world: &World<'_>,
@@ -224,6 +227,54 @@ pub(crate) async fn runs_start_with_their_admission(world: &World<'_>) {
     assert_eq!(world.claim_step(at(2)).await.claim.id, ids[1]);
     for step in started {
         world.commit(&step, done(&step, &[]), at(2)).await;
+    }
+}
+
+pub(crate) async fn runs_start_with_their_admission_where_nobody_waits(world: &World<'_>) {
+    world.fire(1, at(0)).await;
+    let cycle = world.claim_cycle(at(0)).await;
+    let later = Start { step: Step::Tier3, input: artifact("of an older run") };
+    let runs = vec![
+        run(&cycle, 0, at(0)),
+        NewRun { start: Some(later.clone()), ..run(&cycle, 1, at(0)) },
+        NewRun { rejected: Some("no processor".to_owned()), ..run(&cycle, 2, at(0)) },
+    ];
+    let admitting = Admitting { runs: runs.clone(), free: Some(Free::of(3, OPEN)) };
+    let choice = choice(&cycle, &["a"], rule());
+    let taken = world.store.take_and_admit(cycle.claim, choice, admitting, at(0)).await.unwrap();
+    let Taken::Admitted { started } = taken else { panic!("{taken:?}") };
+    let told: Vec<_> =
+        started.iter().map(|one| (one.claim.id, one.step, one.attempt, one.input.clone())).collect();
+    let expected =
+        [(runs[0].run_id, Step::Tier1, 1, None), (runs[1].run_id, Step::Tier3, 1, Some(later.input))];
+    assert_eq!(told, expected);
+    let lanes: Vec<_> = started.iter().map(|one| (one.lane.profile_id, &*one.lane.processor)).collect();
+    assert_eq!(lanes, [(runs[0].profile_id, "first"), (runs[1].profile_id, "second")]);
+    assert_eq!(*started[0].request, runs[0].request);
+}
+
+pub(crate) async fn the_last_receipt_ends_the_cycle(world: &World<'_>) {
+    // What the first of three runs comes to makes the outcome, and frees the candidate or not.
+    for (number, fails, outcome, is_freed) in [(1, true, "partial", true), (2, false, "succeeded", false)] {
+        let begins = i64::from(number) * 10;
+        let releasing = TakeRule { release_on: vec!["partial".to_owned()], ..rule() };
+        world.admitted_under(number, 3, releasing, at(begins)).await;
+        for is_first in [true, false, false] {
+            let step = world.claim_step(at(begins)).await;
+            let commit = if is_first && fails {
+                failed(Step::Tier1, AfterFailure::GiveUp)
+            } else {
+                done(&step, &["cabinet"])
+            };
+            world.commit(&step, commit, at(begins)).await;
+        }
+        for _ in usize::from(fails)..3 {
+            assert_eq!(world.outcome_of_cycle(number).await, None, "{outcome}");
+            world.attempt("cabinet", answer("accepted", Settle::Accepted), at(begins + 1)).await;
+        }
+        assert_eq!(world.outcome_of_cycle(number).await.as_deref(), Some(outcome));
+        let candidate = Digest::of(format!("candidate {number}").as_bytes());
+        assert_eq!(world.store.is_taken(&rule(), candidate).unwrap(), !is_freed, "{outcome}");
     }
 }
 

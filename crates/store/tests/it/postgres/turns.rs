@@ -7,14 +7,14 @@ use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::StoreError;
 use orbit_store::contract::record::{RecordFilter, RecordStore as _};
-use orbit_store::contract::tiers::{Free, RunStore as _};
+use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore as _, StepCommit, StepCommitted};
 use orbit_store::postgres::PostgresStore;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::cluster::{TestDatabase, connect, store};
-use crate::conformance::world::{OPEN, World, artifact, at, failed, log_is_whole, namespace};
+use crate::conformance::world::{OPEN, World, artifact, at, failed, log_is_whole, namespace, succeeded};
 
 /// How long a test waits for what should come at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -125,6 +125,56 @@ async fn one_that_fails_is_refused_alone() {
         }
     }
     assert_eq!(world.log_of("step_failed").await.len(), 3);
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn who_has_lost_its_claim_learns_it_and_the_others_are_done_again() {
+    const RUNS: u32 = 5;
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let world = World::new(&*store);
+    world.join(at(0)).await;
+    world.admitted(1, RUNS, at(0)).await;
+    let steps = store.claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();
+    let is_cancelled = |number| matches!(number, 2 | 3);
+    for (number, step) in steps.iter().enumerate() {
+        if is_cancelled(number) {
+            store.cancel_run(step.claim.id, "no longer wanted", at(1)).await.unwrap();
+        }
+    }
+    let before = store.traffic();
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    // Two with the next step, of which one is lost, and three without, of which one is.
+    let end = |number: usize, step: ClaimedStep| {
+        let end = match number {
+            0 | 2 => {
+                let claim_next = Some(Arc::clone(&step.request));
+                StepCommit { claim_next, ..succeeded(Step::Tier1, Step::Tier2) }
+            }
+            _ => failed(Step::Tier1, AfterFailure::GiveUp),
+        };
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.commit_step(step.claim, end, at(2)).await.unwrap() })
+    };
+    let ends: Vec<_> = steps.into_iter().enumerate().map(|(number, step)| end(number, step)).collect();
+    tokio::task::yield_now().await;
+    other.gives_it_back().await;
+    first.await.unwrap().unwrap();
+    for (number, end) in ends.into_iter().enumerate() {
+        let answer = end.await.unwrap();
+        match answer {
+            StepCommitted::Lost => assert!(is_cancelled(number), "{number}"),
+            StepCommitted::Done { next, .. } => {
+                assert_eq!((is_cancelled(number), next.is_some()), (false, number == 0), "{number}");
+            }
+        }
+    }
+    assert!(before.until(store.traffic()).again > 0);
+    let told = (world.log_of("step_succeeded").await.len(), world.log_of("step_failed").await.len());
+    assert_eq!(told, (1, 2));
     log_is_whole(&*store).await;
 }
 
