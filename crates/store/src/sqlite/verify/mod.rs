@@ -199,7 +199,7 @@ impl<'a> Check<'a> {
     fn records(&mut self, database: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
         let total = record::count(self.connection)?;
         pages::strays(self.connection, &mut self.report.faults)?;
-        let reader = open(database)?;
+        let (connection, reader) = (self.connection, open(database)?);
         let (to_examine, pages) = sync_channel(PAGES_WAITING_MAX);
         let (to_place, examined) = sync_channel(PAGES_WAITING_MAX);
         // Pages go round, so that not each of them has to fault in new memory.
@@ -223,7 +223,10 @@ impl<'a> Check<'a> {
                 }
             });
             for page in examined {
+                // Rows that are at least as new as the records; a transaction for each question would take as long as the answer.
+                let transaction = connection.unchecked_transaction()?;
                 self.page(&page)?;
+                transaction.finish()?;
                 progress(self.progress("records", self.sequence.size(), total));
                 // Where there are enough, it is dropped.
                 _ = done.try_send(page);
