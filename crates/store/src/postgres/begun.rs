@@ -1,4 +1,4 @@
-//! Steps that this incarnation has begun: what their commits would read of their runs is known, as long as the claim is its.
+//! Steps that this incarnation has begun: what their commits would read of their runs is known, as long as the claim is its (ADR 14).
 //!
 //! The commit of a step holds the turn of its namespace, and everybody behind it would wait for what it reads. So it reads nothing of a run that this process has put
 //! there itself, but demands ([`demand`]) that the run is still its claim's. Where it is not, which is as rare as a takeover or a run that is cancelled, the server refuses the statement
