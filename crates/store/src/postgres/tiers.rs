@@ -264,12 +264,26 @@ pub(super) fn artifact(row: &Row) -> Attempt<Option<Artifact>> {
     Ok(all.map(|((digest, bytes), media_type)| Artifact { digest, bytes, media_type }))
 }
 
-/// The run of this claim, if it is still the claim's, with its run profile and, where it is known, its request; and what is due where the commit may send something, if
-/// what it owes can be added to that.
-async fn under_way(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<UnderWay> {
+/// A step under way as its commit finds it.
+struct UnderWay {
+    run: Run,
+    run_profile_id: Uuid,
+    /// Where this process has begun the step.
+    ahead: Option<Ahead>,
+}
+
+/// What need not be asked when the commit owes something.
+struct Ahead {
+    request: Arc<Value>,
+    /// At each endpoint where the commit may send at once, before what it owes itself.
+    due: Vec<Vec<ClaimedDelivery>>,
+}
+
+/// The step of this claim, if it is still the claim's.
+async fn under_way(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<Option<UnderWay>> {
     let Some(known) = tx.membership().and_then(|membership| membership.begun.take(claim)) else {
         let found = transition::load_claimed(tx, claim).await?;
-        return Ok(found.map(|(run, run_profile_id)| (run, run_profile_id, None)));
+        return Ok(found.map(|(run, run_profile_id)| UnderWay { run, run_profile_id, ahead: None }));
     };
     let Known { run, run_profile_id, request } = known;
     let demand = async {
@@ -277,11 +291,8 @@ async fn under_way(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -
         if next_claimed(&run, commit, now)?.is_some() { Ok(()) } else { begun::demand(tx, claim).await }
     };
     let ((), due) = try_join(demand, dispatch::due_free(tx, commit.send.as_ref(), now)).await?;
-    Ok(Some((run, run_profile_id, Some((request, due)))))
+    Ok(Some(UnderWay { run, run_profile_id, ahead: Some(Ahead { request, due }) }))
 }
-
-/// See [`under_way`].
-type UnderWay = Option<(Run, Uuid, Option<(Arc<Value>, Vec<Vec<ClaimedDelivery>>)>)>;
 
 /// What the run owes from now on, as it is claimed: but for the token.
 fn owed(run: &Run, request: &Value, commit: &StepCommit) -> Vec<ClaimedDelivery> {
@@ -308,7 +319,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     let endpoints: BTreeSet<_> = commit.deliveries.iter().map(|new| &new.endpoint).chain(free).collect();
     let healths = endpoint::healths(tx, endpoints);
     let (found, healths, ()) = try_join3(under_way(tx, claim, commit, now), healths, expected).await?;
-    let Some((mut run, run_profile_id, ahead)) = found else { return Ok(StepCommitted::Lost) };
+    let Some(UnderWay { mut run, run_profile_id, ahead }) = found else { return Ok(StepCommitted::Lost) };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
@@ -360,7 +371,7 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     };
     let free = commit.send.as_ref();
     let due = match ahead {
-        Some((request, due)) => dispatch::due_with(free, due, owed(&run, &request, commit)),
+        Some(Ahead { request, due }) => dispatch::due_with(free, due, owed(&run, &request, commit)),
         None => dispatch::due_free(tx, free, now).await?,
     };
     let sending = dispatch::claim_free(tx, (free, due), &healths, now).await?;

@@ -52,6 +52,16 @@ impl Other {
     }
 }
 
+/// So many runs of one cycle whose first steps are under way.
+async fn at_work(runs: u32) -> (Arc<PostgresStore>, TestDatabase, Vec<ClaimedStep>) {
+    let (store, database) = store().await;
+    let world = World::new(&store);
+    world.join(at(0)).await;
+    world.admitted(1, runs, at(0)).await;
+    let steps = store.claim_steps(Free::of(runs, OPEN), at(1)).await.unwrap();
+    (Arc::new(store), database, steps)
+}
+
 fn append(store: &Arc<PostgresStore>, number: usize) -> JoinHandle<Result<(), StoreError>> {
     let store = Arc::clone(store);
     let body = json!({ "number": number }).as_object().unwrap().clone().into();
@@ -92,12 +102,8 @@ async fn who_waits_goes_on_in_one_transaction_and_is_durable_with_one_flush() {
 #[tokio::test]
 async fn one_that_fails_is_refused_alone() {
     const RUNS: u32 = 4;
-    let (store, database) = store().await;
-    let store = Arc::new(store);
+    let (store, database, steps) = at_work(RUNS).await;
     let world = World::new(&*store);
-    world.join(at(0)).await;
-    world.admitted(1, RUNS, at(0)).await;
-    let steps = store.claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();
     let other = Other::has_the_namespace(&database).await;
     let first = append(&store, 0);
     other.is_waited_for().await;
@@ -131,12 +137,8 @@ async fn one_that_fails_is_refused_alone() {
 #[tokio::test]
 async fn who_has_lost_its_claim_learns_it_and_the_others_are_done_again() {
     const RUNS: u32 = 5;
-    let (store, database) = store().await;
-    let store = Arc::new(store);
+    let (store, database, steps) = at_work(RUNS).await;
     let world = World::new(&*store);
-    world.join(at(0)).await;
-    world.admitted(1, RUNS, at(0)).await;
-    let steps = store.claim_steps(Free::of(RUNS, OPEN), at(1)).await.unwrap();
     let is_cancelled = |number| matches!(number, 2 | 3);
     for (number, step) in steps.iter().enumerate() {
         if is_cancelled(number) {
