@@ -21,6 +21,8 @@ mod verify;
 #[cfg(test)]
 mod verify_database;
 #[cfg(test)]
+mod verify_records;
+#[cfg(test)]
 mod verify_rows;
 #[cfg(test)]
 mod verify_tables;

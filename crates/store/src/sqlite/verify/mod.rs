@@ -1,7 +1,7 @@
 //! Verification: everything that the log promises, checked by reading alone.
 //!
-//! One thread reads the records page by page in short transactions, so that the write-ahead log can be reset meanwhile; another looks at each record by
-//! itself, and the third gives it its place in the tree, folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
+//! Some threads read the records page by page in short transactions, so that the write-ahead log can be reset meanwhile, and look at each record by
+//! itself; another gives them their places in the tree, folds and compares. Memory does not grow with the log. Nothing is written, and a store that is served meanwhile goes on. Who holds disk and
 //! key can write a whole new log: that is only seen when a checkpoint is given that was kept elsewhere.
 
 mod cells;
@@ -15,6 +15,7 @@ mod open_rows;
 mod owed;
 mod pages;
 mod payloads;
+mod readers;
 mod run_row;
 mod runs;
 mod schema;
@@ -24,7 +25,6 @@ mod tree;
 mod untold;
 
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
 
 use orbit_core::digest::Digest;
 use orbit_core::record::audit::{Fault, Faults, Header, Row, Sequence, dropped_positions};
@@ -41,9 +41,6 @@ use crate::rows::endpoint;
 use crate::rows::told::Told;
 pub use notes::{Against, Notes, Taking};
 use pages::{Page, Pages};
-
-/// Pages that wait for a thread.
-const PAGES_WAITING_MAX: usize = 2;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -199,41 +196,13 @@ impl<'a> Check<'a> {
     fn records(&mut self, database: &Path, progress: &mut dyn FnMut(Progress)) -> Attempt<()> {
         let total = record::count(self.connection)?;
         pages::strays(self.connection, &mut self.report.faults)?;
-        let (connection, reader) = (self.connection, open(database)?);
-        let (to_examine, pages) = sync_channel(PAGES_WAITING_MAX);
-        let (to_place, examined) = sync_channel(PAGES_WAITING_MAX);
-        // Pages go round, so that not each of them has to fault in new memory.
-        let (done, used) = sync_channel(PAGES_WAITING_MAX);
-        std::thread::scope(|scope| {
-            let reading = scope.spawn(move || {
-                let mut reader = Pages::new(&reader);
-                while let Some(page) = reader.next(used.try_recv().unwrap_or_default())? {
-                    if to_examine.send(page).is_err() {
-                        break;
-                    }
-                }
-                Ok(())
-            });
-            scope.spawn(move || {
-                for mut page in pages {
-                    page.examine(is_followed);
-                    if to_place.send(page).is_err() {
-                        break;
-                    }
-                }
-            });
-            for page in examined {
-                // Rows that are at least as new as the records; a transaction for each question would take as long as the answer.
-                let transaction = connection.unchecked_transaction()?;
-                self.page(&page)?;
-                transaction.finish()?;
-                progress(self.progress("records", self.sequence.size(), total));
-                // Where there are enough, it is dropped.
-                _ = done.try_send(page);
-            }
-            reading
-                .join()
-                .unwrap_or_else(|_| Err(StoreFault::contradiction("the thread that reads the log panicked")))
+        readers::read(database, |page| {
+            // Rows that are at least as new as the records; a transaction for each question would take as long as the answer.
+            let transaction = self.connection.unchecked_transaction()?;
+            self.page(page)?;
+            transaction.finish()?;
+            progress(self.progress("records", self.sequence.size(), total));
+            Ok(())
         })?;
         self.end_of_log()
     }
@@ -243,8 +212,7 @@ impl<'a> Check<'a> {
     fn end_of_log(&mut self) -> Attempt<()> {
         let transaction = self.connection.unchecked_transaction()?;
         let mut rest = Pages::after(&transaction, self.sequence.size());
-        while let Some(mut page) = rest.next_within(&transaction, Page::default())? {
-            page.examine(is_followed);
+        while let Some(page) = rest.next_within(&transaction, Page::default())? {
             self.page(&page)?;
         }
         self.checkpoints.end(&self.sequence, &mut self.report)?;
