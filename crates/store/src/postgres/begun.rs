@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use orbit_core::digest::Digest;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -59,9 +60,11 @@ impl Begun {
     }
 }
 
-/// The step of this claim is still under way, or nothing of the transaction is true. A run that is at work stands where the claim has put it: whatever else happens to it ends that.
-pub(super) async fn demand(tx: &Connection, claim: Claim) -> Attempt<()> {
-    // A division by zero, which `Fault::is_passing` knows: no other statement divides.
-    let sql = "SELECT 1 / count(*) FROM runs WHERE run_id = $1 AND token = $2 AND state = 'working'";
-    tx.send(sql, params![Text(claim.id), claim.token]).await
+/// The step of this claim is still under way, and its payload is there if it went ahead (see `early`), or nothing of the transaction is true. A run that is at work stands where the claim has
+/// put it: whatever else happens to it ends that.
+pub(super) async fn demand(tx: &Connection, claim: Claim, early: Option<Digest>) -> Attempt<()> {
+    // A division by zero, which `Fault::is_passing` knows: no statement divides but to demand.
+    let sql = "SELECT 1 / count(*) FROM runs WHERE run_id = $1 AND token = $2 AND state = 'working'
+        AND ($3::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE digest = $3 AND dropped_at IS NULL))";
+    tx.send(sql, params![Text(claim.id), claim.token, early.map(Text)]).await
 }

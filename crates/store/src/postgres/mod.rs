@@ -9,6 +9,7 @@ mod begun;
 mod blocking;
 mod columns;
 mod connection;
+mod early;
 mod fault;
 mod migrate;
 mod occupied;
@@ -63,6 +64,7 @@ use crate::{Store, StoreError, transfer};
 use blocking::Blocking;
 pub(crate) use columns::NUL_KEPT_AS;
 use columns::params;
+use early::Early;
 pub(crate) use fault::{Attempt, Fault};
 pub use migrate::{Migrated, SCHEMA, migrate, pending};
 pub use occupied::{AtWork, named};
@@ -120,6 +122,7 @@ struct Database {
     member: Member,
     meter: Arc<Meter>,
     turns: Turns,
+    early: Early,
 }
 
 impl Database {
@@ -133,6 +136,7 @@ impl Database {
             member: Member::default(),
             meter: Arc::default(),
             turns: Turns::default(),
+            early: Early::default(),
         }
     }
 
@@ -158,8 +162,12 @@ impl Database {
         // On its way with what comes first. A namespace is made of letters, digits and dashes.
         let (mode_is, namespace) = (mode.characteristics(), &self.namespace);
         let mut begin = format!("BEGIN {mode_is}; SET LOCAL orbit.namespace = '{namespace}'");
-        if mode == Mode::Writing {
+        if matches!(mode, Mode::Writing | Mode::Early) {
             begin.push_str("; SET LOCAL synchronous_commit = off");
+        }
+        if mode == Mode::Early {
+            // Whoever has the turn is never undone for it.
+            _ = write!(begin, "; SET LOCAL lock_timeout = {}", early::LOCK_TIMEOUT.as_millis());
         }
         if mode.is_exclusive() {
             // Writing to a string cannot fail.

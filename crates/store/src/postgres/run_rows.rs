@@ -2,6 +2,7 @@
 //! does.
 
 use jiff::Timestamp;
+use orbit_core::digest::Digest;
 use orbit_core::run::Step;
 
 use super::columns::{Json, Length, Micros, Parameter, Text, params};
@@ -46,7 +47,7 @@ macro_rules! started {
 const RUN: &str = run!("");
 const RUN_AND_OVER: &str = concat!("WITH run AS (", run!(""), ") ", over!());
 const RUN_AND_STARTED: &str = concat!("WITH run AS (", run!(""), ") ", started!("$12", "$13", "$14", "$15"));
-/// Where the run is not the claim's with this token any more it divides by zero; see `begun`.
+/// Where the run is not the claim's with this token any more, or a payload that went ahead is not there, it divides by zero; see `begun`.
 const GOES_ON: &str = concat!(
     "WITH run AS (",
     run!(" AND token = $18 AND state = 'working' RETURNING run_id"),
@@ -54,8 +55,19 @@ const GOES_ON: &str = concat!(
     over!(),
     "), started AS (",
     started!("$13", "$16", "$17", "$4"),
-    ") SELECT 1 / count(*) FROM run"
+    ") SELECT 1 / count(*) FROM run
+        WHERE $19::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = $19 AND dropped_at IS NULL)"
 );
+
+/// A step that has just succeeded, and that another one follows in the same transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Over {
+    pub(super) step: Step,
+    /// Of its claim.
+    pub(super) token: i64,
+    /// Its payload, if that went ahead; see `early`.
+    pub(super) early: Option<Digest>,
+}
 
 /// The run stands where it stands, and what the change makes of its step is noted for screens.
 pub(super) async fn write(
@@ -79,17 +91,11 @@ pub(super) async fn write(
     tx.send(sql, Ok(parameters)).await
 }
 
-/// The run goes from one step, which has succeeded, to the next one. Nothing of the transaction is true unless the first one was still under way by this token.
-pub(super) async fn go_on(
-    tx: &Connection,
-    run: &Run,
-    (over, token): (Step, i64),
-    next: Step,
-    now: Timestamp,
-) -> Attempt<()> {
+/// The run goes from one step to the next one. Nothing of the transaction is true unless the first one was still under way by its token, and its payload is there.
+pub(super) async fn go_on(tx: &Connection, run: &Run, over: Over, next: Step, now: Timestamp) -> Attempt<()> {
     let mut parameters = of_run(run, now)?;
-    parameters.extend(of_over(over, ("succeeded", None), now)?);
-    parameters.extend(params![step_place(next), next.name(), token]?);
+    parameters.extend(of_over(over.step, ("succeeded", None), now)?);
+    parameters.extend(params![step_place(next), next.name(), over.token, over.early.map(Text)]?);
     tx.send(GOES_ON, Ok(parameters)).await
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
+use orbit_core::digest::Digest;
 use orbit_core::record::Kind;
-use orbit_core::run::{Interruption, Progress, RunEvent, RunState, Step};
+use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,10 +17,11 @@ use super::columns::{self, Micros, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::normalize;
 use super::record::{Facts, Seen, evidence, facts};
+use super::run_rows::Over;
 use super::settle;
 use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
-use super::{PostgresStore, dispatch, endpoint, lanes, payload, quarantine, token};
+use super::{PostgresStore, dispatch, early, endpoint, lanes, payload, quarantine, token};
 use crate::StoreError;
 use crate::contract::dispatch::{ClaimedDelivery, NewDelivery};
 use crate::contract::selection::NewRun;
@@ -48,7 +50,9 @@ impl RunStore for PostgresStore {
         commit: StepCommit,
         now: Timestamp,
     ) -> Result<StepCommitted, StoreError> {
-        writing!(self, |tx| Box::pin(commit_step(tx, claim, &commit, now)).await)
+        // What is done again writes for itself.
+        let mut early = early::keep(&self.database, &commit, now).await;
+        writing!(self, |tx| Box::pin(commit_step(tx, claim, (&commit, early.take()), now)).await)
     }
 
     async fn expire_runs(&self, now: Timestamp) -> Result<u32, StoreError> {
@@ -182,14 +186,13 @@ async fn expect_claims(tx: &Tx) -> Attempt<()> {
 async fn go_on(
     tx: &Tx,
     (run, run_profile_id): (&mut Run, Uuid),
-    (over, request): (Step, Arc<Value>),
+    (over, request): (Over, Arc<Value>),
     now: Timestamp,
 ) -> Attempt<ClaimedStep> {
     let mut claimed = next_step(run, run_profile_id, request)?;
     claimed.quarantine = quarantine::of_step(tx, run.id, claimed.step).await?;
     let body = attempt_facts(run.id, claimed.step, claimed.attempt);
-    let after = Some((over, run.token));
-    starts(tx, (run, after), claimed, body, now).await
+    starts(tx, (run, Some(over)), claimed, body, now).await
 }
 
 /// What there is to know of a step that starts, but for who is quarantined.
@@ -241,7 +244,7 @@ async fn begin(tx: &Tx, seen: Look, told: &Told<'_>, now: Timestamp) -> Attempt<
 
 async fn starts(
     tx: &Tx,
-    (run, after): (&mut Run, Option<(Step, i64)>),
+    (run, after): (&mut Run, Option<Over>),
     mut claimed: ClaimedStep,
     body: Facts,
     now: Timestamp,
@@ -279,16 +282,28 @@ struct Ahead {
     due: Vec<Vec<ClaimedDelivery>>,
 }
 
-/// The step of this claim, if it is still the claim's.
-async fn under_way(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<Option<UnderWay>> {
+/// The step of this claim, if it is still the claim's. Where nobody else does, it demands that the payload which went ahead is there.
+async fn under_way(
+    tx: &Tx,
+    claim: Claim,
+    (commit, early): (&StepCommit, Option<Digest>),
+    now: Timestamp,
+) -> Attempt<Option<UnderWay>> {
     let Some(known) = tx.membership().and_then(|membership| membership.begun.take(claim)) else {
         let found = transition::load_claimed(tx, claim).await?;
+        if let Some(digest) = early {
+            payload::demand(tx, digest).await?;
+        }
         return Ok(found.map(|(run, run_profile_id)| UnderWay { run, run_profile_id, ahead: None }));
     };
     let Known { run, run_profile_id, request } = known;
     let demand = async {
         // Whoever goes on writes nothing unless it is.
-        if next_claimed(&run, commit, now)?.is_some() { Ok(()) } else { begun::demand(tx, claim).await }
+        if next_claimed(&run, commit, now)?.is_some() {
+            Ok(())
+        } else {
+            begun::demand(tx, claim, early).await
+        }
     };
     let ((), due) = try_join(demand, dispatch::due_free(tx, commit.send.as_ref(), now)).await?;
     Ok(Some(UnderWay { run, run_profile_id, ahead: Some(Ahead { request, due }) }))
@@ -313,20 +328,39 @@ fn owed(run: &Run, request: &Value, commit: &StepCommit) -> Vec<ClaimedDelivery>
     commit.deliveries.iter().map(owed).collect()
 }
 
-async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp) -> Attempt<StepCommitted> {
+/// What the step has made is the run's. A payload that went ahead is demanded elsewhere.
+async fn keep_made(
+    tx: &Connection,
+    run: &mut Run,
+    (commit, early): (&StepCommit, Option<Digest>),
+    now: Timestamp,
+) -> Attempt<()> {
+    let Some(artifact) = &commit.artifact else { return Ok(()) };
+    run.made = Some(artifact.clone());
+    match early {
+        Some(_) => Ok(()),
+        None => payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now).await,
+    }
+}
+
+/// The payload of the commit may be there already; see `early`.
+async fn commit_step(
+    tx: &Tx,
+    claim: Claim,
+    (commit, early): (&StepCommit, Option<Digest>),
+    now: Timestamp,
+) -> Attempt<StepCommitted> {
     let expected = async { if commit.claim_next.is_some() { expect_claims(tx).await } else { Ok(()) } };
     let free = commit.send.iter().flat_map(|free| free.endpoints.keys());
     let endpoints: BTreeSet<_> = commit.deliveries.iter().map(|new| &new.endpoint).chain(free).collect();
     let healths = endpoint::healths(tx, endpoints);
-    let (found, healths, ()) = try_join3(under_way(tx, claim, commit, now), healths, expected).await?;
+    let (found, healths, ()) =
+        try_join3(under_way(tx, claim, (commit, early), now), healths, expected).await?;
     let Some(UnderWay { mut run, run_profile_id, ahead }) = found else { return Ok(StepCommitted::Lost) };
     let RunState::Working { progress } = run.state else { return Ok(StepCommitted::Lost) };
     agrees(commit)?;
     let of = attempt_facts(run.id, progress.step, progress.started);
-    if let Some(artifact) = &commit.artifact {
-        run.made = Some(artifact.clone());
-        payload::keep(tx, (artifact.digest, artifact.bytes, commit.content.as_deref()), now).await?;
-    }
+    keep_made(tx, &mut run, (commit, early), now).await?;
     let mut body = commit_facts(commit, &of);
     let mut crash = quarantine::Crash::default();
     match commit.event {
@@ -364,8 +398,8 @@ async fn commit_step(tx: &Tx, claim: Claim, commit: &StepCommit, now: Timestamp)
     settle::owe(tx, &mut run, (&commit.deliveries, &healths), now).await?;
     let next = match request {
         Some(request) => {
-            let after = (progress.step, request);
-            Some(Box::new(go_on(tx, (&mut run, run_profile_id), after, now).await?))
+            let over = Over { step: progress.step, token: run.token, early };
+            Some(Box::new(go_on(tx, (&mut run, run_profile_id), (over, request), now).await?))
         }
         None => None,
     };

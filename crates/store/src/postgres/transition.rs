@@ -10,7 +10,7 @@ use super::columns::{self, Micros, Row, Text, params};
 use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
-use super::run_rows;
+use super::run_rows::{self, Over};
 use super::tx::{Connection, Tx};
 use crate::contract::Claim;
 use crate::rows::run::step_change;
@@ -84,10 +84,10 @@ pub(super) fn apply_before_start(
     fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))
 }
 
-/// The next attempt starts. Where the step before it has succeeded just now, that one is named, with its token.
+/// The next attempt starts. Where the step before it has succeeded just now, that one is named.
 pub(super) async fn start(
     tx: &Tx,
-    (run, after): (&mut Run, Option<(Step, i64)>),
+    (run, after): (&mut Run, Option<Over>),
     (step, attempt): (Step, u32),
     facts: Facts,
     now: Timestamp,

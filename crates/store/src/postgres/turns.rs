@@ -90,6 +90,13 @@ impl Turns {
     }
 }
 
+impl Turns {
+    /// Whether somebody has the turn just now.
+    pub(super) fn is_taken(&self) -> bool {
+        self.open.try_lock().is_err()
+    }
+}
+
 /// The right to change something now. Dropping it gives it to the next one.
 pub(super) struct Turn {
     turns: Turns,

@@ -2,7 +2,7 @@
 //!
 //! **One at a time.** A transaction that changes something has the turn in its process and the lock of its namespace on the server (see `turns`), so that nobody
 //! else changes anything meanwhile, which is what its SQLite twin, with its single writer, is written for. Each of its statements sees all that is committed by then
-//! (READ COMMITTED). Without the turn go only the sequencer, which moves records and nothing else, and the renewal of a lease, which is a single statement. Where
+//! (READ COMMITTED). Without the turn go only the sequencer, which moves records and nothing else, the renewal of a lease, which is a single statement, and payloads that nobody names yet (see `early`). Where
 //! two meet all the same PostgreSQL ends one of them, and it is done again from the beginning, [`TRIES_MAX`] times at most.
 //!
 //! **Together.** Those that wait for their turn become one transaction of the server. It does not wait for the disk while it holds the lock (`synchronous_commit = off` for it alone).
@@ -65,6 +65,8 @@ pub(super) enum Mode {
     Sequencing,
     /// It is a single statement, which takes a row as it is when it gets it.
     Alone,
+    /// The same of payloads, which are not waited for until they are durable.
+    Early,
 }
 
 impl Mode {
@@ -72,7 +74,7 @@ impl Mode {
     pub(super) const fn characteristics(self) -> &'static str {
         match self {
             Self::Reading => "ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-            Self::Writing | Self::Positioned | Self::Sequencing | Self::Alone => {
+            Self::Writing | Self::Positioned | Self::Sequencing | Self::Alone | Self::Early => {
                 "ISOLATION LEVEL READ COMMITTED, READ WRITE"
             }
         }
@@ -82,7 +84,7 @@ impl Mode {
     pub(super) const fn is_exclusive(self) -> bool {
         match self {
             Self::Writing | Self::Positioned => true,
-            Self::Reading | Self::Sequencing | Self::Alone => false,
+            Self::Reading | Self::Sequencing | Self::Alone | Self::Early => false,
         }
     }
 }
@@ -275,7 +277,9 @@ impl Tx {
 async fn commit(connection: Connection, mode: Mode) -> Attempt<()> {
     let committed = match mode {
         Mode::Reading => connection.leaves().await,
-        Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone => connection.ends("COMMIT").await,
+        Mode::Writing | Mode::Positioned | Mode::Sequencing | Mode::Alone | Mode::Early => {
+            connection.ends("COMMIT").await
+        }
     };
     match committed {
         // The server says that it did not commit; anything else leaves it open.

@@ -1,11 +1,15 @@
 //! Those that wait to change a namespace become one transaction of the server: what they share, and what they do not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orbit_core::digest::Digest;
 use orbit_core::record::{Kind, Record, Subject};
 use orbit_core::run::{AfterFailure, Step};
 use orbit_store::StoreError;
+use orbit_store::contract::Artifact;
+use orbit_store::contract::payload::PayloadStore as _;
 use orbit_store::contract::record::{RecordFilter, RecordStore as _};
 use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore as _, StepCommit, StepCommitted};
 use orbit_store::postgres::PostgresStore;
@@ -177,6 +181,72 @@ async fn who_has_lost_its_claim_learns_it_and_the_others_are_done_again() {
     assert!(before.until(store.traffic()).again > 0);
     let told = (world.log_of("step_succeeded").await.len(), world.log_of("step_failed").await.len());
     assert_eq!(told, (1, 2));
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn payloads_go_ahead_while_the_turn_is_waited_for_and_are_demanded() {
+    // Of a run that does not go on at once, and of one that does.
+    for thrown_away in [3, 4] {
+        payloads_go_ahead(thrown_away).await;
+    }
+}
+
+/// Somebody throws that run's payload away before it is named.
+async fn payloads_go_ahead(thrown_away: usize) {
+    const RUNS: u32 = 6;
+    /// Of each run: the first has the turn, so that the others wait; two have the same, and the last is so short that it does not go ahead.
+    const CONTENTS: [(u8, usize); 6] = [(0, 9000), (1, 4096), (1, 4096), (2, 16384), (3, 4096), (4, 100)];
+    let (store, database, steps) = at_work(RUNS).await;
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    let before = store.traffic();
+    let mut digests = Vec::new();
+    let ends: Vec<_> = steps
+        .into_iter()
+        .zip(CONTENTS)
+        .enumerate()
+        .map(|(number, (step, (byte, length)))| {
+            let content = vec![byte; length];
+            let digest = Digest::of(&content);
+            digests.push(digest);
+            let made = Artifact { digest, bytes: length as u64, media_type: "text/plain".to_owned() };
+            // Every other one goes on with the next step.
+            let claim_next = number.is_multiple_of(2).then(|| Arc::clone(&step.request));
+            let end = succeeded(Step::Tier1, Step::Tier2);
+            let end = StepCommit { artifact: Some(made), content: Some(content.into()), claim_next, ..end };
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit_step(step.claim, end, at(2)).await.unwrap() })
+        })
+        .collect();
+    let owner = connect(&database.owner()).await;
+    owner.batch_execute("SET orbit.namespace = 'studio'").await.unwrap();
+    let there = async || {
+        let rows = owner.query("SELECT digest FROM payloads", &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<BTreeSet<_>>()
+    };
+    let long: BTreeSet<_> = digests[1..5].iter().map(Digest::to_string).collect();
+    let all_are_there = async {
+        while there().await != long {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_are_there).await.expect("they go ahead");
+    let sql = "UPDATE payloads SET dropped_at = 1, content = NULL WHERE digest = $1";
+    assert_eq!(owner.execute(sql, &[&digests[thrown_away].to_string()]).await.unwrap(), 1);
+    other.gives_it_back().await;
+    first.await.unwrap().unwrap();
+    for end in ends {
+        assert!(matches!(end.await.unwrap(), StepCommitted::Done { .. }));
+    }
+    for (digest, (byte, length)) in digests.into_iter().zip(CONTENTS) {
+        let store = Arc::clone(&store);
+        let found =
+            tokio::task::spawn_blocking(move || store.payload(digest)).await.unwrap().unwrap().unwrap();
+        assert_eq!((found.content.as_deref(), found.dropped_at), (Some(&*vec![byte; length]), None));
+    }
+    assert!(before.until(store.traffic()).again > 0);
     log_is_whole(&*store).await;
 }
 
