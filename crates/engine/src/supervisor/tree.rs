@@ -1,7 +1,8 @@
 //! Processes as `/proc` shows them: those below this one, and those that carry a mark.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +14,9 @@ use super::{ATTEMPT_MARK, HOME_MARK};
 const SWEEP_ROUNDS_MAX: u32 = 100;
 /// Time for the killed to go, between two rounds.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// More than a line of `/proc/<pid>/stat` has: a name of 64 bytes, and some fifty numbers. The kernel gives the whole of it to one read.
+const STAT_BYTES_MAX: usize = 2048;
 
 /// A process below another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +38,14 @@ pub(super) struct Process {
 /// Every process below this number, at whatever depth. A process that is forked meanwhile may be missing.
 pub(super) fn descendants(of: i32) -> Vec<Process> {
     let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    let mut stat = [0; STAT_BYTES_MAX];
     for pid in pids() {
         // One that ended since the folder was read is none.
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(process) = parse(pid, &stat) {
+        let Ok(read) = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut stat))
+        else {
+            continue;
+        };
+        if let Some(process) = stat.get(..read).and_then(|stat| parse(pid, stat)) {
             children.entry(process.parent).or_default().push(process);
         }
     }
@@ -101,9 +109,10 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok()))
 }
 
-/// Reads `/proc/<pid>/stat` (proc(5)). The name stands in parentheses and may itself hold any of them, so that fields are counted from the last one.
-fn parse(pid: i32, stat: &str) -> Option<Process> {
-    let (_, rest) = stat.rsplit_once(')')?;
+/// Reads `/proc/<pid>/stat` (proc(5)). The name stands in parentheses and may itself hold any bytes, so that fields are counted from the last one.
+fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = str::from_utf8(stat.get(end_of_name + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // The field after the name is number 3 of the manual page.
     let field = |number: usize| fields.get(number - 3).copied();
@@ -125,15 +134,17 @@ mod tests {
     #[test]
     fn stat_lines() {
         let tail = "7 8 8 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0 123 4096 55 18446744073709551615";
-        let check = |name: &str, state: &str, ended: bool| {
+        let check = |name: &[u8], state: &str, ended: bool| {
             let expected = Process { pid: 9, parent: 7, group: 8, ended, cpu_ticks: 100, resident_pages: 55 };
-            assert_eq!(parse(9, &format!("9 ({name}) {state} {tail}\n")), Some(expected), "{name}");
+            let stat = [b"9 (", name, b") ", state.as_bytes(), b" ", tail.as_bytes(), b"\n"].concat();
+            assert_eq!(parse(9, &stat), Some(expected), "{stat:?}");
         };
-        check("sh", "S", false);
-        check("a) Z 1 (b", "R", false);
-        check("sh", "Z", true);
-        assert_eq!(parse(9, "9 (sh"), None);
-        assert_eq!(parse(9, "9 (sh) S 7"), None);
+        check(b"sh", "S", false);
+        check(b"a) Z 1 (b", "R", false);
+        check(b"not \xff UTF-8", "S", false);
+        check(b"sh", "Z", true);
+        assert_eq!(parse(9, b"9 (sh"), None);
+        assert_eq!(parse(9, b"9 (sh) S 7"), None);
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl<'a> Watch<'a> {
 
     fn run(mut self) -> Ended {
         let mut how = self.until_it_ends();
-        if matches!(how, How::Exited { .. } | How::Signalled { .. }) {
+        // A look at the tree takes as long as a small program, and mostly there is none any more.
+        if matches!(how, How::Exited { .. } | How::Signalled { .. }) && !self.reap() {
             self.meter.count_survivors();
         }
         if !self.end_tree() {

@@ -1,6 +1,6 @@
 //! `orbit run`: one cycle now, watched until it is settled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
@@ -17,8 +17,8 @@ use crate::exit;
 use crate::render::progress::Progress;
 use crate::render::{Terminal, cycle_summary};
 
-/// How often a cycle under way is asked after.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How often a cycle under way is asked after, at first and once it takes longer; see [`pause`].
+const ASK_EVERY: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 /// Records that one question brings.
 const RECORDS_A_QUESTION: u32 = 500;
 /// Every so many questions the gate is looked at too.
@@ -146,7 +146,7 @@ async fn watch(
     let namespace = Some(fired.namespace.clone());
     let give_up = tokio::time::sleep(wait.unwrap_or(Duration::MAX / 4));
     tokio::pin!(give_up);
-    let (mut after, mut questions) = (None, 0_u32);
+    let (mut after, mut questions, began) = (None, 0_u32, Instant::now());
     loop {
         // The cycle first: what its records tell then is at least as new, so that the last ones are not missed.
         let (cycle, runs) = look(session, &namespace, fired).await?;
@@ -162,11 +162,17 @@ async fn watch(
         }
         progress.tick();
         tokio::select! {
-            () = tokio::time::sleep(ASK_EVERY) => {}
+            () = tokio::time::sleep(pause(began.elapsed())) => {}
             () = &mut give_up => return Ok(Watched { cycle, runs, why: Ended::TimeIsUp }),
             () = signals.first() => return Ok(Watched { cycle, runs, why: Ended::Signal }),
         }
     }
+}
+
+/// The pause before the next question: an eighth of what it has taken so far, so that a short cycle is not waited for longer than it takes.
+fn pause(taken: Duration) -> Duration {
+    let [least, most] = ASK_EVERY;
+    (taken / 8).clamp(least, most)
 }
 
 /// The cycle and its runs.
@@ -290,6 +296,18 @@ mod tests {
         check(json!({ "outcome": null }), Ended::Settled, exit::PARTIAL);
         check(json!({ "outcome": null }), Ended::TimeIsUp, exit::PARTIAL);
         check(json!({ "outcome": null }), Ended::Closed("halted: x".to_owned()), exit::HALTED);
+    }
+
+    #[test]
+    fn a_short_cycle_is_asked_after_more_often() {
+        let check = |taken, expected| {
+            assert_eq!(pause(Duration::from_millis(taken)), Duration::from_millis(expected), "{taken}");
+        };
+        check(0, 5);
+        check(40, 5);
+        check(400, 50);
+        check(800, 100);
+        check(86_400_000, 100);
     }
 
     #[test]
