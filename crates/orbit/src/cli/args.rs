@@ -37,9 +37,8 @@ pub struct Cli {
 pub enum Verb {
     /// Make a new home that works at once
     Init {
-        /// The folder to make
-        #[arg(default_value = ".")]
-        dir: PathBuf,
+        /// The folder to make; the home folder if not given
+        dir: Option<PathBuf>,
     },
     /// Check the configuration and name every problem with its place
     Check,

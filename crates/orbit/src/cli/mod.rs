@@ -92,7 +92,7 @@ async fn perform(cli: &Cli) -> Result<u8, Failure> {
     let out = terminal();
     let layout = || home(cli.home.as_deref()).map(|home| Layout::new(&home));
     match &cli.verb {
-        Verb::Init { dir } => make_home(dir),
+        Verb::Init { dir } => make_home(&dir.clone().unwrap_or_else(|| home_folder(cli.home.as_deref()))),
         Verb::Check => check(layout()?.home(), cli.json),
         Verb::Doctor { rebuild: false, .. } => read::doctor(&layout()?, &out, cli.json).await,
         Verb::Doctor { rebuild: true, dry_run } => {
@@ -170,9 +170,14 @@ fn terminal() -> Terminal {
     }
 }
 
-/// The home: what the command line says, else `ORBIT_HOME`, else here; absolute, because programs run in folders of their own.
+/// Where the home is, or is to be: what the command line says, else `ORBIT_HOME`, else here.
+fn home_folder(given: Option<&Path>) -> PathBuf {
+    given.map(Path::to_owned).or_else(environment::home).unwrap_or_else(|| PathBuf::from("."))
+}
+
+/// The home; absolute, because programs run in folders of their own.
 fn home(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let home = given.map(Path::to_owned).or_else(environment::home).unwrap_or_else(|| PathBuf::from("."));
+    let home = home_folder(given);
     std::fs::canonicalize(&home).map_err(|error| {
         Failure::usage(format!("the home `{}` cannot be opened: {error}", home.display()))
             .hint("make one with `orbit init DIR`")

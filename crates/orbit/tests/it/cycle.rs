@@ -31,6 +31,22 @@ fn a_home_that_init_makes_works_at_once() {
 }
 
 #[test]
+fn init_without_a_folder_makes_the_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("named");
+    let orbit = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orbit"));
+        command.arg("--home").arg(&place).args(args).current_dir(folder.path()).output().unwrap()
+    };
+    let made = orbit(&["init"]);
+    assert!(made.status.success(), "{made:?}");
+    let told = String::from_utf8(made.stdout).unwrap();
+    assert!(told.contains(&format!("`cd {}`", place.display())), "{told}");
+    assert!(orbit(&["check"]).status.success());
+    assert!(!folder.path().join("orbit.yaml").exists());
+}
+
+#[test]
 fn cycles_take_one_initiation_each_until_there_is_none() {
     let home = Home::lab(2);
     let first = home.json(&["run"], 0);
