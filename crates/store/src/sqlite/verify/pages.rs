@@ -1,4 +1,4 @@
-//! The records in pages: rows of one short transaction, their bytes in one buffer.
+//! The records in pages: what was found in the rows of one short transaction, and in one buffer the bytes of those that are followed.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::sqlite::fault::{Attempt, Fault as StoreFault};
 pub(super) const POSITIONS_END: i64 = i64::MAX;
 /// Records of a page.
 pub(super) const ROWS_MAX: usize = 4096;
-/// A page is not begun anew before so many bytes, but for its last record.
+/// Bytes that a page keeps: the record that reaches them is its last one.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const RECORDS: &str =
@@ -35,7 +35,7 @@ pub(super) struct Pages<'a> {
 #[derive(Default)]
 pub(super) struct Page {
     seen: Vec<Seen>,
-    /// Of those of which more is to be looked at.
+    /// Of those that are followed.
     bytes: Vec<u8>,
 }
 
