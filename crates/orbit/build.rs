@@ -1,5 +1,5 @@
 //! How the binary is linked: addresses that the loader puts in are packed, where it can unpack them. It reads them at every start, which is one for each
-//! attempt of a program too, and they stay in memory: a megabyte, and packed some thirty KiB.
+//! attempt of a program too, and they stay in memory: a megabyte, and packed twelve KiB.
 
 use std::env;
 use std::process::Command;

@@ -16,8 +16,8 @@ use crate::sqlite::fault::{Attempt, Fault};
 
 /// More of them would wait for whoever places what they have read.
 const READERS_MAX: usize = 4;
-/// Ranges that are given out and wait to be placed.
-const RANGES_WAITING_MAX: usize = 2;
+/// Ranges that are given out behind the one that is placed: each reader can have one.
+const RANGES_WAITING_MAX: usize = READERS_MAX - 1;
 /// Pages of one range that wait to be placed; a range has several where its records are long.
 const PAGES_WAITING_MAX: usize = 1;
 
