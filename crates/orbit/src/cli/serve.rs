@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use orbit_engine::layout::Layout;
 use orbit_engine::node::Duty;
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +13,7 @@ use super::failure::Failure;
 use super::session::Session;
 use super::signals::Signals;
 use crate::config::watch::Watch;
-use crate::control::{Command, LockError, listen};
+use crate::control::{LockError, listen};
 use crate::engine::{Engine, OpenError};
 use crate::{exit, health};
 
@@ -23,8 +24,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves; the answer is the exit code.
 pub async fn serve(layout: &Layout) -> Result<u8, Failure> {
-    if let Some(holder) = Session::with_holder(layout).await? {
-        return Err(held(holder).await);
+    if let Some(mut holder) = Session::with_holder(layout).await?
+        && let Some(status) = holder.status().await?
+    {
+        return Err(held(&status));
     }
     // Signals first: a TERM that comes while the home opens is a soft stop too.
     let mut signals = Signals::new()?;
@@ -83,8 +86,7 @@ async fn open(layout: &Layout) -> Result<Arc<Engine>, Failure> {
 }
 
 /// Another process answers for this home: says which and what it does.
-async fn held(mut holder: Session) -> Failure {
-    let status = holder.ask(Command::Status).await.unwrap_or_default();
+fn held(status: &Value) -> Failure {
     let who = status["pid"].as_u64().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     if status["serving"] == false {
         return Failure::failed(format!("an `orbit run`{who} holds this home")).hint(

@@ -31,7 +31,8 @@ const REST_MIN: Duration = Duration::from_secs(1);
 /// See the module.
 pub struct Session {
     layout: Layout,
-    duty: Duty,
+    /// With what this process may take the home; none where only a process that holds it already is asked.
+    duty: Option<Duty>,
     end: Option<End>,
 }
 
@@ -47,20 +48,28 @@ impl Session {
     pub async fn open(layout: &Layout, duty: Duty) -> Result<Self, Failure> {
         is_home(layout.home())?;
         let end = Some(open(layout, duty).await?);
-        Ok(Self { layout: layout.clone(), duty, end })
+        Ok(Self { layout: layout.clone(), duty: Some(duty), end })
     }
 
-    /// A session with the process that holds the home; none if nobody does.
+    /// A session with the process that holds the home; none if nobody does. This process never takes the home by it.
     pub async fn with_holder(layout: &Layout) -> Result<Option<Self>, Failure> {
         is_home(layout.home())?;
         match Connection::open(layout).await {
-            Ok(connection) => Ok(Some(Self {
-                layout: layout.clone(),
-                duty: Duty::None,
-                end: Some(End::Remote(connection)),
-            })),
+            Ok(connection) => {
+                Ok(Some(Self { layout: layout.clone(), duty: None, end: Some(End::Remote(connection)) }))
+            }
             Err(SocketError::NobodyListens) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How the process that was connected to is; none if it went away without an answer. After a crash that is what a connection may meet:
+    /// a child that was just being made has the dead process's socket, and its lock, until it executes its program.
+    pub async fn status(&mut self) -> Result<Option<Value>, Failure> {
+        match self.try_ask(&Command::Status).await {
+            Ok(status) => Ok(Some(status)),
+            Err(Unanswered::Gone) => Ok(None),
+            Err(Unanswered::Failed(failure)) => Err(failure),
         }
     }
 
@@ -85,7 +94,10 @@ impl Session {
 
     async fn try_ask(&mut self, command: &Command) -> Result<Value, Unanswered> {
         if self.end.is_none() {
-            self.end = Some(open(&self.layout, self.duty).await?);
+            self.end = match self.duty {
+                Some(duty) => Some(open(&self.layout, duty).await?),
+                None => Self::with_holder(&self.layout).await?.and_then(|session| session.end),
+            };
         }
         match &mut self.end {
             Some(End::Local { engine, .. }) => {
@@ -111,7 +123,7 @@ impl Session {
     /// Waits before the next question. A home that this process holds only to read is free meanwhile.
     pub async fn rest(&mut self, pause: Duration) {
         let pause = match &self.end {
-            Some(End::Local { .. }) if self.duty == Duty::None => {
+            Some(End::Local { .. }) if self.duty == Some(Duty::None) => {
                 self.end = None;
                 pause.max(REST_MIN)
             }

@@ -247,11 +247,22 @@ impl Home {
     }
 
     /// As `serve`, by a command that was changed.
-    pub fn serve_by(&self, mut command: Command) -> Serving {
+    pub fn serve_by(&self, command: Command) -> Serving {
+        let mut serving = self.start(command);
+        self.ready(&mut serving);
+        serving
+    }
+
+    /// Starts a command that serves, and does not wait.
+    pub fn start(&self, mut command: Command) -> Serving {
         let log = self.path("serve.log");
         let file = fs::File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let mut serving = Serving { child, log };
+        Serving { child, log }
+    }
+
+    /// Waits until it answers.
+    pub fn ready(&self, serving: &mut Serving) {
         until("serve to be ready", || {
             if let Some(status) = serving.child.try_wait().unwrap() {
                 panic!("serve ended with {status}: {}", serving.log());
@@ -260,7 +271,6 @@ impl Home {
             let status: Value = serde_json::from_str(&status.stdout).unwrap_or_default();
             status["serving"] == true && status["listen"].is_string()
         });
-        serving
     }
 
     /// The processes that carry this home's mark.

@@ -1,8 +1,9 @@
 //! `orbit serve` as a process: health, the socket, stops, one holder a home, live configuration.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
 
@@ -38,6 +39,36 @@ fn health_the_socket_and_one_holder() {
     assert_eq!(home.run(&["run"]).code, 0);
     assert_eq!(serving.stop(), 0);
     assert!(!home.path("run/orbit.sock").exists());
+}
+
+/// A crash between making a child and its program leaves the child with the socket and the lock of the process that is gone.
+#[test]
+fn who_only_has_the_socket_of_a_dead_process_does_not_hold_the_home() {
+    let home = Home::lab(1);
+    assert_eq!(home.run(&["status"]).code, 0, "makes `run/`");
+    // Takes one question and goes without an answer: socket first, then the lock.
+    let dead = || {
+        let lock =
+            fs::File::options().write(true).create(true).truncate(false).open(home.path("run/lock")).unwrap();
+        lock.lock().unwrap();
+        _ = fs::remove_file(home.path("run/orbit.sock"));
+        let socket = UnixListener::bind(home.path("run/orbit.sock")).unwrap();
+        std::thread::spawn(move || {
+            let (stream, _) = socket.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            drop((socket, stream, lock));
+        })
+    };
+    let asked = dead();
+    let refused = home.run(&["run", "--no-wait"]);
+    assert_eq!((refused.code, refused.stderr.contains("gave no answer")), (1, true), "{refused:?}");
+    asked.join().unwrap();
+    assert!(home.json(&["cycles", "list"], 0)["items"].as_array().unwrap().is_empty(), "nobody would run it");
+    let asked = dead();
+    let mut serving = home.start(home.command(&["serve"]));
+    asked.join().unwrap();
+    home.ready(&mut serving);
+    assert_eq!(serving.stop(), 0);
 }
 
 #[test]
