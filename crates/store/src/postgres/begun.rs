@@ -1,20 +1,16 @@
 //! Steps that this incarnation has begun: what their commits would read of their runs is known, as long as the claim is its (ADR 14).
 //!
 //! The commit of a step holds the turn of its namespace, and everybody behind it would wait for what it reads. So it reads nothing of a run that this process has put
-//! there itself, but demands ([`demand`]) that the run is still its claim's. Where it is not, which is as rare as a takeover or a run that is cancelled, the server refuses the statement
+//! there itself, but demands with what it writes (see `run_rows`) that the run is still its claim's. Where it is not, which is as rare as a takeover or a run that is cancelled, the server refuses the statement
 //! and with it the whole transaction; whoever is in it is done again, and finds nothing here the second time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use orbit_core::digest::Digest;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::columns::{Text, params};
-use super::fault::Attempt;
 use super::transition::Run;
-use super::tx::Connection;
 use crate::contract::Claim;
 use crate::contract::tiers::ClaimedStep;
 
@@ -58,13 +54,4 @@ impl Begun {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The step of this claim is still under way, and its payload is there if it went ahead (see `early`), or nothing of the transaction is true. A run that is at work stands where the claim has
-/// put it: whatever else happens to it ends that.
-pub(super) async fn demand(tx: &Connection, claim: Claim, early: Option<Digest>) -> Attempt<()> {
-    // A division by zero, which `Fault::is_passing` knows: no statement divides but to demand.
-    let sql = "SELECT 1 / count(*) FROM runs WHERE run_id = $1 AND token = $2 AND state = 'working'
-        AND ($3::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE digest = $3 AND dropped_at IS NULL))";
-    tx.send(sql, params![Text(claim.id), claim.token, early.map(Text)]).await
 }

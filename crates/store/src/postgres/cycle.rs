@@ -213,11 +213,13 @@ pub(super) struct HeldCycle {
 /// The cycle of a claim, if it is still its holder's.
 pub(super) async fn held(tx: &Connection, claim: crate::contract::Claim) -> Attempt<Option<HeldCycle>> {
     let sql = "SELECT snapshot, run_profile_id FROM cycles WHERE cycle_id = $1 AND token = $2 AND state = 'selecting'";
-    let read = |row: &Row| {
-        let run_profile_id = columns::id(row, "run_profile_id")?;
-        Ok(HeldCycle { snapshot: columns::digest(row, "snapshot")?, run_profile_id })
-    };
-    tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
+    tx.query_optional(sql, params![Text(claim.id), claim.token], held_of).await
+}
+
+/// Reads the columns of a [`HeldCycle`].
+pub(super) fn held_of(row: &Row) -> Attempt<HeldCycle> {
+    let run_profile_id = columns::id(row, "run_profile_id")?;
+    Ok(HeldCycle { snapshot: columns::digest(row, "snapshot")?, run_profile_id })
 }
 
 /// A candidate that a cycle holds.

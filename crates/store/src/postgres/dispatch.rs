@@ -153,8 +153,7 @@ async fn claim(
 ) -> Attempt<Vec<ClaimedDelivery>> {
     let mut claimed = admitted(tx, (endpoint, health), due, |one| one.claim.id, now).await?;
     for one in &mut claimed {
-        one.claim = take(tx, one.claim.id).await?;
-        attempt_made(tx, one.claim.id, one.attempt, now).await?;
+        one.claim = take(tx, one.claim.id, now).await?;
         let (subject, body) = attempt_started(one.claim.id, one);
         fact(tx, now, Kind::AttemptStarted, subject, body)?;
     }
@@ -205,35 +204,15 @@ pub(super) async fn claim_free(
     Ok(sending)
 }
 
-/// The delivery is the caller's.
-pub(super) async fn take(tx: &Tx, delivery_id: Uuid) -> Attempt<Claim> {
+/// The next attempt at the delivery is the caller's, and awaits its receipt.
+pub(super) async fn take(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<Claim> {
     let token = token::next(tx).await?;
-    send(tx, delivery_id, token).await?;
+    let sql = "WITH sending AS (
+            UPDATE deliveries SET state = 'sending', due_at = NULL, token = $2, attempts = attempts + 1,
+            round_attempts = round_attempts + 1 WHERE delivery_id = $1 RETURNING delivery_id, attempts
+        ) INSERT INTO attempts (delivery_id, attempt, started_at) SELECT delivery_id, attempts, $3 FROM sending";
+    tx.send(sql, params![Text(delivery_id), token, Micros(now)]).await?;
     Ok(Claim { id: delivery_id, token })
-}
-
-/// The row of a delivery whose next attempt is under way.
-pub(super) async fn send(tx: &Connection, delivery_id: Uuid, token: i64) -> Attempt<()> {
-    let update =
-        "UPDATE deliveries SET state = 'sending', due_at = NULL, token = $2, attempts = attempts + 1,
-        round_attempts = round_attempts + 1 WHERE delivery_id = $1";
-    tx.send(update, params![Text(delivery_id), token]).await?;
-    Ok(())
-}
-
-/// The attempt awaits its receipt.
-pub(super) async fn attempt_made(
-    tx: &Connection,
-    delivery_id: Uuid,
-    attempt: u32,
-    now: Timestamp,
-) -> Attempt<()> {
-    tx.send(
-        "INSERT INTO attempts (delivery_id, attempt, started_at) VALUES ($1, $2, $3)",
-        params![Text(delivery_id), attempt, Micros(now)],
-    )
-    .await?;
-    Ok(())
 }
 
 fn claimed(row: &Row) -> Attempt<ClaimedDelivery> {

@@ -92,11 +92,10 @@ pub(super) async fn endpoints(tx: &Connection, now: Timestamp) -> Attempt<Vec<St
 }
 
 async fn start(tx: &Tx, delivery_id: Uuid, now: Timestamp) -> Attempt<ClaimedNotice> {
-    let claim = dispatch::take(tx, delivery_id).await?;
+    let claim = dispatch::take(tx, delivery_id, now).await?;
     let select = "SELECT d.notice_id, event, d.endpoint, url, snapshot, attempts, round_attempts, body
         FROM deliveries d JOIN notices USING (notice_id) WHERE delivery_id = $1";
     let claimed = tx.query_row(select, params![Text(delivery_id)], |row| claimed(row, claim)).await?;
-    dispatch::attempt_made(tx, delivery_id, claimed.attempt, now).await?;
     let (subject, body) = notice_started(delivery_id, &claimed);
     fact(tx, now, Kind::AttemptStarted, subject, body)?;
     Ok(claimed)

@@ -4,9 +4,10 @@
 use jiff::Timestamp;
 use orbit_core::digest::Digest;
 use orbit_core::run::Step;
+use uuid::Uuid;
 
 use super::columns::{Json, Length, Micros, Parameter, Text, params};
-use super::fault::Attempt;
+use super::fault::{Attempt, Fault};
 use super::tx::Connection;
 use crate::rows::run::{Run, StateColumns, StepChange, columns_of, step_place};
 
@@ -44,10 +45,40 @@ macro_rules! started {
     };
 }
 
+/// The row of a delivery that is settled.
+macro_rules! settled {
+    ($state:literal, $dead:literal, $at:literal, $delivery:literal) => {
+        concat!(
+            "UPDATE deliveries SET state = ",
+            $state,
+            ", reason = ",
+            $dead,
+            ", due_at = NULL, settled_at = ",
+            $at,
+            "
+            WHERE delivery_id = ",
+            $delivery
+        )
+    };
+}
+
 const RUN: &str = run!("");
 const RUN_AND_OVER: &str = concat!("WITH run AS (", run!(""), ") ", over!());
+/// As `GOES_ON`.
+const RUN_AND_KNOWN: &str = concat!(
+    "WITH run AS (",
+    run!(" AND token = $16 AND state = 'working' RETURNING run_id"),
+    "), over AS (",
+    over!(),
+    ") SELECT 1 / count(*) FROM run
+        WHERE $17::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = $17 AND dropped_at IS NULL)"
+);
+const RUN_AND_SETTLED: &str = concat!("WITH run AS (", run!(""), ") ", settled!("$12", "$13", "$14", "$15"));
+/// Without a run.
+const SETTLED: &str = settled!("$1", "$2", "$3", "$4");
 const RUN_AND_STARTED: &str = concat!("WITH run AS (", run!(""), ") ", started!("$12", "$13", "$14", "$15"));
-/// Where the run is not the claim's with this token any more, or a payload that went ahead is not there, it divides by zero; see `begun`.
+/// Where the run is not the claim's with this token any more, or a payload that went ahead is not there, it divides by zero, which `Fault::is_passing` knows: no statement divides but to
+/// demand. See `begun`.
 const GOES_ON: &str = concat!(
     "WITH run AS (",
     run!(" AND token = $18 AND state = 'working' RETURNING run_id"),
@@ -59,7 +90,7 @@ const GOES_ON: &str = concat!(
         WHERE $19::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = $19 AND dropped_at IS NULL)"
 );
 
-/// A step that has just succeeded, and that another one follows in the same transaction.
+/// The step of a claim that is over, as it is known and not read: nothing of the transaction is true unless it is still under way by the claim's token (see `begun`).
 #[derive(Clone, Copy)]
 pub(super) struct Over {
     pub(super) step: Step,
@@ -69,26 +100,63 @@ pub(super) struct Over {
     pub(super) early: Option<Digest>,
 }
 
+/// What is written with a run in the same statement.
+#[derive(Clone, Copy)]
+pub(super) enum With<'a> {
+    /// What the change makes of its step.
+    Step,
+    /// The same of a step that is known and not read.
+    Known(Over),
+    /// The row of a delivery that is settled: accepted, or a dead letter for this reason.
+    Settled { delivery_id: Uuid, dead: Option<&'a str> },
+}
+
 /// The run stands where it stands, and what the change makes of its step is noted for screens.
 pub(super) async fn write(
     tx: &Connection,
     run: &Run,
-    change: Option<StepChange<'_>>,
+    (change, with): (Option<StepChange<'_>>, With<'_>),
     now: Timestamp,
 ) -> Attempt<()> {
     let mut parameters = of_run(run, now)?;
-    let sql = match change {
-        None => RUN,
-        Some(StepChange::Over { step, state, failure }) => {
+    let sql = match (with, change) {
+        (With::Step, None) => RUN,
+        (With::Step, Some(StepChange::Over { step, state, failure })) => {
             parameters.extend(of_over(step, (state, failure), now)?);
             RUN_AND_OVER
         }
-        Some(StepChange::Started { step, attempt }) => {
+        (With::Step, Some(StepChange::Started { step, attempt })) => {
             parameters.extend(params![Micros(now), step_place(step), step.name(), attempt]?);
             RUN_AND_STARTED
         }
+        (With::Known(known), Some(StepChange::Over { step, state, failure })) => {
+            parameters.extend(of_over(step, (state, failure), now)?);
+            parameters.extend(params![known.token, known.early.map(Text)]?);
+            RUN_AND_KNOWN
+        }
+        (With::Settled { delivery_id, dead }, None) => {
+            parameters.extend(of_settled(delivery_id, dead, now)?);
+            RUN_AND_SETTLED
+        }
+        (With::Known(_) | With::Settled { .. }, _) => {
+            return Err(Fault::contradiction("what happened to a run is not what is written with it"));
+        }
     };
     tx.send(sql, Ok(parameters)).await
+}
+
+/// The row of a delivery that is settled, and that is no run's.
+pub(super) async fn settle(
+    tx: &Connection,
+    delivery_id: Uuid,
+    dead: Option<&str>,
+    now: Timestamp,
+) -> Attempt<()> {
+    tx.send(SETTLED, of_settled(delivery_id, dead, now)).await
+}
+
+fn of_settled(delivery_id: Uuid, dead: Option<&str>, now: Timestamp) -> Attempt<Vec<Parameter>> {
+    params![if dead.is_some() { "dead" } else { "accepted" }, dead, Micros(now), Text(delivery_id)]
 }
 
 /// The run goes from one step to the next one. Nothing of the transaction is true unless the first one was still under way by its token, and its payload is there.

@@ -56,7 +56,7 @@ impl SelectionStore for PostgresStore {
         writing!(self, |tx| {
             let first = hold_first(tx, claim, &choice, now);
             let (cycle, has_first) = try_join(held(tx, claim), first).await?;
-            let Some(cycle) = cycle else { return Ok(Taken::Lost) };
+            let Some(cycle) = cycle.map(|cycle| cycle.before(has_first)) else { return Ok(Taken::Lost) };
             take(tx, (claim, &cycle), (&choice, has_first), now).await
         })
     }
@@ -73,7 +73,7 @@ impl SelectionStore for PostgresStore {
             let starts = tiers::expect_starts(tx, free.as_ref());
             let (cycle, has_first, mut known, occupied) =
                 Box::pin(try_join4(held(tx, claim), first, lanes(tx, claim, &runs), starts)).await?;
-            let Some(cycle) = cycle else { return Ok(Taken::Lost) };
+            let Some(cycle) = cycle.map(|cycle| cycle.before(has_first)) else { return Ok(Taken::Lost) };
             let taken = take(tx, (claim, &cycle), (&choice, has_first), now).await?;
             let is_first =
                 matches!(&taken, Taken::Initiation(taken) if choice.candidates.first() == Some(taken));
@@ -193,9 +193,22 @@ struct Held {
     initiation: Option<Initiation>,
 }
 
+impl Held {
+    /// As it was before its first candidate was tried: which of the two came first is not known, as they are asked at once.
+    fn before(self, has_first: bool) -> Self {
+        Self { initiation: self.initiation.filter(|_| !has_first), ..self }
+    }
+}
+
 async fn held(tx: &Connection, claim: Claim) -> Attempt<Option<Held>> {
-    let (cycle, initiation) = try_join(cycle::held(tx, claim), initiation_of(tx, claim.id)).await?;
-    Ok(cycle.map(|cycle| Held { cycle, initiation }))
+    let sql = "SELECT snapshot, run_profile_id, initiation_id, label, weight, metadata, hash
+        FROM cycles LEFT JOIN initiations USING (cycle_id) WHERE cycle_id = $1 AND token = $2 AND state = 'selecting'";
+    let read = |row: &Row| {
+        let has_one = row.get::<_, Option<String>>("initiation_id")?.is_some();
+        let initiation = if has_one { Some(initiation(row)?) } else { None };
+        Ok(Held { cycle: cycle::held_of(row)?, initiation })
+    };
+    tx.query_optional(sql, params![Text(claim.id), claim.token], read).await
 }
 
 fn initiation(row: &Row) -> Attempt<Initiation> {
@@ -238,7 +251,6 @@ async fn take(
         let has_it =
             if number == 0 { has_first } else { hold(tx, claim, (initiation, &choice.rule), now).await? };
         if has_it {
-            keep(tx, claim.id, initiation, &choice.rule, now).await?;
             let body = json!({
                 "initiation": initiation,
                 "scope": choice.rule.scope,
@@ -267,19 +279,22 @@ async fn hold_first(tx: &Connection, claim: Claim, choice: &Choice, now: Timesta
     }
 }
 
-/// The conditional upsert: the hash is this initiation's unless another holds it, or the cycle is not the claim's or has an initiation.
+/// The conditional upsert: the hash is this initiation's, which is the cycle's, unless another holds it, or the cycle is not the claim's or has an initiation.
 async fn hold(
     tx: &Connection,
     claim: Claim,
     (initiation, rule): (&Initiation, &TakeRule),
     now: Timestamp,
 ) -> Attempt<bool> {
-    let upsert = "INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at)
-        SELECT $1::text, $2::text, $3::text, $4::bigint
-        WHERE EXISTS (SELECT 1 FROM cycles WHERE cycle_id = $6 AND token = $7 AND state = 'selecting')
-            AND NOT EXISTS (SELECT 1 FROM initiations WHERE cycle_id = $6)
-        ON CONFLICT (namespace, scope, hash) DO UPDATE SET initiation_id = excluded.initiation_id, taken_at = excluded.taken_at
-        WHERE initiation_holds.taken_at < $5";
+    let upsert = "WITH held AS (
+            INSERT INTO initiation_holds (scope, hash, initiation_id, taken_at)
+            SELECT $1::text, $2::text, $3::text, $4::bigint
+            WHERE EXISTS (SELECT 1 FROM cycles WHERE cycle_id = $6 AND token = $7 AND state = 'selecting')
+                AND NOT EXISTS (SELECT 1 FROM initiations WHERE cycle_id = $6)
+            ON CONFLICT (namespace, scope, hash) DO UPDATE SET initiation_id = excluded.initiation_id, taken_at = excluded.taken_at
+            WHERE initiation_holds.taken_at < $5 RETURNING initiation_id, scope, hash, taken_at
+        ) INSERT INTO initiations (initiation_id, cycle_id, label, weight, metadata, hash, scope, release_on, selected_at)
+        SELECT initiation_id, $6::text, $8::text, $9::float8, $10::text, hash, scope, $11::text, taken_at FROM held";
     let parameters = params![
         rule.scope,
         Text(initiation.hash),
@@ -288,37 +303,12 @@ async fn hold(
         rule.taken_since.map(Micros),
         Text(claim.id),
         claim.token,
+        initiation.label,
+        initiation.weight,
+        Json(&initiation.metadata),
+        Json(&rule.release_on),
     ];
     Ok(tx.execute(upsert, parameters).await? == 1)
-}
-
-/// The row of a cycle's initiation.
-async fn keep(
-    tx: &Connection,
-    cycle_id: Uuid,
-    initiation: &Initiation,
-    rule: &TakeRule,
-    now: Timestamp,
-) -> Attempt<()> {
-    let insert =
-        "INSERT INTO initiations (initiation_id, cycle_id, label, weight, metadata, hash, scope, release_on,
-        selected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    tx.send(
-        insert,
-        params![
-            Text(initiation.id),
-            Text(cycle_id),
-            initiation.label,
-            initiation.weight,
-            Json(&initiation.metadata),
-            Text(initiation.hash),
-            rule.scope,
-            Json(&rule.release_on),
-            Micros(now),
-        ],
-    )
-    .await?;
-    Ok(())
 }
 
 /// The runs are there; each with the lane in which it waits.
@@ -377,9 +367,11 @@ async fn insert(
     let lanes = lanes::of_request(tx, (run.cycle_id, run.profile_id), &new.request, known).await?;
     let lane = state.to_start.and_then(|step| lanes[step.name()].as_i64());
     let input = new.start.as_ref().map(|start| &start.input);
-    let sql = "INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,
-        deadline_at, started_at, retry_of, start_step, artifact_digest, artifact_bytes, artifact_media_type)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+    let sql = "WITH run AS (
+            INSERT INTO runs (run_id, cycle_id, profile_id, profile, initiation, state, state_json, attempt, lane, priority,
+            deadline_at, started_at, retry_of, start_step, artifact_digest, artifact_bytes, artifact_media_type)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+        ) INSERT INTO run_requests (run_id, request, lanes) VALUES ($1, $18, $19)";
     tx.send(
         sql,
         params![
@@ -400,12 +392,9 @@ async fn insert(
             input.map(|input| Text(input.digest)),
             input.map(|input| Length(input.bytes)),
             input.map(|input| &input.media_type),
+            Json(&new.request),
+            Json(lanes),
         ],
-    )
-    .await?;
-    tx.send(
-        "INSERT INTO run_requests (run_id, request, lanes) VALUES ($1, $2, $3)",
-        params![Text(run.id), Json(&new.request), Json(lanes)],
     )
     .await?;
     Ok(lane)

@@ -13,6 +13,7 @@ use super::columns::{self, Json, Micros, Row, Text, params};
 use super::endpoint;
 use super::fault::Attempt;
 use super::record::{Facts, fact, facts};
+use super::run_rows::{self, With};
 use super::transition::{self, Run};
 use super::tx::{Connection, Tx};
 use crate::contract::BATCH_MAX;
@@ -108,7 +109,8 @@ pub(super) async fn settle(
     match debtor {
         Debtor::Run(run) => settle_of_run(tx, run, delivery, dead, now).await,
         Debtor::Notice(_) => {
-            let mut body = settled(tx, delivery, dead, now).await?;
+            run_rows::settle(tx, delivery.id, dead, now).await?;
+            let mut body = settled(delivery, dead);
             body.insert("accepted".to_owned(), dead.is_none().into());
             fact(tx, now, Kind::DeliverySettled, debtor.subject(), body)
         }
@@ -122,13 +124,13 @@ async fn settle_of_run(
     dead: Option<&str>,
     now: Timestamp,
 ) -> Attempt<()> {
-    let body = settled(tx, delivery, dead, now).await?;
-    transition::apply(tx, run, &RunEvent::DeliverySettled { accepted: dead.is_none() }, body, now).await
+    let event = RunEvent::DeliverySettled { accepted: dead.is_none() };
+    let with = With::Settled { delivery_id: delivery.id, dead };
+    transition::apply_with(tx, run, (&event, with), settled(delivery, dead), now).await
 }
 
-/// The row is settled; what its record says.
-async fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: Timestamp) -> Attempt<Facts> {
-    mark(tx, delivery.id, dead, now).await?;
+/// What the record of a delivery that is settled says.
+fn settled(delivery: &Delivery, dead: Option<&str>) -> Facts {
     let mut body = facts(json!({
         "delivery_id": delivery.id,
         "endpoint": delivery.endpoint,
@@ -138,20 +140,7 @@ async fn settled(tx: &Connection, delivery: &Delivery, dead: Option<&str>, now: 
         body.insert("reason".to_owned(), reason.into());
     }
     delivery.owner.name_notice(&mut body);
-    Ok(body)
-}
-
-/// The row of a delivery that is settled.
-pub(super) async fn mark(
-    tx: &Connection,
-    delivery_id: Uuid,
-    dead: Option<&str>,
-    now: Timestamp,
-) -> Attempt<()> {
-    let state = if dead.is_some() { "dead" } else { "accepted" };
-    let update = "UPDATE deliveries SET state = $2, reason = $3, due_at = NULL, settled_at = $4 WHERE delivery_id = $1";
-    tx.send(update, params![Text(delivery_id), state, dead, Micros(now)]).await?;
-    Ok(())
+    body
 }
 
 /// The delivery waits for its next attempt.

@@ -24,6 +24,15 @@ pub(super) struct Pending {
     pub(super) header: String,
 }
 
+/// Pending records become records of the log, with these positions and leaves. The first and the last number are said as well: the server believes that nothing is pending, and would
+/// otherwise go through all that ever was, as far as it is not cleaned up.
+const MOVE: &str = "WITH gone AS (
+        DELETE FROM log_pending p USING unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS given (seq, position, leaf)
+        WHERE p.seq = given.seq AND p.seq BETWEEN $4 AND $5 RETURNING position, header, leaf, body, salt
+    ), records AS (
+        INSERT INTO log_records (position, header, leaf) SELECT position, header, leaf FROM gone ORDER BY position
+    ) INSERT INTO log_bodies (position, body, salt) SELECT position, body, salt FROM gone ORDER BY position";
+
 impl Tail {
     /// Reads where the log ends. What is known already serves if the log has not grown since.
     pub(super) async fn load(tx: &Connection, known: Self) -> Attempt<Self> {
@@ -48,11 +57,9 @@ impl Tail {
         self.frontier.root()
     }
 
-    /// These get the next positions and are in the log with the nodes that they complete, and pending no more. Bodies do not travel.
+    /// These, in order of their `seq`, get the next positions and are in the log with the nodes that they complete, and pending no more. Bodies do not travel.
     pub(super) async fn take(&mut self, tx: &Connection, records: &[Pending]) -> Attempt<()> {
-        if records.is_empty() {
-            return Ok(());
-        }
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         let (mut seqs, mut positions, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
         let mut completed = Vec::new();
         for Pending { seq, header } in records {
@@ -66,24 +73,16 @@ impl Tail {
                 }
             });
         }
-        let insert = "INSERT INTO log_records (position, header, leaf) SELECT position, header, leaf
-            FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS given (seq, position, leaf) JOIN log_pending USING (seq)
-            ORDER BY position";
-        let parameters = vec![
-            Parameter::Integers(seqs.clone()),
-            Parameter::Integers(positions.clone()),
-            Parameter::ByteStrings(leaves),
-        ];
-        tx.send(insert, Ok(parameters)).await?;
-        let insert = "INSERT INTO log_bodies (position, body, salt) SELECT position, body, salt
-            FROM unnest($1::bigint[], $2::bigint[]) AS given (seq, position) JOIN log_pending USING (seq) ORDER BY position";
-        let parameters = vec![Parameter::Integers(seqs.clone()), Parameter::Integers(positions)];
-        tx.send(insert, Ok(parameters)).await?;
         tree::keep(tx, &completed).await?;
-        let delete = "DELETE FROM log_pending WHERE seq = ANY ($1)";
-        let deleted = tx.execute(delete, Ok(vec![Parameter::Integers(seqs)])).await?;
-        // What was there to be deleted was there to be inserted.
-        if usize::try_from(deleted) != Ok(records.len()) {
+        let parameters = vec![
+            Parameter::Integers(seqs),
+            Parameter::Integers(positions),
+            Parameter::ByteStrings(leaves),
+            Parameter::Integer(first.seq),
+            Parameter::Integer(last.seq),
+        ];
+        let moved = tx.execute(MOVE, Ok(parameters)).await?;
+        if usize::try_from(moved) != Ok(records.len()) {
             return Err(Fault::contradiction("records that waited for their positions are gone"));
         }
         Ok(())

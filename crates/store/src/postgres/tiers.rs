@@ -12,12 +12,12 @@ use orbit_core::run::{Interruption, Progress, RunEvent, RunState};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::begun::{self, Known};
+use super::begun::Known;
 use super::columns::{self, Micros, Parameter, Row, Text, params};
 use super::fault::{Attempt, Fault};
 use super::normalize;
 use super::record::{Facts, Seen, evidence, facts};
-use super::run_rows::Over;
+use super::run_rows::{Over, With};
 use super::settle;
 use super::transition::{self, Run, attempt_facts};
 use super::tx::{Connection, Tx, reading, together, writing};
@@ -282,7 +282,7 @@ struct Ahead {
     due: Vec<Vec<ClaimedDelivery>>,
 }
 
-/// The step of this claim, if it is still the claim's. Where nobody else does, it demands that the payload which went ahead is there.
+/// The step of this claim, if it is still the claim's, and the payload which went ahead is there; of what this process has begun itself both are demanded with what is written.
 async fn under_way(
     tx: &Tx,
     claim: Claim,
@@ -297,15 +297,7 @@ async fn under_way(
         return Ok(found.map(|(run, run_profile_id)| UnderWay { run, run_profile_id, ahead: None }));
     };
     let Known { run, run_profile_id, request } = known;
-    let demand = async {
-        // Whoever goes on writes nothing unless it is.
-        if next_claimed(&run, commit, now)?.is_some() {
-            Ok(())
-        } else {
-            begun::demand(tx, claim, early).await
-        }
-    };
-    let ((), due) = try_join(demand, dispatch::due_free(tx, commit.send.as_ref(), now)).await?;
+    let due = dispatch::due_free(tx, commit.send.as_ref(), now).await?;
     Ok(Some(UnderWay { run, run_profile_id, ahead: Some(Ahead { request, due }) }))
 }
 
@@ -381,9 +373,13 @@ async fn commit_step(
         | RunEvent::DeadlinePassed { .. } => {}
     }
     let request = next_claimed(&run, commit, now)?;
+    let over = Over { step: progress.step, token: run.token, early };
     match &request {
         Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now)?,
-        None => transition::apply(tx, &mut run, &commit.event, body, now).await?,
+        None => {
+            let with = if ahead.is_some() { With::Known(over) } else { With::Step };
+            transition::apply_with(tx, &mut run, (&commit.event, with), body, now).await?;
+        }
     }
     crash.judge(tx, now).await?;
     if let Some(place) = &commit.batch {
@@ -397,10 +393,7 @@ async fn commit_step(
     }
     settle::owe(tx, &mut run, (&commit.deliveries, &healths), now).await?;
     let next = match request {
-        Some(request) => {
-            let over = Over { step: progress.step, token: run.token, early };
-            Some(Box::new(go_on(tx, (&mut run, run_profile_id), (over, request), now).await?))
-        }
+        Some(request) => Some(Box::new(go_on(tx, (&mut run, run_profile_id), (over, request), now).await?)),
         None => None,
     };
     let free = commit.send.as_ref();

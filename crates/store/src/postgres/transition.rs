@@ -3,14 +3,14 @@
 
 use jiff::Timestamp;
 use orbit_core::record::Kind;
-use orbit_core::run::{Ending, RunEvent, RunState, Step};
+use orbit_core::run::{Ending, RunEvent, Step};
 use uuid::Uuid;
 
 use super::columns::{self, Micros, Row, Text, params};
 use super::cycle;
 use super::fault::{Attempt, Fault};
 use super::record::{Facts, fact};
-use super::run_rows::{self, Over};
+use super::run_rows::{self, Over, With};
 use super::tx::{Connection, Tx};
 use crate::contract::Claim;
 use crate::rows::run::step_change;
@@ -59,8 +59,25 @@ pub(super) async fn apply(
     facts: Facts,
     now: Timestamp,
 ) -> Attempt<()> {
+    apply_with(tx, run, (event, With::Step), facts, now).await
+}
+
+/// The same, and this is written in the statement of the run's row.
+pub(super) async fn apply_with(
+    tx: &Tx,
+    run: &mut Run,
+    (event, with): (&RunEvent, With<'_>),
+    facts: Facts,
+    now: Timestamp,
+) -> Attempt<()> {
     let before = run.advance(event)?;
-    keep(tx, run, &before, event, now).await?;
+    run_rows::write(tx, run, (step_change(&before, event), with), now).await?;
+    match (before.ending(), run.state.ending()) {
+        (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now).await?,
+        (Some(_), None) => cycle::reopen(tx, run.cycle_id).await?,
+        (None, None | Some(Ending::Succeeded | Ending::Partial { .. } | Ending::Failed { .. }))
+        | (Some(_), Some(_)) => {}
+    }
     run.made = None;
     fact(tx, now, Kind::from(event), run.subject(), run.told(event, facts))?;
     match (before.ending(), run.state.ending()) {
@@ -98,24 +115,6 @@ pub(super) async fn start(
     run_rows::go_on(tx, run, before, step, now).await?;
     run.made = None;
     fact(tx, now, Kind::from(&event), run.subject(), run.told(&event, facts))
-}
-
-/// What the event makes of rows, as far as no record of its own tells it: those of the run and its step, of deliveries that are cancelled with it, and
-/// of its cycle if that is open again. The fold of the log comes here too.
-pub(super) async fn keep(
-    tx: &Connection,
-    run: &Run,
-    before: &RunState,
-    event: &RunEvent,
-    now: Timestamp,
-) -> Attempt<()> {
-    run_rows::write(tx, run, step_change(before, event), now).await?;
-    match (before.ending(), run.state.ending()) {
-        (None, Some(Ending::Cancelled { reason })) => cancel_deliveries(tx, run.id, reason, now).await,
-        (Some(_), None) => cycle::reopen(tx, run.cycle_id).await,
-        (None, None | Some(Ending::Succeeded | Ending::Partial { .. } | Ending::Failed { .. }))
-        | (Some(_), Some(_)) => Ok(()),
-    }
 }
 
 /// What a cancelled run owes is no longer owed. An attempt under way keeps its token, so that its receipt is still taken.
