@@ -29,6 +29,12 @@ pub(super) async fn fire(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<b
     Ok(new)
 }
 
+/// The same of a cycle that is not expected to be there, without waiting for what the server says: where it is, nothing of the transaction is true.
+pub(super) async fn fire_new(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<()> {
+    tx.send(INSERT, Ok(columns_of(&[cycle], now))).await?;
+    tell(tx, cycle, now)
+}
+
 /// The record of a cycle that is new.
 pub(super) fn tell(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<()> {
     let mut body = facts(cycle.detail.clone());
@@ -43,7 +49,15 @@ pub(super) fn tell(tx: &Tx, cycle: &NewCycle, now: Timestamp) -> Attempt<()> {
     fact(tx, now, Kind::CycleFired, about(cycle.cycle_id, cycle.snapshot), body)
 }
 
-/// The rows, in order; the ids of those that are new.
+/// The rows, in order, by [`columns_of`].
+const INSERT: &str = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
+            fired_at, preset)
+        SELECT cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state = 'queued', state, $8, preset
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $9::text[])
+            WITH ORDINALITY AS given (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state, preset, n)
+        ORDER BY n";
+
+/// The rows; the ids of those that are new.
 pub(super) async fn insert_all(
     tx: &Connection,
     cycles: &[&NewCycle],
@@ -52,17 +66,18 @@ pub(super) async fn insert_all(
     if cycles.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let insert = "INSERT INTO cycles (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, queued, state,
-            fired_at, preset)
-        SELECT cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state = 'queued', state, $8, preset
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $9::text[])
-            WITH ORDINALITY AS given (cycle_id, run_profile_id, run_profile, trigger, nominal, snapshot, state, preset, n)
-        ORDER BY n ON CONFLICT (namespace, cycle_id) DO NOTHING RETURNING cycle_id";
+    let insert = format!("{INSERT} ON CONFLICT (namespace, cycle_id) DO NOTHING RETURNING cycle_id");
+    let columns = Ok(columns_of(cycles, now));
+    let new = tx.query_all(&insert, columns, |row| columns::id(row, "cycle_id")).await?;
+    Ok(new.into_iter().collect())
+}
+
+fn columns_of(cycles: &[&NewCycle], now: Timestamp) -> Vec<Parameter> {
     let texts = |of: fn(&NewCycle) -> String| {
         Parameter::Texts(cycles.iter().map(|cycle| of(cycle).replace('\0', NUL_KEPT_AS)).collect())
     };
     let state = |cycle: &NewCycle| if cycle.queued { "queued" } else { "waiting" }.to_owned();
-    let columns = vec![
+    vec![
         texts(|cycle| cycle.cycle_id.to_string()),
         texts(|cycle| cycle.run_profile_id.to_string()),
         texts(|cycle| cycle.run_profile.clone()),
@@ -72,9 +87,7 @@ pub(super) async fn insert_all(
         texts(state),
         Parameter::Integer(now.as_microsecond()),
         texts(|cycle| cycle.preset.to_string()),
-    ];
-    let new = tx.query_all(insert, Ok(columns), |row| columns::id(row, "cycle_id")).await?;
-    Ok(new.into_iter().collect())
+    ]
 }
 
 /// The subject of a cycle's records.

@@ -104,12 +104,12 @@ const WAITING: &str = "waiting (lane) AS (
         SELECT (SELECT min(r.lane) FROM runs r WHERE r.state = 'waiting' AND r.lane > waiting.lane)
         FROM waiting WHERE waiting.lane IS NOT NULL)";
 /// Of the lane `o`: the runs that may start at once, first attempts (`further` false) or further ones, in their order.
-const FIRST_READY: &str = "SELECT run_id, priority, ordinal FROM runs
+const FIRST_READY: &str = "SELECT run_id, token, priority, ordinal FROM runs
         WHERE state = 'ready' AND batch_key IS NULL AND lane = o.lane AND (attempt > 0) = $2 AND deadline_at > $1
         ORDER BY priority DESC, ordinal LIMIT o.room";
 /// The same of those that wait, as far as they are due: the first of those that are due longest.
-const FIRST_DUE: &str = "SELECT run_id, priority, ordinal FROM (
-            SELECT run_id, priority, ordinal FROM runs
+const FIRST_DUE: &str = "SELECT run_id, token, priority, ordinal FROM (
+            SELECT run_id, token, priority, ordinal FROM runs
             WHERE state = 'waiting' AND lane = o.lane AND due_at <= $1 AND deadline_at > $1
             ORDER BY due_at, ordinal LIMIT greatest(o.room, $2)) AS due
         ORDER BY priority DESC, ordinal LIMIT o.room";
@@ -137,6 +137,7 @@ pub(super) async fn first_due(tx: &Connection, after: Timestamp) -> Attempt<Opti
 /// A run that may start as far as doors and time go, as it stands in the order of its lane.
 struct Candidate {
     run_id: Uuid,
+    token: i64,
     priority: f64,
     ordinal: i64,
     lane: i64,
@@ -163,7 +164,13 @@ async fn first_of(
     };
     let read = |row: &Row| {
         let (priority, ordinal, lane) = (row.get("priority")?, row.get("ordinal")?, row.get("lane")?);
-        Ok(Candidate { run_id: columns::id(row, "run_id")?, priority, ordinal, lane })
+        Ok(Candidate {
+            run_id: columns::id(row, "run_id")?,
+            token: row.get("token")?,
+            priority,
+            ordinal,
+            lane,
+        })
     };
     let mut asked = Vec::new();
     if doors.first {
@@ -207,13 +214,13 @@ pub(super) async fn startable(
 }
 
 /// The runs that start now: of each lane with room the first ones, of all of these those of the highest priority, then the oldest, each
-/// taking its permits.
+/// taking its permits. Each with its token.
 pub(super) async fn next(
     tx: &Connection,
     room: &Room,
     doors: OpenDoors,
     now: Timestamp,
-) -> Attempt<Vec<Uuid>> {
+) -> Attempt<Vec<(Uuid, i64)>> {
     next_of(tx, &occupied(tx).await?, room, doors, now).await
 }
 
@@ -224,7 +231,7 @@ pub(super) async fn next_of(
     room: &Room,
     doors: OpenDoors,
     now: Timestamp,
-) -> Attempt<Vec<Uuid>> {
+) -> Attempt<Vec<(Uuid, i64)>> {
     let rooms: Vec<_> = lanes
         .iter()
         .map(|(number, lane)| (*number, room.for_lane(lane)))
@@ -237,5 +244,5 @@ pub(super) async fn next_of(
     candidates.sort_by(|a, b| b.priority.total_cmp(&a.priority).then(a.ordinal.cmp(&b.ordinal)));
     let mut room = room.clone();
     candidates.retain(|candidate| lanes.get(&candidate.lane).is_some_and(|lane| room.take(lane)));
-    Ok(candidates.into_iter().map(|candidate| candidate.run_id).collect())
+    Ok(candidates.into_iter().map(|candidate| (candidate.run_id, candidate.token)).collect())
 }

@@ -90,7 +90,8 @@ async fn claim(tx: &Tx, processor: &str, now: Timestamp) -> Attempt<Option<Claim
     let token = super::token::next(tx).await?;
     let batch_id = orbit_core::id::batch_id(*first, token);
     let more = facts(json!({ "batch_id": batch_id, "batch_items": run_ids.len() }));
-    let items = start_all(tx, run_ids, &Told { more, ..Told::default() }, now).await?;
+    let runs = run_ids.into_iter().map(|run_id| (run_id, None)).collect();
+    let items = start_all(tx, runs, &Told { more, ..Told::default() }, now).await?;
     Ok(Some(ClaimedBatch { batch_id, items }))
 }
 

@@ -35,7 +35,15 @@ impl ScheduleStore for PostgresStore {
     }
 
     async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError> {
-        writing!(self, |tx| cycle::fire(tx, &cycle, now).await)
+        // Mostly it is new. What is done again asks.
+        let mut is_first = true;
+        writing!(self, |tx| {
+            if std::mem::take(&mut is_first) {
+                cycle::fire_new(tx, &cycle, now).await.map(|()| true)
+            } else {
+                cycle::fire(tx, &cycle, now).await
+            }
+        })
     }
 
     async fn cancel_cycles(

@@ -68,29 +68,33 @@ impl SelectionStore for PostgresStore {
         Admitting { runs, free }: Admitting,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
-        writing!(self, |tx| {
+        let (taken, waiting) = writing!(self, |tx| {
             let first = hold_first(tx, claim, &choice, now);
             let starts = tiers::expect_starts(tx, free.as_ref());
             let (cycle, has_first, mut known, occupied) =
                 Box::pin(try_join4(held(tx, claim), first, lanes(tx, claim, &runs), starts)).await?;
-            let Some(cycle) = cycle.map(|cycle| cycle.before(has_first)) else { return Ok(Taken::Lost) };
+            let Some(cycle) = cycle.map(|cycle| cycle.before(has_first)) else {
+                return Ok((Taken::Lost, Vec::new()));
+            };
             let taken = take(tx, (claim, &cycle), (&choice, has_first), now).await?;
             let is_first =
                 matches!(&taken, Taken::Initiation(taken) if choice.candidates.first() == Some(taken));
             if cycle.initiation.is_some() || !is_first {
-                return Ok(taken);
+                return Ok((taken, Vec::new()));
             }
             let label = choice.candidates.first().map(|first| first.label.as_str());
             let made = admit(tx, (claim, &cycle.cycle, label), (&runs, &mut known), now).await?;
-            let started = match &free {
-                Some(free) => {
-                    let waiting = tiers::Admitted::of(made, &runs, cycle.cycle.run_profile_id)?;
-                    tiers::start_of(tx, waiting, occupied, free, now).await?
-                }
-                None => Vec::new(),
+            let waiting = tiers::Admitted::of(made, &runs, cycle.cycle.run_profile_id, now)?;
+            let (started, waiting) = match &free {
+                Some(free) => tiers::start_of(tx, waiting, occupied, free, now).await?,
+                None => (Vec::new(), waiting),
             };
-            Ok(Taken::Admitted { started })
-        })
+            Ok((Taken::Admitted { started }, waiting))
+        })?;
+        if let Some(membership) = self.database.member.get() {
+            membership.begun.waits(waiting);
+        }
+        Ok(taken)
     }
 
     async fn admit(&self, claim: Claim, runs: Vec<NewRun>, now: Timestamp) -> Result<bool, StoreError> {

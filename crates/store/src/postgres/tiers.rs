@@ -40,7 +40,10 @@ impl RunStore for PostgresStore {
     async fn claim_steps(&self, free: Free, now: Timestamp) -> Result<Vec<ClaimedStep>, StoreError> {
         writing!(self, |tx| {
             let next = lanes::next(tx, &free.room, free.doors, now).await?;
-            start_all(tx, next, &told_of(&free), now).await
+            let begun = tx.membership().map(|membership| &membership.begun);
+            let known =
+                next.into_iter().map(|(id, token)| (id, begun.and_then(|begun| begun.starts(id, token))));
+            start_all(tx, known.collect(), &told_of(&free), now).await
         })
     }
 
@@ -96,11 +99,12 @@ pub(super) async fn ids(
     tx.query_all(sql, parameters, |row| columns::id(row, "run_id")).await
 }
 
-/// A run that was admitted in this transaction and waits for its first step: nothing of it need be read.
+/// A run that was admitted by this process and waits for its first step: nothing of it need be read.
 pub(super) struct Admitted {
     run: Run,
     lane: i64,
     claimed: ClaimedStep,
+    at: Timestamp,
 }
 
 impl Admitted {
@@ -109,6 +113,7 @@ impl Admitted {
         made: Vec<(Run, Option<i64>)>,
         admitted: &[NewRun],
         run_profile_id: Uuid,
+        at: Timestamp,
     ) -> Attempt<Vec<Self>> {
         let mut waiting = Vec::new();
         for ((mut run, lane), new) in made.into_iter().zip(admitted) {
@@ -116,9 +121,18 @@ impl Admitted {
             run.made = new.start.as_ref().map(|start| start.input.clone());
             let claimed = next_step(&run, run_profile_id, Arc::new(new.request.clone()))?;
             run.made = None;
-            waiting.push(Self { run, lane, claimed });
+            waiting.push(Self { run, lane, claimed, at });
         }
         Ok(waiting)
+    }
+
+    /// Of the run.
+    pub(super) const fn id(&self) -> Uuid {
+        self.run.id
+    }
+
+    fn look(self) -> Look {
+        Look { run: self.run, claimed: self.claimed, admitted: self.at, is_first_step: true }
     }
 }
 
@@ -130,25 +144,24 @@ pub(super) async fn expect_starts(tx: &Tx, free: Option<&Free>) -> Attempt<lanes
     }
 }
 
-/// Those of these runs that are next, as far as there is room, where others wait in these lanes.
+/// Those of these runs that are next, as far as there is room, where others wait in these lanes; and those that are not.
 pub(super) async fn start_of(
     tx: &Tx,
     runs: Vec<Admitted>,
     mut occupied: lanes::Occupied,
     free: &Free,
     now: Timestamp,
-) -> Attempt<Vec<ClaimedStep>> {
+) -> Attempt<(Vec<ClaimedStep>, Vec<Admitted>)> {
     occupied.extend(runs.iter().map(|one| (one.lane, one.claimed.lane.clone())));
     let next = lanes::next_of(tx, &occupied, &free.room, free.doors, now).await?;
     let mut runs: BTreeMap<_, _> = runs.into_iter().map(|one| (one.run.id, one)).collect();
     let mut started = Vec::new();
-    for run_id in next {
-        let Some(Admitted { run, mut claimed, .. }) = runs.remove(&run_id) else { continue };
-        claimed.quarantine = quarantine::of_step(tx, run.id, claimed.step).await?;
-        let look = Look { run, claimed, admitted: now, is_first_step: true };
+    for (run_id, _) in next {
+        let Some(mut look) = runs.remove(&run_id).map(Admitted::look) else { continue };
+        look.claimed.quarantine = quarantine::of_step(tx, run_id, look.claimed.step).await?;
         started.push(begin(tx, look, &told_of(free), now).await?);
     }
-    Ok(started)
+    Ok((started, runs.into_values().collect()))
 }
 
 /// What the record of a run's first step tells.
@@ -156,17 +169,21 @@ fn told_of(free: &Free) -> Told<'_> {
     Told { waits: Some(&free.waits), ..Told::default() }
 }
 
-/// The next attempts of these runs are the caller's.
+/// The next attempts of these runs are the caller's. Those are read that are not known.
 pub(super) async fn start_all(
     tx: &Tx,
-    runs: Vec<Uuid>,
+    runs: Vec<(Uuid, Option<Admitted>)>,
     told: &Told<'_>,
     now: Timestamp,
 ) -> Attempt<Vec<ClaimedStep>> {
     if runs.is_empty() {
         return Ok(Vec::new());
     }
-    let looks = runs.iter().map(|run_id| look(tx, *run_id)).collect();
+    let looks = runs.into_iter().map(async |(run_id, known)| match known {
+        Some(known) => Ok(known.look()),
+        None => look(tx, run_id).await,
+    });
+    let looks = looks.collect();
     let (looks, ()) = try_join(together(looks), expect_claims(tx)).await?;
     let mut claimed = Vec::with_capacity(looks.len());
     for mut look in looks {
@@ -374,12 +391,11 @@ async fn commit_step(
     }
     let request = next_claimed(&run, commit, now)?;
     let over = Over { step: progress.step, token: run.token, early };
-    match &request {
-        Some(_) => transition::apply_before_start(tx, &mut run, &commit.event, body, now)?,
-        None => {
-            let with = if ahead.is_some() { With::Known(over) } else { With::Step };
-            transition::apply_with(tx, &mut run, (&commit.event, with), body, now).await?;
-        }
+    if request.is_some() {
+        transition::apply_before_start(tx, &mut run, &commit.event, body, now)?;
+    } else {
+        let with = if ahead.is_some() { With::Known(over) } else { With::Step };
+        transition::apply_with(tx, &mut run, (&commit.event, with), body, now).await?;
     }
     crash.judge(tx, now).await?;
     if let Some(place) = &commit.batch {

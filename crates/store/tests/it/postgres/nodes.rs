@@ -8,17 +8,19 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use orbit_core::record::{Kind, Record, Subject};
-use orbit_core::run::Step;
+use orbit_core::run::{AfterFailure, Interruption, RunEvent, Step};
 use orbit_store::contract::log::LogStore as _;
 use orbit_store::contract::record::{RecordFilter, RecordStore as _};
-use orbit_store::contract::selection::SelectionStore as _;
-use orbit_store::contract::tiers::{Free, RunStore as _, StepCommitted};
+use orbit_store::contract::selection::{Admitting, SelectionStore as _, Taken};
+use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore as _, StepCommitted};
 use orbit_store::postgres::PostgresStore;
 use serde_json::json;
 use tokio_postgres::Client;
 
 use super::cluster::{TestDatabase, connect, store};
-use crate::conformance::world::{OPEN, World, at, commit, failed, log_is_whole, namespace};
+use crate::conformance::world::{
+    OPEN, World, at, choice, commit, failed, log_is_whole, namespace, rule, run,
+};
 
 /// How long a test waits for what should come at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -146,6 +148,47 @@ async fn each_cycle_and_step_is_claimed_by_one_node() {
     );
 }
 
+#[tokio::test]
+async fn what_a_node_remembers_of_a_run_is_what_stands_or_is_forgotten() {
+    let (nodes, _database) = joined::<2>().await;
+    let [here, there] = &nodes;
+    let world = World::new(&**here);
+    world.fire(1, at(0)).await;
+    let cycle = world.claim_cycle(at(0)).await;
+    let runs: Vec<_> = (0..3).map(|number| run(&cycle, number, at(0))).collect();
+    let ids: Vec<_> = runs.iter().map(|run| run.run_id).collect();
+    let (choice, admitting) = (choice(&cycle, &["a"], rule()), Admitting { runs, free: None });
+    let taken = here.take_and_admit(cycle.claim, choice, admitting, at(0)).await.unwrap();
+    assert_eq!(taken, Taken::Admitted { started: Vec::new() });
+    let claim = async |node: &PostgresStore, now| {
+        let mut claimed = node.claim_steps(Free::of(1, OPEN), now).await.unwrap();
+        claimed.pop().expect("a run waits")
+    };
+    // Of the first one everything is remembered, the second time nothing.
+    let before = here.traffic();
+    let remembered = claim(here, at(1)).await;
+    let once = before.until(here.traffic());
+    let cut = commit(RunEvent::StepInterrupted { step: Step::Tier1, cause: Interruption::Stop });
+    world.commit(&remembered, cut, at(1)).await;
+    let before = here.traffic();
+    let read = claim(here, at(1)).await;
+    let again = before.until(here.traffic());
+    assert_eq!(
+        ClaimedStep { claim: read.claim, attempt: 1, ..remembered },
+        ClaimedStep { attempt: 1, ..read }
+    );
+    assert!(once.statements < again.statements, "{once:?} {again:?}");
+    // The second one fails elsewhere.
+    let second = claim(there, at(1)).await;
+    let retry = failed(Step::Tier1, AfterFailure::Retry { until: at(2) });
+    World::new(&**there).commit(&second, retry, at(1)).await;
+    let mut rest = here.claim_steps(Free::of(2, OPEN), at(2)).await.unwrap();
+    rest.sort_by_key(|step| step.attempt);
+    let told: Vec<_> = rest.iter().map(|step| (step.claim.id, step.attempt, step.failed)).collect();
+    assert_eq!(told, [(ids[2], 1, 0), (second.claim.id, 2, 1)]);
+    log_is_whole(&**here).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cycle_ends_once_when_its_runs_end_at_once() {
     const RUNS: u32 = 4;
@@ -160,7 +203,7 @@ async fn a_cycle_ends_once_when_its_runs_end_at_once() {
     let commits = steps.into_iter().enumerate().map(|(number, step)| {
         let node = Arc::clone(&nodes[number % nodes.len()]);
         tokio::spawn(async move {
-            let given_up = failed(Step::Tier1, orbit_core::run::AfterFailure::GiveUp);
+            let given_up = failed(Step::Tier1, AfterFailure::GiveUp);
             let answer = node.commit_step(step.claim, given_up.clone(), at(2)).await.unwrap();
             assert!(matches!(answer, StepCommitted::Done { .. }), "{answer:?}");
             // A commit that is made again, as after a lost answer, finds its claim used up.

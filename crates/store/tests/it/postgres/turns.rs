@@ -11,6 +11,7 @@ use orbit_store::StoreError;
 use orbit_store::contract::Artifact;
 use orbit_store::contract::payload::PayloadStore as _;
 use orbit_store::contract::record::{RecordFilter, RecordStore as _};
+use orbit_store::contract::schedule::ScheduleStore as _;
 use orbit_store::contract::tiers::{ClaimedStep, Free, RunStore as _, StepCommit, StepCommitted};
 use orbit_store::postgres::PostgresStore;
 use serde_json::json;
@@ -18,7 +19,9 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use super::cluster::{TestDatabase, connect, store};
-use crate::conformance::world::{OPEN, World, artifact, at, failed, log_is_whole, namespace, succeeded};
+use crate::conformance::world::{
+    OPEN, World, artifact, at, cycle, failed, log_is_whole, namespace, succeeded,
+};
 
 /// How long a test waits for what should come at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -181,6 +184,33 @@ async fn who_has_lost_its_claim_learns_it_and_the_others_are_done_again() {
     assert!(before.until(store.traffic()).again > 0);
     let told = (world.log_of("step_succeeded").await.len(), world.log_of("step_failed").await.len());
     assert_eq!(told, (1, 2));
+    log_is_whole(&*store).await;
+}
+
+#[tokio::test]
+async fn who_fires_what_was_fired_learns_it_and_the_others_are_done_again() {
+    let (store, database) = store().await;
+    let store = Arc::new(store);
+    let world = World::new(&*store);
+    assert!(world.fire(2, at(0)).await);
+    let before = store.traffic();
+    let other = Other::has_the_namespace(&database).await;
+    let first = append(&store, 0);
+    other.is_waited_for().await;
+    let fires: Vec<_> = (1..=4)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.fire(cycle(number), at(1)).await.unwrap() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    other.gives_it_back().await;
+    first.await.unwrap().unwrap();
+    for (number, fire) in (1..).zip(fires) {
+        assert_eq!(fire.await.unwrap(), number != 2, "{number}");
+    }
+    assert!(before.until(store.traffic()).again > 0);
+    assert_eq!(world.log_of("cycle_fired").await.len(), 4);
     log_is_whole(&*store).await;
 }
 
