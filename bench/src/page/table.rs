@@ -20,9 +20,13 @@ const SECTIONS: &[(&str, Rows)] = &[
             ("idle_run_beside_bare_commits", "one run alone, beside as many bare commits of its bytes"),
             (
                 "postgres_runs",
-                "runs a second on PostgreSQL, beside a bare insert of the same rows over as many connections",
+                "runs a second on PostgreSQL, beside a bare insert of the same rows over as many connections, in groups",
             ),
             ("postgres_runs_in_flight_", "the same, in flight:"),
+            (
+                "postgres_runs_beside_single_commits",
+                "runs a second on PostgreSQL, beside the same with a commit for each stage of each run",
+            ),
             ("postgres_two_nodes", "two nodes, beside one"),
             ("postgres_three_nodes", "three nodes, beside one"),
             ("postgres_three_namespaces", "three nodes, each of a namespace of its own, beside one"),
