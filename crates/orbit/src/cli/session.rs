@@ -96,7 +96,7 @@ impl Session {
         if self.end.is_none() {
             self.end = match self.duty {
                 Some(duty) => Some(open(&self.layout, duty).await?),
-                None => Self::with_holder(&self.layout).await?.and_then(|session| session.end),
+                None => next_holder(&self.layout).await?,
             };
         }
         match &mut self.end {
@@ -203,6 +203,17 @@ async fn open(layout: &Layout, duty: Duty) -> Result<End, Failure> {
     }
     Err(Failure::failed("another process holds this home and does not answer")
         .hint("see `orbit doctor`; it may be stopping"))
+}
+
+/// Whoever holds the home next, as the one that held it is gone: it may be starting.
+async fn next_holder(layout: &Layout) -> Result<Option<End>, Failure> {
+    for _ in 0..TRIES {
+        if let Some(session) = Session::with_holder(layout).await? {
+            return Ok(session.end);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(None)
 }
 
 /// Who works answers others; who only reads is done before anybody could ask.

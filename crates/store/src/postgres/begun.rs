@@ -4,7 +4,7 @@
 //! there itself, but demands with what it writes (see `run_rows`) that the run is still its claim's. Where it is not, which is as rare as a takeover or a run that is cancelled, the server refuses the statement
 //! and with it the whole transaction; whoever is in it is done again, and finds nothing here the second time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -18,8 +18,10 @@ use crate::contract::tiers::ClaimedStep;
 /// Steps that are remembered; the claim that is oldest is forgotten for one more, and read where it is committed.
 const REMEMBERED_MAX: usize = 4096;
 
-/// Runs that are remembered while they wait for their first step; the oldest is forgotten for one more, and read where it starts.
+/// Runs that are remembered while they wait for their first step, of those that were admitted last; an older one is read where it starts.
 const WAITING_MAX: usize = 1024;
+/// Bytes of their execution requests.
+const WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// A run whose step has begun.
 pub(super) struct Known {
@@ -39,8 +41,35 @@ pub(super) struct Begun(Mutex<Remembered>);
 struct Remembered {
     /// By token, which counts up.
     steps: BTreeMap<i64, Known>,
-    /// In the order of their admission.
-    waiting: VecDeque<Admitted>,
+    waiting: Waiting,
+}
+
+/// Runs that wait for their first step, each with the bytes of its request.
+#[derive(Default)]
+struct Waiting {
+    runs: HashMap<Uuid, (Admitted, usize)>,
+    /// In the order of their admission, with those that wait no longer.
+    order: VecDeque<Uuid>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn add(&mut self, one: Admitted) {
+        let bytes = one.request_bytes();
+        self.bytes += bytes;
+        self.order.push_back(one.id());
+        self.runs.insert(one.id(), (one, bytes));
+        while self.order.len() > WAITING_MAX || self.bytes > WAITING_BYTES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.take(oldest);
+        }
+    }
+
+    fn take(&mut self, run_id: Uuid) -> Option<Admitted> {
+        let (one, bytes) = self.runs.remove(&run_id)?;
+        self.bytes -= bytes;
+        Some(one)
+    }
 }
 
 impl Begun {
@@ -65,20 +94,46 @@ impl Begun {
 
     /// These wait for their first step. Their admission is durable: had it been undone, another node might have admitted others by the same ids.
     pub(super) fn waits(&self, admitted: Vec<Admitted>) {
-        let waiting = &mut self.lock().waiting;
-        waiting.extend(admitted);
-        let over = waiting.len().saturating_sub(WAITING_MAX);
-        waiting.drain(..over);
+        let mut remembered = self.lock();
+        for one in admitted {
+            remembered.waiting.add(one);
+        }
     }
 
     /// The run as it was admitted, once, if its token says that it was never claimed since: it stands as it stood then.
     pub(super) fn starts(&self, run_id: Uuid, token: i64) -> Option<Admitted> {
-        let waiting = &mut self.lock().waiting;
-        let place = waiting.iter().position(|one| one.id() == run_id)?;
-        waiting.remove(place).filter(|_| token == 0)
+        self.lock().waiting.take(run_id).filter(|_| token == 0)
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    fn admitted(number: usize, request: &Value) -> Admitted {
+        Admitted::example(Uuid::from_u128(number as u128), request.clone(), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_number_and_by_bytes() {
+        let begun = Begun::default();
+        let small = json!({});
+        begun.waits((0..WAITING_MAX + 2).map(|number| admitted(number, &small)).collect());
+        let knows = |number: usize| begun.starts(Uuid::from_u128(number as u128), 0).is_some();
+        assert_eq!([0, 1, 2, WAITING_MAX + 1].map(knows), [false, false, true, true]);
+        assert!(!knows(2), "once");
+        let large = json!({ "text": "x".repeat(WAITING_BYTES / 2) });
+        begun.waits((5000..5003).map(|number| admitted(number, &large)).collect());
+        assert_eq!([3, 5000, 5001, 5002].map(knows), [false, false, false, true]);
+        begun.waits(vec![admitted(6000, &json!({ "text": "x".repeat(WAITING_BYTES) }))]);
+        assert!(!knows(6000), "one that is too large is not kept");
+        assert_eq!(begun.lock().waiting.bytes, 0);
     }
 }

@@ -56,6 +56,7 @@ mod view_run;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use deadpool_postgres::Pool;
 use orbit_core::config::NamespaceName;
@@ -123,6 +124,8 @@ struct Database {
     meter: Arc<Meter>,
     turns: Turns,
     early: Early,
+    /// So many firings by hand ask whether their cycle is new, before one demands it again: each that demands it in vain undoes its neighbours.
+    asks: AtomicU32,
 }
 
 impl Database {
@@ -137,6 +140,7 @@ impl Database {
             meter: Arc::default(),
             turns: Turns::default(),
             early: Early::default(),
+            asks: AtomicU32::default(),
         }
     }
 

@@ -29,6 +29,12 @@ const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection whose other end does not confirm what was sent is lost after this.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A connection that nobody uses is asked after this whether its other end is there, and every [`ALIVE_EVERY`] from then on until it answers: those that are used last
+/// are used first, so that others may lie for hours, which many a network between forgets without a word.
+const IDLE_TIME: Duration = Duration::from_mins(1);
+/// See [`IDLE_TIME`].
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
 /// How statements are planned: all of them look rows up by an index, so that the plan of one execution is that of all, and none is worth compiling.
 const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
 
@@ -48,7 +54,12 @@ pub(super) fn config(text: &str) -> Attempt<Config> {
     for (name, value) in PLANS {
         let _ = write!(options, " -c {name}={value}");
     }
-    config.options(options).connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(UNCONFIRMED_TIMEOUT);
+    config
+        .options(options)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(UNCONFIRMED_TIMEOUT)
+        .keepalives_idle(IDLE_TIME)
+        .keepalives_interval(ALIVE_EVERY);
     if config.get_application_name().is_none() {
         config.application_name("orbit");
     }

@@ -1,6 +1,7 @@
 //! Cursors, and cycles that fire.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures_util::future::try_join;
@@ -20,6 +21,9 @@ use crate::contract::schedule::{
     CycleLoad, NewCycle, ScheduleCommit, ScheduleCursor, ScheduleStore, Standing,
 };
 
+/// Firings by hand that ask whether their cycle is new, after one that was not.
+const ASKS: u32 = 64;
+
 #[async_trait]
 impl ScheduleStore for PostgresStore {
     async fn standing(&self, run_profile_ids: &[Uuid]) -> Result<BTreeMap<Uuid, Standing>, StoreError> {
@@ -35,15 +39,21 @@ impl ScheduleStore for PostgresStore {
     }
 
     async fn fire(&self, cycle: NewCycle, now: Timestamp) -> Result<bool, StoreError> {
-        // Mostly it is new. What is done again asks.
-        let mut is_first = true;
-        writing!(self, |tx| {
-            if std::mem::take(&mut is_first) {
+        // Mostly it is new. What is done again asks, and so do the next ones, as whoever uses a key again may well do so with others.
+        let asked =
+            self.database.asks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let mut demands = asked.is_err();
+        let is_new = writing!(self, |tx| {
+            if std::mem::take(&mut demands) {
                 cycle::fire_new(tx, &cycle, now).await.map(|()| true)
             } else {
                 cycle::fire(tx, &cycle, now).await
             }
-        })
+        })?;
+        if !is_new {
+            self.database.asks.store(ASKS, Ordering::Relaxed);
+        }
+        Ok(is_new)
     }
 
     async fn cancel_cycles(

@@ -21,8 +21,8 @@
 //! - *Without gaps, in order.* Positions begin at the size and are counted up by one within the transaction; a trigger of the table refuses any other.
 //!   They become visible together, so that a reader, whose snapshot is of one instant, sees a beginning of the log and nothing else.
 //! - *One tree.* The lock makes two at once rare; it is not what protects the log. If it were lost in the middle (the session ends, so the
-//!   transaction does too) or two had it, both would insert the same position, and the primary key lets one of them through. The other is rolled
-//!   back whole and begins anew with the new size.
+//!   transaction does too) or two had it, both would move the same records, which one of them finds gone, or insert the same position, of which the primary key lets
+//!   one through. The other is rolled back whole and begins anew with the new size.
 //! - *Causes come first.* If a transaction B could see what A did, A had committed before B began to read, so A's `seq` are smaller and visible wherever
 //!   B's are: A's records are never behind B's. Where neither could see the other, either order is true.
 //! - *Nothing is lost.* A record leaves `log_pending` in the transaction that makes it a `log_record`. A crash anywhere leaves it in exactly one of them.

@@ -24,14 +24,18 @@ pub(super) struct Pending {
     pub(super) header: String,
 }
 
-/// Pending records become records of the log, with these positions and leaves. The first and the last number are said as well: the server believes that nothing is pending, and would
-/// otherwise go through all that ever was, as far as it is not cleaned up.
+/// What is pending between these two numbers becomes records of the log, at the positions from the third on and with these leaves, 32 bytes each; the numbers are answered. No list of numbers is compared with
+/// rows: the server believes that next to nothing is pending, and would do it row by row.
 const MOVE: &str = "WITH gone AS (
-        DELETE FROM log_pending p USING unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS given (seq, position, leaf)
-        WHERE p.seq = given.seq AND p.seq BETWEEN $4 AND $5 RETURNING position, header, leaf, body, salt
+        DELETE FROM log_pending WHERE seq BETWEEN $1 AND $2 RETURNING seq, header, body, salt
+    ), placed AS (
+        SELECT (row_number() OVER (ORDER BY seq))::bigint - 1 AS n, seq, header, body, salt FROM gone
     ), records AS (
-        INSERT INTO log_records (position, header, leaf) SELECT position, header, leaf FROM gone ORDER BY position
-    ) INSERT INTO log_bodies (position, body, salt) SELECT position, body, salt FROM gone ORDER BY position";
+        INSERT INTO log_records (position, header, leaf)
+        SELECT $3 + n, header, substring($4::bytea FROM (32 * n + 1)::int FOR 32) FROM placed ORDER BY n
+    ), bodies AS (
+        INSERT INTO log_bodies (position, body, salt) SELECT $3 + n, body, salt FROM placed ORDER BY n
+    ) SELECT seq FROM placed ORDER BY n";
 
 impl Tail {
     /// Reads where the log ends. What is known already serves if the log has not grown since.
@@ -60,13 +64,11 @@ impl Tail {
     /// These, in order of their `seq`, get the next positions and are in the log with the nodes that they complete, and pending no more. Bodies do not travel.
     pub(super) async fn take(&mut self, tx: &Connection, records: &[Pending]) -> Attempt<()> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
-        let (mut seqs, mut positions, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
-        let mut completed = Vec::new();
-        for Pending { seq, header } in records {
+        let start = i64::try_from(self.size()).map_err(Fault::unreadable)?;
+        let (mut leaves, mut completed) = (Vec::new(), Vec::new());
+        for Pending { header, .. } in records {
             let leaf = leaf_hash(header.as_bytes());
-            seqs.push(*seq);
-            positions.push(i64::try_from(self.size()).map_err(Fault::unreadable)?);
-            leaves.push(Some(leaf.0.to_vec()));
+            leaves.extend(leaf.0);
             self.frontier.push(leaf, |level, index, hash| {
                 if is_kept(level) {
                     completed.push((level, index, *hash));
@@ -74,16 +76,12 @@ impl Tail {
             });
         }
         tree::keep(tx, &completed).await?;
-        let parameters = vec![
-            Parameter::Integers(seqs),
-            Parameter::Integers(positions),
-            Parameter::ByteStrings(leaves),
-            Parameter::Integer(first.seq),
-            Parameter::Integer(last.seq),
-        ];
-        let moved = tx.execute(MOVE, Ok(parameters)).await?;
-        if usize::try_from(moved) != Ok(records.len()) {
-            return Err(Fault::contradiction("records that waited for their positions are gone"));
+        let [first, last, start] = [first.seq, last.seq, start].map(Parameter::Integer);
+        let parameters = vec![first, last, start, Parameter::Bytes(leaves)];
+        let moved = tx.query_all(MOVE, Ok(parameters), |row| row.get::<_, i64>("seq")).await?;
+        // Somebody else has moved them, or there are others between them now: what was to be true is not, and the next try sees what is.
+        if !moved.iter().eq(records.iter().map(|pending| &pending.seq)) {
+            return Err(Fault::Undone);
         }
         Ok(())
     }

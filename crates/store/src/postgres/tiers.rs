@@ -126,9 +126,25 @@ impl Admitted {
         Ok(waiting)
     }
 
+    #[cfg(test)]
+    pub(super) fn example(id: Uuid, request: Value, at: Timestamp) -> Self {
+        let snapshot = Digest::of(b"snapshot");
+        let state = RunState::admitted();
+        let (cycle_id, profile_id) = (Uuid::nil(), Uuid::nil());
+        let run = Run { id, cycle_id, profile_id, snapshot, state, token: 0, deadline_at: at, made: None };
+        let claimed =
+            next_step(&run, Uuid::nil(), Arc::new(request)).expect("an admitted run has a next step");
+        Self { run, lane: 0, claimed, at }
+    }
+
     /// Of the run.
     pub(super) const fn id(&self) -> Uuid {
         self.run.id
+    }
+
+    /// The bytes of its execution request.
+    pub(super) fn request_bytes(&self) -> usize {
+        self.claimed.request.to_string().len()
     }
 
     fn look(self) -> Look {

@@ -14,7 +14,7 @@ pub(super) struct Membership {
     /// Its number.
     pub(super) epoch: i64,
     claims: AtomicI64,
-    /// The steps that it has begun.
+    /// The steps that it has begun, and the runs that it has admitted.
     pub(super) begun: Begun,
 }
 

@@ -8,8 +8,8 @@
 //! has had the turn who was waiting when it began: whoever comes later may know of something that is newer than its beginning, by whose time leases are counted. Then all of them
 //! are committed and made durable at once, and only then is anybody answered. The group of SQLite's writer is the same thing.
 //!
-//! **Where one fails,** the transaction of the server is undone, and those that were done in it are done again, each in one of its own. That is
-//! rare, while a savepoint each, which would spare it, costs two statements each.
+//! **Where one fails,** the transaction of the server is undone, and those that were done in it are done again, each in one of its own. That takes a claim that was lost, or a key that was used before
+//! (after which the next ones ask, see `schedule`); it is rare, while a savepoint each, which would spare it, costs two statements each.
 //!
 //! **Dropped halfway.** What waits for the end of a group may be dropped: a task of its own ends it. What has the turn may be dropped too, and throws the connection away with the
 //! whole group, before any COMMIT; the others learn that they are to begin anew.

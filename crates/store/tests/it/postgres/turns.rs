@@ -211,6 +211,10 @@ async fn who_fires_what_was_fired_learns_it_and_the_others_are_done_again() {
     }
     assert!(before.until(store.traffic()).again > 0);
     assert_eq!(world.log_of("cycle_fired").await.len(), 4);
+    // From then on it is asked, so that a key that is used again and again costs nobody else anything.
+    let before = store.traffic();
+    assert!(!world.fire(3, at(2)).await && world.fire(5, at(2)).await);
+    assert_eq!(before.until(store.traffic()).again, 0);
     log_is_whole(&*store).await;
 }
 
