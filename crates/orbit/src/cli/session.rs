@@ -2,7 +2,7 @@
 //!
 //! The home is opened when the first command is asked. A process that only reads holds it no longer than it must ([`Session::rest`]), so
 //! that following or watching keeps nobody from serving. When the process that was asked ends without an answer, a command that may be
-//! repeated is asked again: of whoever holds the home then.
+//! repeated is asked again: of whoever holds the home then, which may be starting.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::stores::{FileWork, backend_of};
 
 /// How often a command that finds the home held, and nobody listening, tries again: the holder is starting, stopping or reading.
 const TRIES: u32 = 50;
+/// How often a command whose answer was lost is asked again: whoever serves next may still be recovering.
+const REPEATS: u32 = 300;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A process that only reads and holds the home itself asks no more often than this: nobody but another command can change anything.
@@ -83,20 +85,22 @@ impl Session {
 
     /// Asks; a refusal is a failure.
     pub async fn ask(&mut self, command: Command) -> Result<Value, Failure> {
-        match self.try_ask(&command).await {
-            Err(Unanswered::Gone) if command.is_repeatable() => {
-                self.end = None;
-                self.try_ask(&command).await.map_err(Failure::from)
+        let repeats = if command.is_repeatable() { REPEATS } else { 0 };
+        for _ in 0..repeats {
+            match self.try_ask(&command).await {
+                Err(Unanswered::Gone) => self.end = None,
+                answer => return answer.map_err(Failure::from),
             }
-            answer => answer.map_err(Failure::from),
+            tokio::time::sleep(PAUSE).await;
         }
+        self.try_ask(&command).await.map_err(Failure::from)
     }
 
     async fn try_ask(&mut self, command: &Command) -> Result<Value, Unanswered> {
         if self.end.is_none() {
             self.end = match self.duty {
                 Some(duty) => Some(open(&self.layout, duty).await?),
-                None => next_holder(&self.layout).await?,
+                None => Self::with_holder(&self.layout).await?.and_then(|session| session.end),
             };
         }
         match &mut self.end {
@@ -203,17 +207,6 @@ async fn open(layout: &Layout, duty: Duty) -> Result<End, Failure> {
     }
     Err(Failure::failed("another process holds this home and does not answer")
         .hint("see `orbit doctor`; it may be stopping"))
-}
-
-/// Whoever holds the home next, as the one that held it is gone: it may be starting.
-async fn next_holder(layout: &Layout) -> Result<Option<End>, Failure> {
-    for _ in 0..TRIES {
-        if let Some(session) = Session::with_holder(layout).await? {
-            return Ok(session.end);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Ok(None)
 }
 
 /// Who works answers others; who only reads is done before anybody could ask.

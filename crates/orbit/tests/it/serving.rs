@@ -47,31 +47,35 @@ fn health_the_socket_and_one_holder() {
 fn who_only_has_the_socket_of_a_dead_process_does_not_hold_the_home() {
     let home = Home::lab(1);
     assert_eq!(home.run(&["status"]).code, 0, "makes `run/`");
-    // Takes one question and goes without an answer: socket first, then the lock.
-    let dead = || {
+    // Takes questions and goes without an answer: socket first, then the lock.
+    let dead = |questions: usize| {
         let lock =
             fs::File::options().write(true).create(true).truncate(false).open(home.path("run/lock")).unwrap();
         lock.lock().unwrap();
         _ = fs::remove_file(home.path("run/orbit.sock"));
         let socket = UnixListener::bind(home.path("run/orbit.sock")).unwrap();
         std::thread::spawn(move || {
-            let (stream, _) = socket.accept().unwrap();
-            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
-            drop((socket, stream, lock));
+            for _ in 0..questions {
+                let (stream, _) = socket.accept().unwrap();
+                BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            }
+            drop((socket, lock));
         })
     };
-    // A command asks whoever comes next, and fires nothing by itself.
-    let asked = dead();
-    let command = home.command(&["run", "--no-wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    // A command asks whoever comes next until it gets an answer, and fires nothing by itself.
+    let asked = dead(2);
+    let command =
+        home.command(&["run", "--no-wait"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     asked.join().unwrap();
     let serving = home.serve();
     let fired = Answer::of(command.wait_with_output().unwrap());
     let cycles = home.json(&["cycles", "list"], 0);
     let ids: Vec<_> = cycles["items"].as_array().unwrap().iter().map(|one| &one["cycle_id"]).collect();
-    assert_eq!((fired.code, ids), (0, vec![&Value::from(fired.stdout.trim())]));
+    assert_eq!(fired.code, 0, "{fired:?}");
+    assert_eq!(ids, [&Value::from(fired.stdout.trim())]);
     assert_eq!(serving.stop(), 0);
     // A service takes the home.
-    let asked = dead();
+    let asked = dead(1);
     let mut serving = home.start(home.command(&["serve"]));
     asked.join().unwrap();
     home.ready(&mut serving);
