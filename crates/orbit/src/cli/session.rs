@@ -23,8 +23,10 @@ use crate::stores::{FileWork, backend_of};
 
 /// How often a command that finds the home held, and nobody listening, tries again: the holder is starting, stopping or reading.
 const TRIES: u32 = 50;
-/// How often a command whose answer was lost is asked again: whoever serves next may still be recovering.
-const REPEATS: u32 = 300;
+/// How often a command whose answer was lost is asked again. Few times: it may be what ends whoever is asked.
+const REPEATS: u32 = 10;
+/// How often it is looked whether somebody holds the home again: whoever serves next may still be recovering.
+const LOOKS: u32 = 300;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A process that only reads and holds the home itself asks no more often than this: nobody but another command can change anything.
@@ -70,7 +72,7 @@ impl Session {
     pub async fn status(&mut self) -> Result<Option<Value>, Failure> {
         match self.try_ask(&Command::Status).await {
             Ok(status) => Ok(Some(status)),
-            Err(Unanswered::Gone) => Ok(None),
+            Err(Unanswered::Gone | Unanswered::Nobody) => Ok(None),
             Err(Unanswered::Failed(failure)) => Err(failure),
         }
     }
@@ -85,15 +87,16 @@ impl Session {
 
     /// Asks; a refusal is a failure.
     pub async fn ask(&mut self, command: Command) -> Result<Value, Failure> {
-        let repeats = if command.is_repeatable() { REPEATS } else { 0 };
-        for _ in 0..repeats {
+        let (mut repeats, mut looks) = (0, 0);
+        loop {
             match self.try_ask(&command).await {
-                Err(Unanswered::Gone) => self.end = None,
+                Err(Unanswered::Gone) if command.is_repeatable() && repeats < REPEATS => repeats += 1,
+                Err(Unanswered::Nobody) if looks < LOOKS => looks += 1,
                 answer => return answer.map_err(Failure::from),
             }
+            self.end = None;
             tokio::time::sleep(PAUSE).await;
         }
-        self.try_ask(&command).await.map_err(Failure::from)
     }
 
     async fn try_ask(&mut self, command: &Command) -> Result<Value, Unanswered> {
@@ -113,7 +116,7 @@ impl Session {
                 Err(SocketError::NoAnswer | SocketError::NobodyListens) => Err(Unanswered::Gone),
                 Err(error @ SocketError::Io { .. }) => Err(Unanswered::Failed(error.into())),
             },
-            None => Err(Unanswered::Gone),
+            None => Err(Unanswered::Nobody),
         }
     }
 
@@ -150,6 +153,8 @@ impl Session {
 enum Unanswered {
     /// The process that was asked went away.
     Gone,
+    /// It did, and no other holds the home yet.
+    Nobody,
     /// It refused, or something failed.
     Failed(Failure),
 }
@@ -163,7 +168,7 @@ impl From<Failure> for Unanswered {
 impl From<Unanswered> for Failure {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::Gone => SocketError::NoAnswer.into(),
+            Unanswered::Gone | Unanswered::Nobody => SocketError::NoAnswer.into(),
             Unanswered::Failed(failure) => failure,
         }
     }
