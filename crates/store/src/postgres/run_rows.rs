@@ -62,23 +62,34 @@ macro_rules! settled {
     };
 }
 
+/// Where the run is not the claim's with its token any more, or a payload that went ahead is not there, it divides by zero, which `Fault::is_passing` knows: no statement divides but to
+/// demand. See `begun`.
+macro_rules! demanded {
+    ($digest:literal) => {
+        concat!(
+            "SELECT 1 / count(*) FROM run WHERE ",
+            $digest,
+            "::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = ",
+            $digest,
+            " AND dropped_at IS NULL)"
+        )
+    };
+}
+
 const RUN: &str = run!("");
 const RUN_AND_OVER: &str = concat!("WITH run AS (", run!(""), ") ", over!());
-/// As `GOES_ON`.
 const RUN_AND_KNOWN: &str = concat!(
     "WITH run AS (",
     run!(" AND token = $16 AND state = 'working' RETURNING run_id"),
     "), over AS (",
     over!(),
-    ") SELECT 1 / count(*) FROM run
-        WHERE $17::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = $17 AND dropped_at IS NULL)"
+    ") ",
+    demanded!("$17")
 );
 const RUN_AND_SETTLED: &str = concat!("WITH run AS (", run!(""), ") ", settled!("$12", "$13", "$14", "$15"));
 /// Without a run.
 const SETTLED: &str = settled!("$1", "$2", "$3", "$4");
 const RUN_AND_STARTED: &str = concat!("WITH run AS (", run!(""), ") ", started!("$12", "$13", "$14", "$15"));
-/// Where the run is not the claim's with this token any more, or a payload that went ahead is not there, it divides by zero, which `Fault::is_passing` knows: no statement divides but to
-/// demand. See `begun`.
 const GOES_ON: &str = concat!(
     "WITH run AS (",
     run!(" AND token = $18 AND state = 'working' RETURNING run_id"),
@@ -86,8 +97,8 @@ const GOES_ON: &str = concat!(
     over!(),
     "), started AS (",
     started!("$13", "$16", "$17", "$4"),
-    ") SELECT 1 / count(*) FROM run
-        WHERE $19::text IS NULL OR EXISTS (SELECT 1 FROM payloads WHERE payloads.digest = $19 AND dropped_at IS NULL)"
+    ") ",
+    demanded!("$19")
 );
 
 /// The step of a claim that is over, as it is known and not read: nothing of the transaction is true unless it is still under way by the claim's token (see `begun`).
