@@ -21,7 +21,7 @@ fn text(path: &Path) -> &str {
 
 /// A home that delivers to this address.
 fn delivering(url: &str) -> Home {
-    let home = Home::lab(RUNS + 2);
+    let home = Home::lab_on_files(RUNS + 2);
     home.endpoint("archive", url, "retry: { attempts: 20, schedule: [100ms] }\nbreaker: { failures: 100 }\n");
     home.write("namespaces/lab/asset.bin", "an asset");
     let more = "asset_bindings: { it: asset.bin }\ndistribution_map: [ { endpoint: archive } ]\n";
@@ -241,7 +241,7 @@ fn folders_that_cannot_be_used_are_refused() {
 
 #[test]
 fn secrets_are_left_out_unless_they_are_asked_for() {
-    let home = Home::lab(3);
+    let home = Home::lab_on_files(3);
     home.endpoint("archive", "http://127.0.0.1:9/in", "auth: { bearer: \"${TOKEN}\" }\n");
     home.secret("TOKEN", "hush-hush-hush");
     assert_eq!(home.run(&["run"]).code, 0);
@@ -263,7 +263,7 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
 
 #[test]
 fn a_home_of_the_first_schema_works_on() {
-    let home = Home::lab(9);
+    let home = Home::lab_on_files(9);
     let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/stores/0001.db");
     fs::create_dir_all(home.path("data/lab")).unwrap();
     fs::copy(stored, home.path("data/lab/orbit.db")).unwrap();

@@ -103,6 +103,11 @@ impl Home {
         Self::new().furnished(items)
     }
 
+    /// The same with its rows in files, whatever the others have.
+    pub fn lab_on_files(items: usize) -> Self {
+        Self::on_files().furnished(items)
+    }
+
     /// Makes the documents of [`Self::lab`].
     pub fn furnished(self, items: usize) -> Self {
         let home = self;
@@ -210,6 +215,13 @@ impl Home {
         let answer = self.run(&[args, &["--json"]].concat());
         assert_eq!(answer.code, code, "{args:?}: {answer:?}");
         serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {answer:?}"))
+    }
+
+    /// What has changed in the documents counts from now on; with files it does by being there.
+    pub fn activate(&self) {
+        if self.database.is_some() {
+            self.apply();
+        }
     }
 
     /// Activates the documents, which nothing else does once something is active in a database.

@@ -25,6 +25,7 @@ fn a_failed_attempt_is_repeated_up_to_its_number() {
     let run = home.json(&["run"], 0)["runs"][0].clone();
     assert_eq!(run["steps"][1]["attempts"], 3);
     home.processor("two", script, "retry: { attempts: 2, backoff: { initial: 10ms } }\n");
+    home.activate();
     let run = home.json(&["run"], 1)["runs"][0].clone();
     assert_eq!((&run["outcome"], &run["steps"][1]["attempts"]), (&Value::from("failed"), &Value::from(2)));
 }
@@ -48,7 +49,7 @@ fn a_dead_endpoint_slows_no_other() {
 
 #[test]
 fn a_broken_namespace_leaves_the_other_running() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     home.run_profile("daily", 1, "[plain]", "  schedule: { every: 1s }\n");
     home.write("namespaces/other/namespace.yaml", "label: Other\n");
     std::fs::create_dir_all(home.path("data/other")).unwrap();

@@ -256,7 +256,7 @@ fn a_key_is_handed_over_by_both_seeds() {
 
 #[test]
 fn a_log_of_another_home_is_only_read() {
-    let (home, other) = (Home::lab(2), Home::lab(2));
+    let (home, other) = (Home::lab_on_files(2), Home::lab_on_files(2));
     home.write("namespaces/second/namespace.yaml", "label: Second\n");
     other.json(&["run"], 0);
     home.write("data/lab/nothing", "");

@@ -285,8 +285,10 @@ fn work_that_was_done_before_is_not_done_again() {
     );
     assert_eq!((&told["usage"], &told["work"]), (&Value::Null, &Value::Null));
     write_one("other");
+    home.activate();
     run(2);
     write_one("same");
+    home.activate();
     run(2);
     // Other settings are other work.
     home.processor(
@@ -294,6 +296,7 @@ fn work_that_was_done_before_is_not_done_again() {
         "echo 2 >> ../../../../../starts; cat; seq 20000",
         "reuse: true\nenv: { V: \"2\" }\n",
     );
+    home.activate();
     run(3);
     // A payload that is gone or damaged is made anew.
     let hex = first["steps"][1]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();

@@ -9,7 +9,10 @@ use crate::receiver::{Receiver, Reply};
 
 /// A home whose endpoint `operator` is told of these events.
 fn home_that_tells(receiver: &Receiver, events: &str, more: &str) -> Home {
-    let home = Home::lab(20);
+    telling(Home::lab(20), receiver, events, more)
+}
+
+fn telling(home: Home, receiver: &Receiver, events: &str, more: &str) -> Home {
     home.endpoint("operator", &receiver.url("/notices/{{ notice.event }}"), more);
     rules(&home, events, "0 B");
     home
@@ -119,7 +122,7 @@ fn a_halt_is_told_of_while_it_lasts() {
 #[test]
 fn a_refused_configuration_and_a_full_disk_are_told_of() {
     let receiver = Receiver::accepting();
-    let home = home_that_tells(&receiver, "config_refused, disk_floor", "");
+    let home = telling(Home::lab_on_files(20), &receiver, "config_refused, disk_floor", "");
     let serving = home.serve();
     home.write("namespaces/lab/sources/words.yaml", "name: words\nkind: nothing\n");
     until("the refusal to be told of", || count(&receiver, "config_refused") > 0);
@@ -163,9 +166,11 @@ fn a_receiver_of_notices_that_is_down_is_in_nobodys_way() {
         || home.json(&["deliveries", "list", "--state", "dead"], 0)["items"].as_array().unwrap().clone();
     until("the notice to be given up", || dead().len() == 1);
     home.processor("two", "cat; echo two", "");
+    home.activate();
     until("the mended processor to be active", || home.run(&["run", "--wait", "60s"]).code == 0);
     // Nothing more is to be told once everything in the log was read: the second notice is of a second failure.
     failing(&home);
+    home.activate();
     until("the broken processor to be active", || home.run(&["run", "--wait", "60s"]).code == 1);
     until("the second notice to be given up", || dead().len() >= 2);
     for delivery in dead() {

@@ -30,6 +30,7 @@ fn failing() -> (Home, String) {
 
 fn mend(home: &Home) {
     home.processor("three", &format!("echo x >> {HOME}/three; cat; echo three"), "");
+    home.activate();
 }
 
 fn starts(home: &Home) -> [usize; 3] {
@@ -108,6 +109,7 @@ fn a_retry_runs_under_the_active_configuration_unless_it_is_pinned() {
     home.profile("other", 2, "");
     home.run_profile("daily", 1, "[other]", "");
     fs::remove_file(home.path("namespaces/lab/profiles/plain.yaml")).unwrap();
+    home.activate();
     let gone = home.run(&["runs", "retry", &old]);
     assert_eq!(gone.code, 2, "{gone:?}");
     assert!(
@@ -324,6 +326,7 @@ fn screens_of_an_operator() {
     let input = home.path("in").to_str().unwrap().to_owned();
     let failed = told(&home, &["processors", "test", "two", "--input", &input]);
     home.processor("two", "cat; echo two", "");
+    home.activate();
     let retried = told(&home, &["runs", "retry", &id, "--from", "tier2"]);
     let new = text(&home.json(&["runs", "list"], 0)["items"][0], "run_id").to_owned();
     let asked: [&[&str]; 8] = [

@@ -28,7 +28,7 @@ fn damaged_rows_come_back_and_what_is_owed_is_delivered() {
     let receiver = Receiver::start(move |_, _| {
         Reply::Status(if answers.load(Ordering::SeqCst) { 200 } else { 503 }, "", "")
     });
-    let home = Home::lab(3);
+    let home = Home::lab_on_files(3);
     home.endpoint("archive", &receiver.url("/in"), "");
     home.profile("plain", 1, "distribution_map: [{ endpoint: archive }]\n");
     let ran = home.json(&["run", "--wait", "60s"], 3);

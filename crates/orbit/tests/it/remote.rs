@@ -181,6 +181,7 @@ fn candidates_from_a_service() {
     let request = service.requests()[0].clone();
     assert_eq!((request.method.as_str(), request.headers["x-key"].as_str()), ("GET", "key-of-the-list"));
     source("/table", "format: csv\n");
+    home.activate();
     assert_eq!(home.json(&["run"], 0)["cycle"]["initiation"], "three");
     let records = home.records();
     let selected = records.iter().find(|record| record["kind"] == "initiation_selected").unwrap();
@@ -192,6 +193,7 @@ fn candidates_from_a_service() {
 
     let fails = |path: &str, more: &str, expected: &str| {
         source(path, more);
+        home.activate();
         home.json(&["run"], 1);
         let records = home.records();
         let failed = records.iter().rev().find(|record| record["kind"] == "selection_failed").unwrap();

@@ -46,7 +46,7 @@ fn a_new_home_and_its_first_cycle() {
 
 #[test]
 fn check_with_problems() {
-    let home = Home::lab(1);
+    let home = Home::lab_on_files(1);
     home.processor("two", "cat", "colour: red\n");
     home.write(
         "namespaces/lab/profiles/plain.yaml",
@@ -150,7 +150,7 @@ fn wrong_names() {
 
 #[test]
 fn doctor_on_a_good_home() {
-    let home = Home::lab(1);
+    let home = Home::lab_on_files(1);
     let answer = home.run(&["doctor"]);
     // What it says of this machine differs from machine to machine.
     let of_the_home = |line: &&str| {

@@ -148,7 +148,7 @@ fn the_first_signal_lets_work_finish_and_the_second_does_not() {
 
 #[test]
 fn a_changed_configuration_is_taken_live_and_a_broken_one_changes_nothing() {
-    let home = Home::lab(50);
+    let home = Home::lab_on_files(50);
     let serving = home.serve();
     let snapshot = || home.json(&["status"], 0)["namespaces"][0]["snapshot"].as_str().unwrap().to_owned();
     let before = snapshot();

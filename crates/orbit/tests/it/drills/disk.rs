@@ -33,7 +33,7 @@ fn on_a_small_disk(home: &Home, size: &str, script: &str) -> Answer {
 
 #[test]
 fn a_full_disk_fails_the_step_and_nothing_else() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     home.processor(
         "two",
         "if [ -e ../../../../../big ]; then head -c 20000000 /dev/zero; else echo small; fi",
@@ -51,7 +51,7 @@ fn a_full_disk_fails_the_step_and_nothing_else() {
 
 #[test]
 fn what_was_finished_on_a_full_disk_is_kept_once_there_is_space() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     home.processor(
         "two",
         "cat; echo two; touch ../../../../../up; while [ -e ../../../../../up ]; do sleep 0.05; done",
@@ -73,7 +73,7 @@ fn what_was_finished_on_a_full_disk_is_kept_once_there_is_space() {
 
 #[test]
 fn a_home_that_is_read_only_is_told_with_a_hint() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     let script = "mount -o remount,ro \"$HOME_DIR\"; orbit run; echo run=$?; orbit serve; echo serve=$?; orbit check >/dev/null; echo check=$?";
     let answer = on_a_small_disk(&home, "12m", script);
     for expected in ["run=1", "serve=1", "check=0"] {
@@ -107,7 +107,7 @@ const STAGES: &str = "\"$ORBIT\" --home \"$HOME_DIR\" serve 2>\"$FROM\"/serve.lo
 
 #[test]
 fn a_disk_that_fills_up_in_any_stage_loses_nothing_and_needs_nobody() {
-    let home = Home::lab(1);
+    let home = Home::lab_on_files(1);
     let hold = home.path("hold-receiver");
     let at = home.path("at-receiver");
     let receiver = Receiver::start(move |_, _| {
@@ -151,7 +151,7 @@ fn a_disk_that_fills_up_in_any_stage_loses_nothing_and_needs_nobody() {
 /// Two days apart by the clock of the processes alone: how much was lost in between is known to each process that comes later.
 #[test]
 fn when_the_disk_will_be_full_is_told_by_what_was_free_before() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     home.write("namespaces/lab/namespace.yaml", "label: Lab\ndisk_floor: 8 MiB\n");
     let script = "later() { LD_PRELOAD=\"$FAKE\" FAKETIME=\"+$1\" FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1 \"$ORBIT\" --home \"$HOME_DIR\" status --json; }; \
         head -c 4194304 /dev/zero >\"$HOME_DIR\"/first; orbit run >/dev/null; echo run=$?; later 0h >\"$FROM\"/now.json; later 20h >\"$FROM\"/early.json; \
@@ -190,7 +190,7 @@ const HALTS: &str = "halts() { n=0; while [ $n -lt 300 ]; do orbit halt -n lab -
 
 #[test]
 fn a_full_disk_can_still_be_halted_and_started_on() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     // The first process is killed on a full disk and the second starts there; then it is halted on one, and on one without ballast it cannot be.
     let script = "BALLAST=\"$HOME_DIR\"/data/system/ballast; served; stat -c 'ballast=%s' \"$BALLAST\"; \
         fill one; kill -KILL $serve; wait $serve; rm -f \"$HOME_DIR\"/run/orbit.sock; served; orbit status >/dev/null; echo status=$?; [ -e \"$BALLAST\" ] || echo 'given up to start'; \
@@ -218,7 +218,7 @@ fn a_full_disk_can_still_be_halted_and_started_on() {
 
 #[test]
 fn without_room_for_the_copy_no_migration_begins() {
-    let home = Home::lab(1);
+    let home = Home::lab_on_files(1);
     assert_eq!(home.run(&["run"]).code, 0);
     let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/stores/0001.db");
     for entry in fs::read_dir(home.path("data/lab")).unwrap() {

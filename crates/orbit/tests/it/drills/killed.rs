@@ -37,8 +37,7 @@ fn verifies(home: &Home) {
 }
 
 /// Runs whose payloads are files, with evidence, and deliveries that arrived.
-fn used(receiver: &Receiver) -> Home {
-    let home = Home::lab(6);
+fn used(home: Home, receiver: &Receiver) -> Home {
     home.processor("two", "cat; seq 20000; echo said >&2", "");
     home.endpoint("archive", &receiver.url("/in"), "");
     home.profile("plain", 1, "distribution_map: [{ endpoint: archive }]\n");
@@ -55,7 +54,7 @@ fn text(path: &Path) -> &str {
 #[test]
 fn gc_that_is_killed_goes_on_where_it_was() {
     let receiver = Receiver::accepting();
-    let home = used(&receiver);
+    let home = used(Home::lab(6), &receiver);
     let before = home.records();
     let blobs = home.path("data/lab/blobs");
     assert!(files(&blobs) >= 4);
@@ -82,7 +81,7 @@ fn gc_that_is_killed_goes_on_where_it_was() {
 #[test]
 fn a_backup_that_is_killed_is_whole_or_none() {
     let receiver = Receiver::accepting();
-    let home = used(&receiver);
+    let home = used(Home::lab_on_files(6), &receiver);
     let before = home.records();
     let backups = tempfile::tempdir().unwrap();
     let (made, span) = timed(|| home.run(&["backup", text(&backups.path().join("whole"))]));
@@ -111,7 +110,7 @@ fn a_backup_that_is_killed_is_whole_or_none() {
 #[test]
 fn a_restore_that_is_killed_is_whole_or_none_and_keeps_its_halt() {
     let receiver = Receiver::accepting();
-    let home = used(&receiver);
+    let home = used(Home::lab_on_files(6), &receiver);
     let backups = tempfile::tempdir().unwrap();
     let folder = backups.path().join("one");
     assert_eq!(home.run(&["backup", text(&folder)]).code, 0);

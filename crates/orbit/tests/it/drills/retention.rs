@@ -81,7 +81,7 @@ fn what_is_too_old_leaves_and_the_log_stays_whole() {
 
 #[test]
 fn databases_are_compacted_while_nobody_has_them_open() {
-    let home = Home::lab(5);
+    let home = Home::lab_on_files(5);
     assert_eq!(home.run(&["run"]).code, 0);
     let file = home.path("data/lab/orbit.db");
     // As a file from before `auto_vacuum` that held much more once.
