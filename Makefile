@@ -22,7 +22,7 @@ test-rust: ## The crates and the real binary
 	scripts/install.sh build test bench
 	cargo test --workspace --locked
 
-# The binary's modules that neither are about files nor choose their backend themselves.
+# The binary's modules that neither are about files nor choose their backend themselves, as the drills of disks do.
 ON_POSTGRES = config crash cycle delivery drills fairness governance hostile isolation log normalize notify operate queue rebuild remote s3 schedule screens serving wire
 # The crates' own tests, the engine's with real programs, a sample of the crash matrix, and the binary.
 test-postgres: ## The engine, its crashes and the real binary on a PostgreSQL server of their own

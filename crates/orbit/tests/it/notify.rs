@@ -7,15 +7,16 @@ use serde_json::Value;
 use crate::home::{Home, until};
 use crate::receiver::{Receiver, Reply};
 
-/// A home whose endpoint `operator` is told of these events.
-fn home_that_tells(receiver: &Receiver, events: &str, more: &str) -> Home {
-    telling(Home::lab(20), receiver, events, more)
-}
-
+/// This home, whose endpoint `operator` is told of these events.
 fn telling(home: Home, receiver: &Receiver, events: &str, more: &str) -> Home {
     home.endpoint("operator", &receiver.url("/notices/{{ notice.event }}"), more);
     rules(&home, events, "0 B");
     home
+}
+
+/// The same of a new one.
+fn home_that_tells(receiver: &Receiver, events: &str, more: &str) -> Home {
+    telling(Home::lab(20), receiver, events, more)
 }
 
 fn rules(home: &Home, events: &str, floor: &str) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -80,6 +80,27 @@ fn who_only_has_the_socket_of_a_dead_process_does_not_hold_the_home() {
     asked.join().unwrap();
     home.ready(&mut serving);
     assert_eq!(serving.stop(), 0);
+}
+
+/// A command may be what ends whoever takes it.
+#[test]
+fn a_question_that_nobody_ever_answers_is_asked_a_few_times() {
+    let home = Home::lab(1);
+    assert_eq!(home.run(&["status"]).code, 0, "makes `run/`");
+    let socket = UnixListener::bind(home.path("run/orbit.sock")).unwrap();
+    let taken = std::thread::spawn(move || {
+        let lines = socket.incoming().map(|stream| {
+            let mut line = String::new();
+            BufReader::new(stream.unwrap()).read_line(&mut line).unwrap();
+            line
+        });
+        lines.take_while(|line| !line.is_empty()).count()
+    });
+    let answer = home.run(&["run", "--no-wait"]);
+    drop(UnixStream::connect(home.path("run/orbit.sock")).unwrap());
+    assert_eq!(taken.join().unwrap(), 11, "once, and ten times again");
+    assert!(answer.code == 1 && answer.stderr.contains("gave no answer"), "{answer:?}");
+    assert_eq!(home.json(&["cycles", "list"], 0)["items"], Value::Array(vec![]), "nothing was fired");
 }
 
 #[test]
